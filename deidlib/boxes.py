@@ -1,0 +1,139 @@
+"""Boxes: xyxy in pixels. Overlap, growth, clipping, and RetinaFace-style anchors with their box code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every box in ``a`` with every box in ``b``.
+
+    Args:
+        a: ``(N, 4)`` xyxy pixels.
+        b: ``(M, 4)`` xyxy pixels.
+
+    Returns:
+        ``(N, M)`` in [0, 1]; a box without area overlaps nothing.
+
+    Example:
+        >>> iou(torch.tensor([[0., 0., 2., 2.]]), torch.tensor([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
+        tensor([[0.3333, 0.0000]])
+    """
+    # Two boxes without area give 0 / 0 in torchvision.
+    overlap: Tensor = box_iou(a, b)
+    return overlap.nan_to_num(nan=0.0)
+
+
+def expand(boxes: Tensor, factor: float) -> Tensor:
+    """Scale boxes about their centres.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy pixels.
+        factor: 1.2 makes each side 20 % longer.
+
+    Example:
+        >>> expand(torch.tensor([[10., 10., 20., 30.]]), 2.0)
+        tensor([[ 5.,  0., 25., 40.]])
+    """
+    if not factor > 0:
+        raise ValueError(f"factor must be positive, got {factor}.")
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def clip(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Cut boxes off at the frame; a box wholly outside is left without area on the border.
+
+    Example:
+        >>> clip(torch.tensor([[-5., 3., 50., 20.]]), height=10, width=40)
+        tensor([[ 0.,  3., 40., 10.]])
+    """
+    limit = boxes.new_tensor([width, height, width, height])
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def anchors(
+    height: int,
+    width: int,
+    sizes: Sequence[Sequence[int]],
+    strides: Sequence[int],
+    *,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The anchor boxes of a RetinaFace head over an image (Deng et al., arXiv 1905.00641).
+
+    Args:
+        height: image height in pixels.
+        width: image width in pixels.
+        sizes: anchor side lengths in pixels per pyramid level.
+        strides: pixels between neighbouring cells per pyramid level.
+        device: where the result lives.
+
+    Returns:
+        ``(A, 4)`` centre x, centre y, width, height in *pixels*, level by level, row by row, size by size.
+
+    Example:
+        >>> anchors(32, 32, sizes=[[16, 32]], strides=[16])[:3].tolist()
+        [[8.0, 8.0, 16.0, 16.0], [8.0, 8.0, 32.0, 32.0], [24.0, 8.0, 16.0, 16.0]]
+    """
+    levels = []
+    for level_sizes, stride in zip(sizes, strides, strict=True):
+        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+        y = (torch.arange(rows, device=device) + 0.5) * stride
+        x = (torch.arange(columns, device=device) + 0.5) * stride
+        s = torch.tensor(level_sizes, device=device, dtype=torch.float32)
+        cy, cx, size = torch.meshgrid(y, x, s, indexing="ij")
+        levels.append(torch.stack([cx, cy, size, size], dim=-1).reshape(-1, 4))
+    return torch.cat(levels)
+
+
+def encode(boxes: Tensor, anchors: Tensor, variances: tuple[float, float] = (0.1, 0.2)) -> Tensor:
+    """Express boxes relative to anchors, the inverse of :func:`decode`.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy pixels.
+        anchors: ``(N, 4)`` centre and size, pixels.
+        variances: scale of the centre and of the size code.
+    """
+    centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    return torch.cat(
+        [
+            (centre - anchors[:, :2]) / (variances[0] * anchors[:, 2:]),
+            torch.log(size / anchors[:, 2:]) / variances[1],
+        ],
+        dim=1,
+    )
+
+
+def decode(code: Tensor, anchors: Tensor, variances: tuple[float, float] = (0.1, 0.2)) -> Tensor:
+    """Boxes in xyxy pixels from their code relative to ``anchors``.
+
+    Args:
+        code: ``(..., 4)``.
+        anchors: ``(..., 4)`` centre and size, pixels, broadcastable to ``code``.
+        variances: scale of the centre and of the size code.
+
+    Example:
+        >>> a = anchors(32, 32, sizes=[[16]], strides=[16])
+        >>> box = torch.tensor([[1., 2., 13., 30.]]).expand(4, 4)
+        >>> torch.allclose(decode(encode(box, a), a), box, atol=1e-4)
+        True
+    """
+    centre = anchors[..., :2] + code[..., :2] * variances[0] * anchors[..., 2:]
+    half = anchors[..., 2:] * torch.exp(code[..., 2:] * variances[1]) / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def encode_points(points: Tensor, anchors: Tensor, variance: float = 0.1) -> Tensor:
+    """Points ``(N, P, 2)`` in pixels expressed relative to anchors ``(N, 4)``."""
+    return (points - anchors[:, None, :2]) / (variance * anchors[:, None, 2:])
+
+
+def decode_points(code: Tensor, anchors: Tensor, variance: float = 0.1) -> Tensor:
+    """Points ``(..., P, 2)`` in pixels from their code; the inverse of :func:`encode_points`."""
+    return anchors[..., None, :2] + code * variance * anchors[..., None, 2:]

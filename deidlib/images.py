@@ -1,0 +1,75 @@
+"""Image batches: the one representation every block speaks, and the uint8 grid that files can hold."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor, *, name: str = "images") -> Tensor:
+    """Return ``images`` unchanged if it is a valid image batch, else raise.
+
+    Args:
+        images: ``(B, 3, H, W)``, float32 (float64 is accepted for gradient checks), RGB, range [0, 1], B >= 1.
+        name: what the caller calls the tensor, for the message.
+
+    Raises:
+        TypeError: not a tensor, or not a floating dtype.
+        ValueError: wrong shape, an empty batch, NaN, or values outside [0, 1].
+
+    Example:
+        >>> check_images(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
+    """
+    check_image_shape(images, name=name)
+    # One reduction and one host sync for both bounds; NaN fails the comparison too.
+    low, high = torch.aminmax(images.detach())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{name} must lie in [0, 1], got values from {low.item():g} to {high.item():g}. "
+            "Divide 0..255 data by 255; remove mean/std normalisation (each model applies its own)."
+        )
+    return images
+
+
+def check_image_shape(images: Tensor, *, name: str = "images") -> Tensor:
+    """Check type and shape as :func:`check_images` does, without reading the values.
+
+    For hot loops: it costs no synchronisation with the device.
+
+    Raises:
+        TypeError: not a tensor, or not a floating dtype.
+        ValueError: wrong shape or an empty batch.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"{name} must be a float tensor (B, 3, H, W) in [0, 1], got {type(images).__name__}. "
+            "Read files with deidlib.read_image or deidlib.VideoReader."
+        )
+    if images.dtype not in (torch.float32, torch.float64):
+        hint = "images.float() / 255" if images.dtype == torch.uint8 else "images.float()"
+        raise TypeError(f"{name} must be float32 in [0, 1], got {images.dtype}. Convert with `{hint}`.")
+    if images.ndim != 4 or images.shape[1] != 3:
+        hint = "Add the batch axis with images[None]." if images.ndim == 3 else "Channels come second: RGB."
+        raise ValueError(f"{name} must have shape (B, 3, H, W), got {tuple(images.shape)}. {hint}")
+    if 0 in images.shape:
+        raise ValueError(f"{name} must hold at least one frame with pixels, got shape {tuple(images.shape)}.")
+    return images
+
+
+def to_grid(images: Tensor) -> Tensor:
+    """Round images to the nearest values that uint8 can hold, k / 255.
+
+    What is saved is what is measured: nothing but grid values survives a file.
+
+    Args:
+        images: any float tensor in [0, 1].
+
+    Returns:
+        Tensor of the same shape and dtype; ``(out * 255).round()`` are the exact uint8 values.
+
+    Example:
+        >>> to_grid(torch.tensor([0.0, 0.501, 1.0])).mul(255)
+        tensor([  0., 128., 255.])
+    """
+    return images.mul(255).round_().div_(255)

@@ -1,0 +1,1 @@
+"""Authorised models: one file per wrapper."""

@@ -1,0 +1,162 @@
+"""Differentiable crops and perspective warps, batched, and their inverse for pasting back.
+
+Pixel coordinates here are OpenCV's: (0, 0) is the *centre* of the top-left pixel, so that matrices from
+``cv2.getPerspectiveTransform`` or a camera apply as they are. Box coordinates, whose (0, 0) is the outer corner,
+are half a pixel further: ``pixel = box - 0.5``.
+
+A sampling grid depends on geometry alone. Build it once per target with :func:`perspective_grid` or
+:func:`crop_grid` and sample with it in every iteration.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, grid_sample
+
+
+def perspective_grid(matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where each output pixel of a perspective warp reads the input.
+
+    Args:
+        matrices: ``(F, 3, 3)`` mapping input pixels to output pixels, as ``cv2.warpPerspective`` takes them.
+        size: output ``(height, width)``.
+
+    Returns:
+        ``(F, height, width, 2)`` input pixel coordinates x, y.
+
+    Example:
+        >>> shift = torch.eye(3)
+        >>> shift[0, 2] = -1.0
+        >>> perspective_grid(shift[None], (1, 2))[0, 0].tolist()
+        [[1.0, 0.0], [2.0, 0.0]]
+    """
+    height, width = size
+    y, x = torch.meshgrid(
+        torch.arange(height, device=matrices.device, dtype=matrices.dtype),
+        torch.arange(width, device=matrices.device, dtype=matrices.dtype),
+        indexing="ij",
+    )
+    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    inverse = torch.linalg.inv(matrices)
+    source = torch.einsum("fij,hwj->fhwi", inverse, pixels)
+    return source[..., :2] / source[..., 2:]
+
+
+def crop_grid(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where each pixel of a resized crop reads the input, as ``cv2.resize(..., INTER_LINEAR)`` does.
+
+    Args:
+        boxes: ``(F, 4)`` xyxy, outer pixel edges; whole numbers for equality with slicing and ``cv2.resize``.
+        size: output ``(height, width)``.
+
+    Returns:
+        ``(F, height, width, 2)`` input pixel coordinates x, y, never outside the centres of the box's own pixels
+        (OpenCV repeats the border of the crop rather than looking beyond it).
+    """
+    height, width = size
+    axes = []
+    for low, high, count in ((boxes[:, 0], boxes[:, 2], width), (boxes[:, 1], boxes[:, 3], height)):
+        step = (torch.arange(count, device=boxes.device, dtype=boxes.dtype) + 0.5) / count
+        position = low[:, None] + step * (high - low)[:, None] - 0.5
+        axes.append(torch.minimum(torch.maximum(position, low[:, None]), (high - 1)[:, None].clamp(min=low[:, None])))
+    x, y = axes
+    return torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1)
+
+
+def sample(images: Tensor, grid: Tensor, frame: Tensor | None = None) -> Tensor:
+    """Read images at pixel coordinates with bilinear interpolation; outside the image there is black.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        grid: ``(F, h, w, 2)`` pixel coordinates x, y, from :func:`perspective_grid` or :func:`crop_grid`.
+        frame: ``(F,)`` long, which image each row reads; row i reads image i if not given.
+
+    Returns:
+        ``(F, C, h, w)``, differentiable in ``images``.
+    """
+    height, width = images.shape[-2:]
+    source = images if frame is None else images[frame]
+    # align_corners=True: -1 and 1 are the centres of the outermost pixels; one pixel wide has no extent.
+    extent = grid.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    normalised = grid * (2 / extent) - 1
+    return grid_sample(source, normalised.to(source.dtype), mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+def warp_perspective(images: Tensor, matrices: Tensor, size: tuple[int, int], frame: Tensor | None = None) -> Tensor:
+    """``cv2.warpPerspective`` with bilinear interpolation and a black border, differentiable and batched.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        matrices: ``(F, 3, 3)`` mapping input pixels to output pixels.
+        size: output ``(height, width)``.
+        frame: ``(F,)`` long, which image each matrix applies to; image i if not given.
+
+    Returns:
+        ``(F, C, height, width)``.
+    """
+    return sample(images, perspective_grid(matrices, size), frame)
+
+
+def crop_resize(images: Tensor, boxes: Tensor, size: tuple[int, int], frame: Tensor | None = None) -> Tensor:
+    """Cut boxes out and resize them, as slicing and ``cv2.resize(..., INTER_LINEAR)`` do.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        boxes: ``(F, 4)`` xyxy, outer pixel edges; they may leave the image, where there is black.
+        size: output ``(height, width)``.
+        frame: ``(F,)`` long, which image each box is cut from; image i if not given.
+
+    Returns:
+        ``(F, C, height, width)``.
+    """
+    return sample(images, crop_grid(boxes, size), frame)
+
+
+def crop_area(images: Tensor, boxes: list[tuple[int, int, int, int]], size: tuple[int, int]) -> Tensor:
+    """Cut whole-pixel boxes out of single images and resize them by area averaging.
+
+    Args:
+        images: ``(C, H, W)`` one image.
+        boxes: left, top, right, bottom inside the image.
+        size: output ``(height, width)``.
+
+    Returns:
+        ``(len(boxes), C, height, width)``, as ``F.interpolate(mode="area")`` of each slice.
+    """
+    return torch.stack([adaptive_avg_pool2d(images[:, y0:y1, x0:x1], size) for x0, y0, x1, y1 in boxes])
+
+
+def paste(
+    images: Tensor, patches: Tensor, matrices: Tensor, frame: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Put warped patches back where they came from: the inverse of :func:`warp_perspective`.
+
+    Where the warp only moved whole pixels this restores them exactly; elsewhere it interpolates once more. Pixels
+    that no patch covers are returned bit for bit.
+
+    Args:
+        images: ``(B, C, H, W)`` what to paste into; not modified.
+        patches: ``(F, C, h, w)``.
+        matrices: ``(F, 3, 3)`` mapping image pixels to patch pixels, as they were given to the warp.
+        frame: ``(F,)`` long, which image each patch belongs to; image i if not given. Later patches lie on top.
+        mask: ``(F, 1, h, w)`` in [0, 1], how much of the patch is shown; all of it if not given.
+
+    Returns:
+        ``(B, C, H, W)``.
+    """
+    height, width = images.shape[-2:]
+    if mask is None:
+        mask = patches.new_ones(len(patches), 1, *patches.shape[-2:])
+    grid = perspective_grid(torch.linalg.inv(matrices), (height, width))
+    extent = grid.new_tensor([patches.shape[-1] - 1, patches.shape[-2] - 1])
+    # A frame pixel on the patch's border sees only the patch: rounding in the matrices must not mix in black.
+    inside = ((grid > -1e-3) & (grid < extent + 1e-3)).all(dim=-1)
+    grid = torch.minimum(grid.clamp(min=0), extent)
+    shown = sample(mask, grid) * inside[:, None]
+    content = sample(patches, grid)
+    rows = torch.arange(len(patches), device=images.device) if frame is None else frame
+    out = list(images.unbind(0))
+    for row, image in enumerate(rows.tolist()):
+        out[image] = torch.where(shown[row] > 0, torch.lerp(out[image], content[row], shown[row]), out[image])
+    return torch.stack(out)
