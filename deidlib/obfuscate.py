@@ -86,7 +86,7 @@ class Obfuscator(ABC):
             )
         height, width = images.shape[2:]
         out = images.clone()
-        for image, hidden, known in zip(images, out, faces, strict=True):
+        for frame, (image, known) in enumerate(zip(images, faces, strict=True)):
             covers = self.region.cover(known, height, width).to(images)
             boxes = expand(known.boxes, self.region.factor)
             corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
@@ -98,7 +98,7 @@ class Obfuscator(ABC):
                 share = cover[rows, columns]
                 shown = self.fill(image, inside, Rectangle(*corner)).clamp(0, 1)
                 # This form of the blend is exact at both ends: share 0 keeps the pixel, share 1 keeps nothing of it.
-                hidden[:, rows, columns] = hidden[:, rows, columns] * (1 - share) + shown * share
+                out[frame, :, rows, columns] = out[frame, :, rows, columns] * (1 - share) + shown * share
         return out
 
     @final
@@ -204,13 +204,13 @@ class GaussianBlur(Obfuscator):
     def fill(self, image: Tensor, inside: Rectangle, face: Rectangle) -> Tensor:
         """The blurred frame, cut off at 4 sigma."""
         sigma = max(1.0, self.sigma * (face.right - face.left))
+        reach = math.ceil(4 * sigma)
 
         def weights(distance: Tensor) -> Tensor:
-            return torch.exp(-0.5 * (distance / sigma) ** 2)
+            return _normalised(torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach))
 
-        reach = math.ceil(4 * sigma)
         source, x, y = _surroundings(image, inside, reach)
-        return _normalised(weights(y)) @ source @ _normalised(weights(x)).T
+        return weights(y) @ source @ weights(x).T
 
 
 @dataclass(frozen=True)
