@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, grid_sample
+from torch.nn.functional import grid_sample
 
 
 def perspective_grid(matrices: Tensor, size: tuple[int, int]) -> Tensor:
@@ -113,18 +113,52 @@ def crop_resize(images: Tensor, boxes: Tensor, size: tuple[int, int], frame: Ten
     return sample(images, crop_grid(boxes, size), frame)
 
 
-def crop_area(images: Tensor, boxes: list[tuple[int, int, int, int]], size: tuple[int, int]) -> Tensor:
-    """Cut whole-pixel boxes out of single images and resize them by area averaging.
+def area_spans(low: Tensor, high: Tensor, count: int, first: int = 0, last: int | None = None) -> Tensor:
+    """Which input pixels each output pixel of an area resize averages along one axis.
 
     Args:
-        images: ``(C, H, W)`` one image.
-        boxes: left, top, right, bottom inside the image.
-        size: output ``(height, width)``.
+        low: ``(...)`` long, first input pixel of the stretch that is resized.
+        high: ``(...)`` long, one past its last pixel.
+        count: output pixels over the whole stretch.
+        first: first output pixel wanted.
+        last: one past the last output pixel wanted; all from ``first`` on if not given.
 
     Returns:
-        ``(len(boxes), C, height, width)``, as ``F.interpolate(mode="area")`` of each slice.
+        ``(..., last - first, 2)`` long: start and end (exclusive) of each average, as
+        ``F.interpolate(mode="area")`` and ``F.adaptive_avg_pool2d`` choose them.
+
+    Example:
+        >>> area_spans(torch.tensor(10), torch.tensor(15), count=2).tolist()
+        [[10, 13], [12, 15]]
     """
-    return torch.stack([adaptive_avg_pool2d(images[:, y0:y1, x0:x1], size) for x0, y0, x1, y1 in boxes])
+    i = torch.arange(first, count if last is None else last, device=low.device)
+    length = (high - low)[..., None]
+    start = low[..., None] + i * length // count
+    end = low[..., None] + -(-(i + 1) * length // count)
+    return torch.stack([start, end], dim=-1)
+
+
+def area_sample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Averages over rectangles of pixels: area-resized crops, differentiable and batched.
+
+    Args:
+        images: ``(F, C, H, W)``.
+        rows: ``(F, K, h, 2)`` long, from :func:`area_spans`: K crops of each image.
+        columns: ``(F, K, w, 2)`` long, likewise.
+
+    Returns:
+        ``(F, K, C, h, w)``: what ``F.interpolate(slice, size=(h, w), mode="area")`` gives for each slice. Two matrix
+        products, so the gradient is deterministic on every device.
+    """
+    across = torch.einsum("fchw,fknw->fkcnh", images, _averages(columns, images.shape[-1], images.dtype))
+    return torch.einsum("fkcnh,fkmh->fkcmn", across, _averages(rows, images.shape[-2], images.dtype))
+
+
+def _averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """``(..., n, 2)`` spans as a matrix ``(..., n, length)`` whose rows average over them."""
+    i = torch.arange(length, device=spans.device)
+    inside = (i >= spans[..., :1]) & (i < spans[..., 1:])
+    return inside.to(dtype) / (spans[..., 1:] - spans[..., :1])
 
 
 def paste(
