@@ -66,7 +66,7 @@ class Checkpoint:
     licence: str = ""
     paper: str = ""
     origin: str = ""
-    conventions: Mapping[str, object] = field(default_factory=dict, hash=False)
+    conventions: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conventions", MappingProxyType(dict(self.conventions)))
@@ -154,7 +154,14 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
                 licence="MIT",
                 paper=_RETINAFACE_PAPER,
                 origin="https://github.com/ternaus/retinaface",
-                conventions={**_RETINAFACE, **_IMAGENET, "backbone": "resnet50", "negative_slope": 0.0},
+                conventions={
+                    **_RETINAFACE,
+                    "channels": "RGB",
+                    "mean": (123.675, 116.28, 103.53),  # ImageNet's, times 255
+                    "std": (58.395, 57.12, 57.375),
+                    "backbone": "resnet50",
+                    "negative_slope": 0.0,
+                },
             ),
             # The release of facexlib holds the weights that biubug6 published on a file sharing site.
             Checkpoint(

@@ -103,8 +103,12 @@ def test_the_two_mobilenets_need_different_nets() -> None:
 
 def test_the_two_resnets_need_different_inputs() -> None:
     ternaus, biubug6 = CHECKPOINTS["retinaface_resnet50"], CHECKPOINTS["retinaface_resnet50_biubug6"]
-    assert (ternaus.conventions["channels"], ternaus.conventions["scale"]) == ("RGB", 1)
-    assert (biubug6.conventions["channels"], biubug6.conventions["scale"]) == ("BGR", 255)
+    assert ternaus.conventions["channels"] == "RGB"
+    assert ternaus.conventions["mean"] == pytest.approx([255 * m for m in (0.485, 0.456, 0.406)])
+    assert ternaus.conventions["std"] == pytest.approx([255 * s for s in (0.229, 0.224, 0.225)])
+    assert biubug6.conventions["channels"] == "BGR"
+    assert biubug6.conventions["mean"] == (104.0, 117.0, 123.0)
+    assert ternaus.conventions["scale"] == biubug6.conventions["scale"] == 255
     assert ternaus.conventions["anchors"] == biubug6.conventions["anchors"]
 
 
