@@ -92,14 +92,15 @@ class Batch(NamedTuple):
 class VideoReader:
     """The frames of a video file, in order, each exactly once, upright, RGB float32 in [0, 1].
 
-    Memory does not grow with the length of the video. Time stamps increase strictly: a frame without one, or
-    with one that is not later than its predecessor's, is placed one frame's duration after it.
+    Memory does not grow with the length of the video. Time stamps increase strictly: a frame without one is
+    placed one frame's duration after its predecessor, one that is not later than its predecessor one tick after it.
     A reader may be iterated again; it then starts anew.
 
     Args:
         path: the video.
-        strict: a frame that is damaged or cannot be decoded, and an end before the time that the header
-            promises, are errors. Otherwise what can be decoded is returned and the rest passed over.
+        strict: a frame that cannot be decoded or that the decoder reports as damaged, and an end before the time
+            that the header promises, are errors. Otherwise what can be decoded is returned and the rest passed
+            over. (Some damage decoders mend without a word, and nobody can tell.)
 
     Raises:
         MediaReadError: on opening, not a video or no frame in it; on iterating, damage (see ``strict``) or a
@@ -260,12 +261,16 @@ class _Decoding:
     def _damage(self, what: str, count: int, cause: BaseException | None = None) -> None:
         if self.strict:
             raise MediaReadError(
-                f"{self.path}: {what}, counting from 0; {count} frames before it are sound. The file is damaged or "
-                "cut off. Get a sound copy, or take what can be decoded with VideoReader(path, strict=False)."
+                f"{self.path}: {what}; {count} frames before that are sound (frame numbers count from 0). The file is "
+                "damaged or cut off: get a sound copy, or take what can be decoded with VideoReader(path, strict=False)."
             ) from cause
 
     def _rate(self) -> Fraction:
-        return self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        """The mean rate; but 30000/1001 where the mean of times rounded to milliseconds is 29.9698."""
+        mean, nominal = self.stream.average_rate, self.stream.guessed_rate
+        if mean and nominal and abs(nominal / mean - 1) < Fraction(1, 100):
+            return nominal
+        return mean or nominal or Fraction(25)
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
         height, width = _upright(np.empty((first.height, first.width, 1), np.uint8), first).shape[:2]
@@ -296,10 +301,10 @@ class _Decoding:
                     f"{self.path}: frame {index} is {frame.width}x{frame.height} pixels, the first one "
                     f"{size[0]}x{size[1]}. Split the file where the size changes."
                 )
-            if frame.pts is not None and (index == 0 or frame.pts > pts):
-                pts = frame.pts
-            else:
+            if frame.pts is None:
                 pts += step
+            else:
+                pts = frame.pts if index == 0 else max(frame.pts, pts + 1)
             try:
                 pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
             except (av.FFmpegError, ValueError) as error:
