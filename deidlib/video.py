@@ -262,7 +262,7 @@ class _Decoding:
         if self.strict:
             raise MediaReadError(
                 f"{self.path}: {what}; {count} frames before that are sound (frame numbers count from 0). The file is "
-                "damaged or cut off: get a sound copy, or take what can be decoded with VideoReader(path, strict=False)."
+                "damaged or cut off: get a sound copy, or take what there is with VideoReader(path, strict=False)."
             ) from cause
 
     def _rate(self) -> Fraction:
