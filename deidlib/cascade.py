@@ -1,0 +1,102 @@
+"""The geometry of MTCNN's cascade: image pyramid, P-Net cells, box code and whole-pixel crops.
+
+As facenet-pytorch computes it, whose weights and thresholds assume these roundings. Boxes are its 1-based inclusive
+ones while inside the cascade, hence the odd ``+ 1`` and ``- 1``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# P-Net looks at 12 x 12 pixels of a scaled image, one cell every 2 pixels.
+CELL, STRIDE = 12, 2
+
+
+def pyramid(height: int, width: int, min_face: float = 20.0, factor: float = 0.709) -> list[float]:
+    """The scales at which P-Net sees the image, largest first; empty if the image is smaller than a face.
+
+    Example:
+        >>> [round(s, 3) for s in pyramid(40, 60)]
+        [0.6, 0.425, 0.302]
+    """
+    scales = []
+    scale, side = CELL / min_face, min(height, width) * CELL / min_face
+    while side >= CELL:
+        scales.append(scale)
+        scale, side = scale * factor, side * factor
+    return scales
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width of the image at one scale of the pyramid."""
+    return int(height * scale + 1), int(width * scale + 1)
+
+
+def cell_boxes(row: Tensor, column: Tensor, scale: float) -> Tensor:
+    """The image area that P-Net cells look at.
+
+    Args:
+        row: ``(...)`` row of the cell in P-Net's output.
+        column: ``(...)`` its column.
+        scale: of the pyramid.
+
+    Returns:
+        ``(..., 4)`` xyxy pixels, float32.
+    """
+    corner = torch.stack([column, row], dim=-1).float() * STRIDE
+    return torch.cat([((corner + 1) / scale).floor(), ((corner + CELL) / scale).floor()], dim=-1)
+
+
+def square(boxes: Tensor) -> Tensor:
+    """The square with a box's centre and its longer side, ``(N, 4)``."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def shift_cell(cells: Tensor, code: Tensor) -> Tensor:
+    """P-Net's boxes ``(..., 4)``: corners move by ``code`` times the cell's sides."""
+    return cells + code * (cells[..., 2:] - cells[..., :2]).tile(2)
+
+
+def shift_crop(boxes: Tensor, code: Tensor) -> Tensor:
+    """R- and O-Net's boxes ``(..., 4)``: corners move by ``code`` times the inclusive sides of the crop."""
+    return boxes + code * (boxes[..., 2:] - boxes[..., :2] + 1).tile(2)
+
+
+def crop_points(boxes: Tensor, code: Tensor) -> Tensor:
+    """O-Net's five points ``(..., 5, 2)`` in pixels from its ``(..., 10)`` output: five x, then five y."""
+    relative = code.reshape(*code.shape[:-1], 2, 5).transpose(-1, -2)
+    side = boxes[..., 2:] - boxes[..., :2] + 1
+    return relative * side[..., None, :] + boxes[..., None, :2] - 1
+
+
+def whole_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The slice of the image that a crop takes: left, top, right, bottom, long; may be empty (right <= left)."""
+    whole = boxes.trunc().long()
+    limit = whole.new_tensor([width, height])
+    return torch.cat([whole[..., :2].clamp(min=1) - 1, torch.minimum(whole[..., 2:], limit)], dim=-1)
+
+
+def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Greedy suppression by overlap over the *smaller* of two boxes, MTCNN's last step.
+
+    Args:
+        boxes: ``(N, 4)`` inclusive pixel corners.
+        scores: ``(N,)``.
+        threshold: share of the smaller box.
+
+    Returns:
+        ``(K,)`` long, the boxes kept, best first.
+    """
+    left = scores.argsort(descending=True, stable=True)
+    area = (boxes[:, 2:] - boxes[:, :2] + 1).prod(dim=1)
+    kept = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        corner = torch.maximum(boxes[best, :2], boxes[left, :2])
+        shared = (torch.minimum(boxes[best, 2:], boxes[left, 2:]) - corner + 1).clamp(min=0).prod(dim=1)
+        left = left[shared / torch.minimum(area[best], area[left]) <= threshold]
+    return torch.stack(kept) if kept else left
