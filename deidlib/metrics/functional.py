@@ -1,0 +1,200 @@
+"""Distances between two readings of the same face: boxes, landmarks, gaze, head pose. Row i against row i."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from deidlib.boxes import iou
+
+# iBUG indices of the outer corners of the right and the left eye; in five points the eyes' own indices.
+_EYES = {68: (36, 45), 5: (0, 1)}
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes, row by row; symmetric.
+
+    Args:
+        a: ``(N, 4)`` xyxy pixels.
+        b: ``(N, 4)`` xyxy pixels.
+
+    Returns:
+        ``(N,)`` in [0, 1]; 0 for boxes that do not overlap or have no area.
+
+    Raises:
+        ValueError: shapes differ.
+
+    Example:
+        >>> paired_iou(torch.tensor([[0., 0., 2., 2.]]), torch.tensor([[1., 0., 3., 2.]]))
+        tensor([0.3333])
+    """
+    _same_shape(a, b, "boxes", (4,))
+    return iou(a, b).diagonal()
+
+
+def landmark_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean Euclidean distance of corresponding landmarks, in pixels; symmetric.
+
+    Args:
+        a: ``(N, P, 2)`` pixels.
+        b: ``(N, P, 2)`` pixels.
+
+    Returns:
+        ``(N,)`` pixels.
+
+    Raises:
+        ValueError: shapes differ.
+
+    Example:
+        >>> landmark_distance(torch.zeros(1, 5, 2), torch.tensor([3., 4.]).expand(1, 5, 2))
+        tensor([5.])
+    """
+    _same_shape(a, b, "landmarks", (a.shape[1] if a.ndim == 3 else 68, 2))
+    distance: Tensor = torch.linalg.vector_norm(a - b, dim=-1)
+    return distance.mean(dim=-1)
+
+
+def interocular_distance(landmarks: Tensor) -> Tensor:
+    """Distance between the outer eye corners (68 points, as for 300-W) or between the eyes (five points), in pixels.
+
+    From five points it is about two thirds of that from 68: do not compare the two.
+
+    Args:
+        landmarks: ``(N, 68, 2)`` iBUG order, or ``(N, 5, 2)``; pixels.
+
+    Returns:
+        ``(N,)`` pixels.
+
+    Raises:
+        ValueError: another number of points.
+
+    Example:
+        >>> interocular_distance(torch.tensor([[[10., 0.], [40., 40.], [0., 0.], [0., 0.], [0., 0.]]]))
+        tensor([50.])
+    """
+    if landmarks.ndim != 3 or landmarks.shape[1:] not in ((68, 2), (5, 2)):
+        raise ValueError(f"landmarks must have shape (N, 68, 2) or (N, 5, 2), got {tuple(landmarks.shape)}.")
+    right, left = _EYES[landmarks.shape[1]]
+    distance: Tensor = torch.linalg.vector_norm(landmarks[:, right] - landmarks[:, left], dim=-1)
+    return distance
+
+
+def face_size(boxes: Tensor) -> Tensor:
+    """The side of a square of the box's area, sqrt(width x height), in pixels.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy pixels.
+
+    Returns:
+        ``(N,)`` pixels.
+
+    Example:
+        >>> face_size(torch.tensor([[0., 0., 4., 9.]]))
+        tensor([6.])
+    """
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+
+
+def nme_interocular(landmarks: Tensor, original: Tensor) -> Tensor:
+    """Normalised mean error: :func:`landmark_distance` over :func:`interocular_distance` of the original.
+
+    Not symmetric: the original is the measure. In profile the eyes coincide and this explodes; see :func:`nme_box`.
+
+    Args:
+        landmarks: ``(N, P, 2)`` pixels, P 68 or 5.
+        original: ``(N, P, 2)`` pixels.
+
+    Returns:
+        ``(N,)`` without unit; 0.05 is 5 %.
+
+    Raises:
+        ValueError: shapes differ, or another number of points.
+    """
+    return _ratio(landmark_distance(landmarks, original), interocular_distance(original))
+
+
+def nme_box(landmarks: Tensor, original: Tensor, boxes: Tensor) -> Tensor:
+    """Normalised mean error: :func:`landmark_distance` over :func:`face_size` of the original's box.
+
+    Args:
+        landmarks: ``(N, P, 2)`` pixels.
+        original: ``(N, P, 2)`` pixels.
+        boxes: ``(N, 4)`` the original's boxes, xyxy pixels.
+
+    Returns:
+        ``(N,)`` without unit; 0.05 is 5 %.
+
+    Raises:
+        ValueError: shapes differ.
+
+    Example:
+        >>> nme_box(torch.zeros(1, 5, 2), torch.full((1, 5, 2), 3.0), torch.tensor([[0., 0., 4., 9.]]))
+        tensor([0.7071])
+    """
+    return _ratio(landmark_distance(landmarks, original), face_size(boxes))
+
+
+def gaze_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle between gaze directions, in degrees; symmetric. Lengths do not matter.
+
+    By ``2 atan2(|u - v|, |u + v|)`` of the unit vectors: exactly 0 for equal directions, and accurate near 0 and 180,
+    where ``acos`` is not.
+
+    Args:
+        a: ``(N, 3)``.
+        b: ``(N, 3)``.
+
+    Returns:
+        ``(N,)`` degrees in [0, 180]; NaN where a vector has no direction (length 0).
+
+    Raises:
+        ValueError: shapes differ.
+
+    Example:
+        >>> gaze_angle(torch.tensor([[0., 0., 1.]]), torch.tensor([[0., 2., 0.]]))
+        tensor([90.])
+    """
+    _same_shape(a, b, "gaze", (3,))
+    # |a x b| of equal vectors is not always 0: fused multiply-add rounds the two products differently.
+    u, v = normalize(a, dim=-1), normalize(b, dim=-1)
+    angle = 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=-1), torch.linalg.vector_norm(u + v, dim=-1)).rad2deg()
+    return angle.where(a.any(dim=-1) & b.any(dim=-1), angle.new_tensor(torch.nan))
+
+
+def head_pose_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle of the rotation that turns one head pose into the other, in degrees; symmetric.
+
+    Args:
+        a: ``(N, 3, 3)`` rotation matrices, as :func:`deidlib.camera.head_pose` gives them.
+        b: ``(N, 3, 3)`` likewise.
+
+    Returns:
+        ``(N,)`` degrees in [0, 180].
+
+    Raises:
+        ValueError: shapes differ.
+
+    Example:
+        >>> quarter = torch.tensor([[0., -1., 0.], [1., 0., 0.], [0., 0., 1.]])
+        >>> head_pose_angle(torch.eye(3)[None], quarter[None])
+        tensor([90.])
+    """
+    _same_shape(a, b, "rotations", (3, 3))
+    turn = a.mT @ b
+    # A rotation by t about the unit axis u: the antisymmetric part is sin(t) [u]x, the trace 1 + 2 cos(t).
+    antisymmetric = (turn - turn.mT) / 2
+    sine = torch.linalg.vector_norm(antisymmetric[:, [2, 0, 1], [1, 2, 0]], dim=-1)
+    cosine = (turn.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - 1) / 2
+    return torch.atan2(sine, cosine).rad2deg()
+
+
+def _ratio(distance: Tensor, measure: Tensor) -> Tensor:
+    # Something that coincides is 0 off, even by a measure of 0.
+    return distance / measure.clamp(min=torch.finfo(measure.dtype).tiny)
+
+
+def _same_shape(a: Tensor, b: Tensor, what: str, row: tuple[int, ...]) -> None:
+    if a.shape != b.shape or a.shape[1:] != row:
+        expected = f"(N, {', '.join(map(str, row))})"
+        raise ValueError(f"{what} must both have shape {expected}, got {tuple(a.shape)} and {tuple(b.shape)}.")

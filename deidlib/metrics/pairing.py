@@ -1,0 +1,100 @@
+"""``Pairing``: which face of one reading is which face of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deidlib.boxes import iou
+from deidlib.faces import Faces
+from deidlib.metrics.alignment import five_points
+from deidlib.metrics.functional import face_size, gaze_angle
+
+# Far below any difference of overlap that means something: it only decides between equal overlaps.
+_TIE = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """One-to-one pairs of faces, and those left over on either side.
+
+    Args:
+        original: ``(P,)`` long, rows of the original's faces, ascending.
+        protected: ``(P,)`` long, rows of the faces that they are paired with.
+        iou: ``(P,)`` overlap of each pair.
+        missed: ``(M,)`` long, rows of the original's faces without a partner.
+        spurious: ``(S,)`` long, rows of the other faces without a partner.
+    """
+
+    original: Tensor
+    protected: Tensor
+    iou: Tensor
+    missed: Tensor
+    spurious: Tensor
+
+    def __len__(self) -> int:
+        return len(self.original)
+
+
+def pair(original: Faces, protected: Faces, *, min_iou: float = 0.0) -> Pairing:
+    """Pair the faces of two readings of a frame so that the sum of overlaps is greatest (Hungarian method).
+
+    Between equal overlaps, the landmarks and gaze that agree better decide, so that the order of faces does not matter.
+
+    Args:
+        original: the faces of the original frame.
+        protected: the faces of the protected frame.
+        min_iou: a pair must overlap by more than this.
+
+    Raises:
+        ValueError: ``min_iou`` is not in [0, 1).
+
+    Example:
+        >>> boxes = torch.tensor([[0., 0., 8., 8.], [20., 0., 28., 8.], [40., 0., 48., 8.]])
+        >>> here = Faces(boxes, torch.ones(3))
+        >>> there = Faces(boxes[[2, 0]] + 1, torch.ones(2))
+        >>> found = pair(here, there)
+        >>> found.original.tolist(), found.protected.tolist(), found.missed.tolist(), found.spurious.tolist()
+        ([0, 2], [1, 0], [1], [])
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not 0 <= min_iou < 1:
+        raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
+    device = original.boxes.device
+    overlap = iou(original.boxes.double(), protected.boxes.to(device).double())
+    allowed = overlap > min_iou
+    gain = (overlap - _TIE * _disagreement(original, protected.to(device))).where(allowed, overlap.new_zeros(()))
+    rows, columns = (torch.from_numpy(i).to(device) for i in linear_sum_assignment(gain.cpu().numpy(), maximize=True))
+    kept = allowed[rows, columns]
+    rows, columns = rows[kept], columns[kept]
+    return Pairing(
+        rows,
+        columns,
+        overlap[rows, columns].to(original.boxes.dtype),
+        _others(rows, len(original)),
+        _others(columns, len(protected)),
+    )
+
+
+def _disagreement(original: Faces, protected: Faces) -> Tensor:
+    """How far landmarks and gaze of every two faces are apart: ``(N, M)`` in [0, 1]."""
+    n, m = len(original), len(protected)
+    total = original.boxes.new_zeros(n, m, dtype=torch.float64)
+    if original.landmarks is not None and protected.landmarks is not None:
+        a, b = five_points(original.landmarks).double(), five_points(protected.landmarks).double()
+        distance = torch.linalg.vector_norm(a[:, None] - b[None], dim=-1).mean(dim=-1)
+        size = face_size(original.boxes).double().clamp(min=torch.finfo(torch.float32).tiny)
+        total += (distance / size[:, None]).clamp(max=1).nan_to_num(nan=1.0) / 2
+    if original.gaze is not None and protected.gaze is not None:
+        a, b = original.gaze.double().repeat_interleave(m, dim=0), protected.gaze.double().repeat(n, 1)
+        total += gaze_angle(a, b).nan_to_num(nan=180.0).reshape(n, m) / 360
+    return total
+
+
+def _others(rows: Tensor, count: int) -> Tensor:
+    left = torch.ones(count, dtype=torch.bool, device=rows.device)
+    left[rows] = False
+    return left.nonzero().squeeze(1)
