@@ -200,14 +200,14 @@ class AutoStep(StepRule[AutoState]):
 
     Args:
         size: first step length in image units.
-        minimum: shortest step length; 0.25/255 moves a pixel of the uint8 grid every fourth step or so.
+        minimum: shortest step length; at 0.125/255 a pixel of the uint8 grid moves every eighth step or so.
         window: steps to the first checkpoint; each following window is 3 steps shorter, 4 at least.
         rho: share of steps that must lower the loss.
         inertia: APGD's alpha; 1 switches the momentum off.
     """
 
-    size: float = 2 / 255
-    minimum: float = 0.25 / 255
+    size: float = 4 / 255
+    minimum: float = 0.125 / 255
     window: int = 10
     rho: float = 0.75
     inertia: float = 0.75

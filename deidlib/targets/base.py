@@ -151,7 +151,7 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         super().__setattr__(name, value)
 
 
-def observe(images: Tensor, models: Iterable[TargetModel[Any]]) -> list[Faces]:
+def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[Faces] | None = None) -> list[Faces]:
     """Read frames with several models: detectors first, then landmarks, then gaze, whatever their order.
 
     This is also how an authorised party reads a protected file. With several detectors, faces that a later
@@ -159,7 +159,8 @@ def observe(images: Tensor, models: Iterable[TargetModel[Any]]) -> list[Faces]:
 
     Args:
         images: ``(B, 3, H, W)`` RGB in [0, 1].
-        models: at least one of them a detector.
+        models: at least one of them a detector, unless ``faces`` are given.
+        faces: B entries, what is known already; detectors add to it.
 
     Returns:
         B entries with every field that the models can fill in.
@@ -168,21 +169,21 @@ def observe(images: Tensor, models: Iterable[TargetModel[Any]]) -> list[Faces]:
         ValueError: no detector among the models.
     """
     ordered = sorted(models, key=lambda model: _ORDER[model.reads])
-    if not ordered or ordered[0].reads != "boxes":
+    if faces is None and (not ordered or ordered[0].reads != "boxes"):
         names = [model.name for model in ordered]
         raise ValueError(f"observe needs a detector among the models, got {names}. Add RetinaFace() or MTCNN().")
-    faces: list[Faces] | None = None
+    known = None if faces is None else list(faces)
     for model in ordered:
-        seen = model.predict(images, faces)
+        seen = model.predict(images, known)
         if len(seen) != len(images):
             raise ValueError(
                 f"{model.name}.predict must return one Faces per frame: expected {len(images)}, got {len(seen)}."
             )
-        if model.reads == "boxes" and faces is not None:
-            seen = [_union(first, second) for first, second in zip(faces, seen, strict=True)]
-        faces = seen
-    assert faces is not None
-    return faces
+        if model.reads == "boxes" and known is not None:
+            seen = [_union(first, second) for first, second in zip(known, seen, strict=True)]
+        known = seen
+    assert known is not None
+    return known
 
 
 def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] | None) -> Sequence[Faces]:
