@@ -31,6 +31,7 @@ class OnnxNet:
             self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions have no common base but this
             raise ValueError(f"{path} cannot be read as an ONNX network: {error}") from error
+        self._path = Path(path)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(
@@ -41,6 +42,10 @@ class OnnxNet:
         # A dimension that is not fixed has a name, or None, instead of a number.
         self.input_shape: tuple[int | None, ...] = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
         self.output_shape: tuple[int | None, ...] = tuple(d if isinstance(d, int) else None for d in outputs[0].shape)
+
+    def __reduce__(self) -> tuple[type[OnnxNet], tuple[Path]]:
+        # A session cannot be copied or sent to another process; the file can be read again.
+        return OnnxNet, (self._path,)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """The network's output for a batch; a file of fixed batch size 1 is run row by row.

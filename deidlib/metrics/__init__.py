@@ -20,5 +20,15 @@ from deidlib.metrics.functional import landmark_distance as landmark_distance
 from deidlib.metrics.functional import nme_box as nme_box
 from deidlib.metrics.functional import nme_interocular as nme_interocular
 from deidlib.metrics.functional import paired_iou as paired_iou
+from deidlib.metrics.identity import Attacker as Attacker
+from deidlib.metrics.identity import Linkage as Linkage
+from deidlib.metrics.identity import Naive as Naive
+from deidlib.metrics.identity import Parrot as Parrot
+from deidlib.metrics.identity import ReIdentification as ReIdentification
 from deidlib.metrics.pairing import Pairing as Pairing
 from deidlib.metrics.pairing import pair as pair
+from deidlib.metrics.verification import accept_rate as accept_rate
+from deidlib.metrics.verification import accept_threshold as accept_threshold
+from deidlib.metrics.verification import cosine as cosine
+from deidlib.metrics.verification import rank1 as rank1
+from deidlib.metrics.verification import true_accept_rate as true_accept_rate
