@@ -107,9 +107,15 @@ class VideoReader:
             change of frame size.
 
     Example:
-        >>> with VideoReader("drive.mp4") as reader:  # doctest: +SKIP
-        ...     for images, pts in reader.batches(16):
-        ...         print(images.shape, [float(tick * reader.info.time_base) for tick in pts])
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "drive.mkv")
+        >>> with VideoWriter(path, fps=Fraction(25), size=(8, 10)) as writer:
+        ...     writer.write(torch.zeros(5, 3, 8, 10))
+        >>> with VideoReader(path) as reader:
+        ...     for images, pts in reader.batches(3):
+        ...         print(tuple(images.shape), [float(tick * reader.info.time_base) for tick in pts])
+        (3, 3, 8, 10) [0.0, 0.04, 0.08]
+        (2, 3, 8, 10) [0.12, 0.16]
     """
 
     def __init__(self, path: str | Path, *, strict: bool = True) -> None:
@@ -185,6 +191,9 @@ class _Decoding:
             self.first = next(self.frames, None)
             if self.first is None:
                 raise MediaReadError(f"{path} holds a video stream without a single frame that can be decoded.")
+            # Once, as it holds for the whole stream: a frame that was asked for its side data lives until the next
+            # garbage collection.
+            self.matrix = _display_matrix(self.first)
             self.info = self._describe(self.first)
         except BaseException:
             self.container.close()
@@ -273,7 +282,7 @@ class _Decoding:
         return mean or nominal or Fraction(25)
 
     def _describe(self, first: VideoFrame) -> VideoInfo:
-        height, width = _upright(np.empty((first.height, first.width, 1), np.uint8), first).shape[:2]
+        height, width = _upright(np.empty((first.height, first.width, 1), np.uint8), self.matrix).shape[:2]
         return VideoInfo(
             width=width,
             height=height,
@@ -282,7 +291,7 @@ class _Decoding:
             frames=self.stream.frames or None,
             codec=self.stream.codec_context.name,
             pixel_format=first.format.name,
-            rotation=_rotation(first),
+            rotation=_rotation(self.matrix),
             interlaced=first.interlaced_frame,
             has_audio=bool(self.container.streams.audio),
         )
@@ -312,12 +321,15 @@ class _Decoding:
                     f"{self.path}: frame {index} has the pixel format {frame.format.name}, which cannot be "
                     f"turned into RGB ({_reason(error)}). Convert the file first."
                 ) from error
-            yield _upright(pixels, frame), pts
+            yield _upright(pixels, self.matrix), pts
             frame = next(self.frames, None)
             index += 1
 
 
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+Matrix = tuple[int, int, int, int]
+
+
+def _display_matrix(frame: VideoFrame) -> Matrix:
     """a, b, c, d of: a stored pixel (x, y) is shown in direction (a x + c y, b x + d y)."""
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
@@ -326,14 +338,14 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
-def _rotation(frame: VideoFrame) -> int:
-    a, b, _, _ = _display_matrix(frame)
+def _rotation(matrix: Matrix) -> int:
+    a, b, _, _ = matrix
     return round(math.degrees(math.atan2(-b, a)))
 
 
-def _upright(pixels: Pixels, frame: VideoFrame) -> Pixels:
+def _upright(pixels: Pixels, matrix: Matrix) -> Pixels:
     """Turned and mirrored as the file says, by quarter turns."""
-    a, b, c, d = _display_matrix(frame)
+    a, b, c, d = matrix
     if abs(b) > abs(a):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
     if a < 0:
