@@ -166,8 +166,8 @@ def paste(
 ) -> Tensor:
     """Put warped patches back where they came from: the inverse of :func:`warp_perspective`.
 
-    Where the warp only moved whole pixels this restores them exactly; elsewhere it interpolates once more. Pixels
-    that no patch covers are returned bit for bit.
+    Where the warp only moved whole pixels this restores them to float rounding, the same uint8 values; elsewhere it
+    interpolates once more. Pixels that no patch covers are returned bit for bit.
 
     Args:
         images: ``(B, C, H, W)`` what to paste into; not modified.
