@@ -433,6 +433,19 @@ def test_forward_reset_pickle_and_clone(make: Callable[[], DiffScore]) -> None:
     assert list(score.state_dict()) == []
 
 
+def test_frames_of_two_processes_are_joined() -> None:
+    a, b = separate_faces(2, 7), separate_faces(2, 8)
+    score, both = DiffScore(), DiffScore()
+    score.update([a, a], [b, Faces.empty()])
+    # The other process holds the same.
+    score.distributed_available_fn = lambda: True
+    score.dist_sync_fn = lambda state, group=None: [state, state]
+    both.update([a, a] * 2, [b, Faces.empty()] * 2)
+    assert score.compute() == both.compute()
+    assert score.compute()["frames"] == 4
+    assert len(score.per_frame()["box"]) == 2
+
+
 def test_order_and_batching_of_frames_do_not_matter() -> None:
     frames = [(random_faces(3, s), random_faces(2, s + 100)) for s in range(5)]
     one, two = DiffScore(), DiffScore()

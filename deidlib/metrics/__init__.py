@@ -27,6 +27,11 @@ from deidlib.metrics.identity import Parrot as Parrot
 from deidlib.metrics.identity import ReIdentification as ReIdentification
 from deidlib.metrics.pairing import Pairing as Pairing
 from deidlib.metrics.pairing import pair as pair
+from deidlib.metrics.quality import LPIPS as LPIPS
+from deidlib.metrics.quality import ImageQuality as ImageQuality
+from deidlib.metrics.quality import flicker as flicker
+from deidlib.metrics.quality import psnr as psnr
+from deidlib.metrics.quality import ssim as ssim
 from deidlib.metrics.verification import accept_rate as accept_rate
 from deidlib.metrics.verification import accept_threshold as accept_threshold
 from deidlib.metrics.verification import cosine as cosine

@@ -73,7 +73,7 @@ class PFLD:
         points = self._net(crops).reshape(-1, 68, 2)
         landmarks = squares[:, None, :2] + points * (squares[:, None, 2:] - squares[:, None, :2])
         rows = torch.split(landmarks, counts)
-        return [known.replace(landmarks=row) for known, row in zip(faces, rows, strict=True)]
+        return [known.replace(landmarks=row.to(known.boxes)) for known, row in zip(faces, rows, strict=True)]
 
 
 def _squares(boxes: Tensor) -> Tensor:
