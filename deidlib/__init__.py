@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from deidlib.combinations import Staged as Staged
     from deidlib.combinations import Sum as Sum
     from deidlib.faces import Faces as Faces
+    from deidlib.obfuscate import BoxBlur as BoxBlur
+    from deidlib.obfuscate import GaussianBlur as GaussianBlur
+    from deidlib.obfuscate import Pixelate as Pixelate
+    from deidlib.obfuscate import Solid as Solid
+    from deidlib.pipeline import Deidentifier as Deidentifier
     from deidlib.regions import FaceRegion as FaceRegion
     from deidlib.steps import AutoStep as AutoStep
     from deidlib.steps import MomentumSignStep as MomentumSignStep
@@ -19,6 +24,15 @@ if TYPE_CHECKING:
     from deidlib.targets.base import Target as Target
     from deidlib.targets.base import TargetModel as TargetModel
     from deidlib.targets.base import observe as observe
+    from deidlib.targets.fan import FAN as FAN
+    from deidlib.targets.gaze import GazeResNet as GazeResNet
+    from deidlib.targets.mtcnn import MTCNN as MTCNN
+    from deidlib.targets.retinaface import RetinaFace as RetinaFace
+    from deidlib.video import MediaError as MediaError
+    from deidlib.video import VideoReader as VideoReader
+    from deidlib.video import VideoWriter as VideoWriter
+    from deidlib.video import read_image as read_image
+    from deidlib.video import write_image as write_image
 
 __version__ = "0.1.0"
 
@@ -26,19 +40,33 @@ __version__ = "0.1.0"
 _HOME = {
     "AttackResult": "attack",
     "AutoStep": "steps",
+    "BoxBlur": "obfuscate",
+    "Deidentifier": "pipeline",
+    "FAN": "targets.fan",
     "FaceRegion": "regions",
     "Faces": "faces",
+    "GaussianBlur": "obfuscate",
+    "GazeResNet": "targets.gaze",
     "GradientNorm": "combinations",
     "IFGSMAttacker": "attack",
+    "MTCNN": "targets.mtcnn",
+    "MediaError": "video",
     "MomentumSignStep": "steps",
     "OptimizerStep": "steps",
+    "Pixelate": "obfuscate",
+    "RetinaFace": "targets.retinaface",
     "SignStep": "steps",
+    "Solid": "obfuscate",
     "Staged": "combinations",
     "StepRule": "steps",
     "Sum": "combinations",
     "Target": "targets.base",
     "TargetModel": "targets.base",
+    "VideoReader": "video",
+    "VideoWriter": "video",
     "observe": "targets.base",
+    "read_image": "video",
+    "write_image": "video",
 }
 
 __all__ = [*_HOME, "__version__"]
