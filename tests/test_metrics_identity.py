@@ -116,6 +116,7 @@ def test_unprotected_faces_are_recognised() -> None:
     assert got["cosine_genuine"] == pytest.approx(1)
     assert got["cosine_impostor"] == pytest.approx(0, abs=1e-6)
     assert got["clear_accepted"] == got["accepted"] == got["accepted_same"] == got["tar"] == got["rank1"] == 1
+    assert got["false_accepted"] == 0
     # Four faces have one right picture among four others.
     assert got["chance"] == 0.25
     assert (got["faces"], got["genuine"], got["impostors"]) == (5, 4, 16)
@@ -136,6 +137,7 @@ def test_naive_by_hand() -> None:
     assert got["clear_accepted"] == 1
     assert got["accepted"] == 0.5
     assert got["accepted_same"] == 0.5
+    assert got["false_accepted"] == 0.5
     # Chosen by protected pairs no threshold lets green in without letting red in too.
     assert got["tar"] == 0
     assert metric.per_face()["identified"].tolist() == [0, 0, 1, 1]

@@ -179,8 +179,9 @@ class ReIdentification(Metric):
             - ``threshold``: the cosine above which the attacker takes two faces for one person, so that the accept
               rate among *clear* faces of different people is at most ``false_accept_rate``; ``clear_accepted``: the
               share of clear pairs of one person accepted then.
-            - ``accepted``, ``accepted_same``: share of genuine pairs, and of protected faces with their own clear
-              face, accepted at that threshold.
+            - ``accepted``, ``accepted_same``, ``false_accepted``: share of genuine pairs, of protected faces with their
+              own clear face, and of pairs of different people, accepted at that threshold. Hidden faces look alike: a
+              high ``accepted`` with as high a ``false_accepted`` tells him nothing.
             - ``tar``: share of genuine pairs accepted if he chooses his threshold by protected pairs instead.
             - ``rank1``: share of protected faces whose most similar entry is the right person; ``chance``: what
               picking an entry blindly would give.
@@ -206,6 +207,7 @@ class ReIdentification(Metric):
             "clear_accepted": accept_rate(known[genuine], threshold),
             "accepted": accept_rate(scores[genuine], threshold),
             "accepted_same": accept_rate(own, threshold),
+            "false_accepted": accept_rate(scores[impostor], threshold),
             "tar": true_accept_rate(scores[genuine], scores[impostor], self.false_accept_rate),
             "rank1": hits.nanmean(),
             "chance": chance.mean(),
