@@ -379,7 +379,7 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: ``(..., 3)`` of any length.
-        b: ``(..., 3)``.
+        b: ``(..., 3)``, broadcastable.
 
     Returns:
         ``(...)`` radians in [0, pi].
@@ -388,8 +388,10 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
         >>> angle_between(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])).rad2deg()
         tensor(45.)
     """
-    sine: Tensor = torch.linalg.vector_norm(torch.linalg.cross(a, b), dim=-1)
-    return torch.atan2(sine, (a * b).sum(dim=-1))
+    product = a * b
+    cross = torch.linalg.cross(a.expand_as(product), b.expand_as(product))
+    sine: Tensor = torch.linalg.vector_norm(cross, dim=-1)
+    return torch.atan2(sine, product.sum(dim=-1))
 
 
 def project_axes(rotation: Tensor, translation: Tensor, camera: Camera, length: float = 0.05) -> Tensor:

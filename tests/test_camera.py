@@ -232,7 +232,9 @@ def test_rigid_and_angle_round_trips() -> None:
 
 def test_angle_between_resolves_what_acos_cannot() -> None:
     small = torch.tensor([1.0, 1e-4, 0.0])
-    assert float(angle_between(torch.tensor([1.0, 0.0, 0.0]), small)) == pytest.approx(1e-4, rel=1e-5)
+    forward = torch.tensor([1.0, 0.0, 0.0])
+    assert float(angle_between(forward, small)) == pytest.approx(1e-4, rel=1e-5)
+    assert angle_between(forward, torch.eye(3)).rad2deg().tolist() == [0, 90, 90]
 
 
 def test_euler_angles_are_intrinsic_xyz() -> None:
