@@ -1,4 +1,4 @@
-"""What the default protection achieves on real frames, from the written PNGs: ``python -m tests.benchmarks.acceptance``.
+"""What the default protection achieves on real frames, from the PNGs: ``python -m tests.benchmarks.acceptance``.
 
 Needs the shared weights and media beside the project. Prints the table of docs/results.md.
 """
@@ -6,12 +6,12 @@ Needs the shared weights and media beside the project. Prints the table of docs/
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class Protection:
     seconds: float
 
 
-def protect(originals: Tensor, models: dict[str, TargetModel], folder: Path) -> Protection:  # type: ignore[type-arg]
+def protect(originals: Tensor, models: Mapping[str, TargetModel[Any]], folder: Path) -> Protection:
     """Default obfuscation, epsilon 8/255, region only, at most 60 iterations, written and read back."""
     attacker = IFGSMAttacker(
         models,
@@ -73,7 +73,7 @@ def protect(originals: Tensor, models: dict[str, TargetModel], folder: Path) -> 
     )
     obfuscator = Pixelate()
     began = time.perf_counter()
-    batches = list(Deidentifier(attacker, obfuscator=obfuscator).frames(originals.split(8)))
+    batches = list(Deidentifier(attacker, obfuscator=obfuscator).frames(torch.split(originals, 8)))
     seconds = time.perf_counter() - began
     protected = []
     for number, image in enumerate(torch.cat([batch.images for batch in batches])):
@@ -168,9 +168,10 @@ def main() -> None:
             "YuNet": yunet.predict(originals),
             "RetinaFace, twin weights": twin.predict(originals),
         }
-        for models in ({"retinaface": retinaface}, {"mtcnn": mtcnn}, {"retinaface": retinaface, "mtcnn": mtcnn}):
+        both: dict[str, TargetModel[Any]] = {"retinaface": retinaface, "mtcnn": mtcnn}
+        for models in ({"retinaface": both["retinaface"]}, {"mtcnn": both["mtcnn"]}, both):
             with TemporaryDirectory() as folder:
-                protection = protect(originals, models, Path(folder))  # type: ignore[arg-type]
+                protection = protect(originals, models, Path(folder))
             images = protection.protected
             seen = {
                 "RetinaFace": retinaface.predict(images),
@@ -190,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

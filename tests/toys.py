@@ -1,0 +1,63 @@
+"""Target models whose losses and optima are known exactly, for tests of the attack loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from deidlib.faces import Faces
+from deidlib.targets.base import Target, TargetModel, frame_mean
+
+
+def one_face(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]:
+    """A face over the middle half of each frame, or of those frames only."""
+    height, width = images.shape[-2:]
+    box = torch.tensor([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]])
+    wanted = range(len(images)) if frames is None else frames
+    return [Faces(box, torch.ones(1)) if i in wanted else Faces.empty() for i in range(len(images))]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTarget(Target):
+    pixels: Tensor
+
+
+class Pixels(TargetModel[PixelTarget]):
+    """Loss: half the summed squared distance to the original's pixels, so the gradient is the difference."""
+
+    reads: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        return one_face(images)
+
+    def target(self, images: Tensor, faces: Sequence[Faces]) -> PixelTarget:
+        frame = torch.tensor([i for i, known in enumerate(faces) if len(known)], dtype=torch.long)
+        return PixelTarget(frame, images[frame])
+
+    def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
+        rows = (images[target.frame] - target.pixels).square().sum(dim=(1, 2, 3)) / 2
+        return frame_mean(rows, target.frame, len(images))
+
+
+class Linear(Pixels):
+    """Loss: the sum over fixed coefficients times pixels, plus an offset that keeps it positive."""
+
+    def __init__(self, coefficients: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("coefficients", coefficients)
+
+    def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
+        assert isinstance(self.coefficients, Tensor)
+        return (images * self.coefficients).sum(dim=(1, 2, 3)) + self.coefficients.abs().sum()
+
+
+class NotANumber(Pixels):
+    """As ``Pixels``, but both loss and gradient are NaN while a frame's mean is above one half."""
+
+    def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
+        bright = images.mean(dim=(1, 2, 3)) > 0.5
+        return super().loss(images, target) * torch.where(bright, torch.nan, 1.0)
