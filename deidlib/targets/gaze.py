@@ -143,7 +143,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         camera: Camera | None = None,
         loss: Literal["l2", "angle"] = "l2",
         jitter: int = 0,
-        jitter_size: float = 0.02,
+        jitter_size: float = 0.015,
     ) -> None:
         super().__init__()
         if mode not in _MODES:
@@ -166,7 +166,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         camera: Camera | None = None,
         loss: Literal["l2", "angle"] = "l2",
         jitter: int = 8,
-        jitter_size: float = 0.02,
+        jitter_size: float = 0.015,
     ) -> GazeResNet:
         """MPIIGaze (Zhang et al., TPAMI 2019): both eyes, grey 36x60, histogram equalised.
 
@@ -184,7 +184,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         camera: Camera | None = None,
         loss: Literal["l2", "angle"] = "l2",
         jitter: int = 0,
-        jitter_size: float = 0.02,
+        jitter_size: float = 0.015,
     ) -> GazeResNet:
         """MPIIFaceGaze (Zhang et al., CVPR workshops 2017): the face, BGR 224x224 from 1 m."""
         net = MPIIFaceGazeNet()
@@ -199,7 +199,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         camera: Camera | None = None,
         loss: Literal["l2", "angle"] = "l2",
         jitter: int = 0,
-        jitter_size: float = 0.02,
+        jitter_size: float = 0.015,
     ) -> GazeResNet:
         """ETH-XGaze (Zhang et al., ECCV 2020): the face, RGB 224x224 from 0.6 m, ResNet-18."""
         net = resnet18(num_classes=2)
