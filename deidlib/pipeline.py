@@ -16,7 +16,7 @@ from deidlib.faces import Faces
 from deidlib.images import to_grid
 from deidlib.obfuscate import Obfuscator, Pixelate
 from deidlib.targets.base import TargetModel, observe
-from deidlib.video import VideoReader, VideoWriter, check_paths, read_image, write_image
+from deidlib.video import MediaWriteError, VideoReader, VideoWriter, check_paths, read_image, write_image
 
 Treatment = Literal["found", "held", "whole-frame", "kept"]
 
@@ -147,10 +147,11 @@ class Deidentifier:
         """Protect an image file; the result is a PNG.
 
         Raises:
-            MediaError: a file cannot be read or written.
+            MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
             NoFaceError: no face, with ``on_missing="error"``.
         """
         check_paths(source, target)
+        _check_png(Path(target))
         tally = _Tally()
         (batch,) = self.frames([read_image(source).to(self._device())])
         tally.add(batch)
@@ -246,6 +247,17 @@ class Deidentifier:
 def _grown(faces: Faces, height: int, width: int) -> Faces:
     """Where the faces may be by now."""
     return Faces(clip(expand(faces.boxes, _HELD_GROWTH), height, width), faces.scores)
+
+
+def _check_png(target: Path) -> None:
+    """Refuse before the attack what ``write_image`` would refuse, or spoil, after it."""
+    if target.suffix.lower() != ".png":
+        raise MediaWriteError(
+            f"{target}: a protected image is written as .png, not {target.suffix!r}, which changes pixels and with "
+            f"them what authorised models read. Write {target.with_suffix('.png').name}."
+        )
+    if target.is_dir():
+        raise MediaWriteError(f"{target} is a folder. Name the .png file to be written.")
 
 
 class _Tally:
