@@ -1,0 +1,97 @@
+"""What the default protection must reach on real frames with real weights, measured from the written PNGs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.acceptance import T002, TALK, Protection, compare, facenet_detect, frames, identity, protect
+
+from deidlib.readers import YuNet
+from deidlib.targets.base import TargetModel
+from deidlib.targets.mtcnn import MTCNN
+from deidlib.targets.retinaface import RetinaFace
+
+
+@pytest.fixture(scope="module")
+def models(shared: Path) -> dict[str, TargetModel[Any]]:
+    return {"retinaface": RetinaFace(), "mtcnn": MTCNN()}
+
+
+@pytest.fixture(scope="module")
+def originals(shared: Path) -> torch.Tensor:
+    return frames(*T002)
+
+
+@pytest.fixture(scope="module", params=["retinaface", "mtcnn", "retinaface+mtcnn"])
+def protection(
+    request: pytest.FixtureRequest,
+    models: dict[str, TargetModel[Any]],
+    originals: torch.Tensor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[list[str], Protection]:
+    names = request.param.split("+")
+    return names, protect(originals, {name: models[name] for name in names}, tmp_path_factory.mktemp("png"))
+
+
+def test_authorised_detectors_read_the_file_as_the_original(
+    protection: tuple[list[str], Protection], models: dict[str, TargetModel[Any]]
+) -> None:
+    names, result = protection
+    alone = len(names) == 1
+    if "retinaface" in names:
+        model = models["retinaface"]
+        reading = compare(model.predict(result.originals), model.predict(result.protected))
+        control = compare(model.predict(result.originals), model.predict(result.hidden))
+        assert control.iou.mean() <= 0.05
+        assert reading.found == 1
+        assert reading.iou.mean() >= (0.96 if alone else 0.94)
+        if alone:
+            assert reading.iou.min() >= 0.93
+            assert reading.score.mean() >= 0.99
+            assert reading.nme.mean() <= 0.012
+    if "mtcnn" in names:
+        # By facenet-pytorch's own unmodified detect.
+        reading = compare(facenet_detect(result.originals), facenet_detect(result.protected))
+        assert reading.found == 1
+        assert reading.iou.mean() >= (0.93 if alone else 0.90)
+        assert compare(facenet_detect(result.originals), facenet_detect(result.hidden)).found == 0
+
+
+def test_strangers_find_no_face(protection: tuple[list[str], Protection]) -> None:
+    names, result = protection
+    yunet = YuNet()
+    assert compare(yunet.predict(result.originals), yunet.predict(result.originals)).found == 1
+    assert sum(len(faces) for faces in yunet.predict(result.protected)) == 0
+    if "mtcnn" not in names:
+        assert sum(len(faces) for faces in facenet_detect(result.protected)) == 0
+
+
+def test_identity_is_gone(protection: tuple[list[str], Protection], models: dict[str, TargetModel[Any]]) -> None:
+    _, result = protection
+    cosine = identity(result, models["retinaface"].predict(result.originals))
+    assert cosine.mean() <= 0.10
+    assert cosine.max() <= 0.20
+
+
+def test_pixels_outside_the_region_are_identical(protection: tuple[list[str], Protection]) -> None:
+    _, result = protection
+    outside = (result.mask == 0).expand_as(result.originals)
+    assert torch.equal(result.protected[outside], result.originals[outside])
+    change = (result.protected - result.hidden).mul(255).round().abs()
+    assert change.max() == 8
+    # Inside, the original is gone: the protected frame differs from it nearly everywhere.
+    inside = ~outside
+    assert (result.protected != result.originals)[inside].float().mean() > 0.95
+
+
+def test_large_frames_with_turning_heads(shared: Path, models: dict[str, TargetModel[Any]], tmp_path: Path) -> None:
+    originals = frames(*TALK)
+    model = models["retinaface"]
+    result = protect(originals, {"retinaface": model}, tmp_path)
+    reading = compare(model.predict(originals), model.predict(result.protected), smallest=60)
+    assert len(reading.iou) >= len(originals)
+    assert reading.found == 1
+    assert reading.iou.mean() >= 0.93
