@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from deidlib import weights
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(
+    r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+
+
+def blocks(page: Path) -> list[tuple[int, str]]:
+    """The code of a page that is to be run, and the line at which each block begins."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, match.start("code")), match["code"])
+        for match in FENCE.finditer(text)
+        if match["reason"] is None
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclass looks its own module up
+    for line, code in blocks(page):
+        # Blank lines in front make a traceback name the line of the page.
+        exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), vars(module))
+
+
+def test_every_fence_of_python_is_seen() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert len(FENCE.findall(text)) == len(re.findall(r"^\s*```py", text, re.MULTILINE)), page
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not link.startswith("http"):
+                assert (page.parent / link).is_file(), f"{page.name} links to {link}"
+
+
+def test_the_table_of_weights_is_the_one_in_the_code() -> None:
+    page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w.]+)` \|(.*)\|$", page, re.MULTILINE))
+    assert list(rows) == list(weights.CHECKPOINTS)
+    for name, checkpoint in weights.CHECKPOINTS.items():
+        assert f" `{checkpoint.file}` " in rows[name]
+        assert f" {checkpoint.licence} " in rows[name]
+        assert checkpoint.origin.split(", see ")[-1] in rows[name]
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script that the test's own name names."""
+    name = request.function.__name__.removeprefix("test_example_")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_examples_are_run_below() -> None:
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert names == {"protect_image", "own_target_model", "compare_step_rules"}
+
+
+def test_example_protect_image(example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example.main(target=tmp_path / "protected.png", iterations=15)
+    assert (tmp_path / "protected.png").is_file()
+    assert "MTCNN finds 1 faces in the original and 1 in the protected" in capsys.readouterr().out
+
+
+def test_example_own_target_model(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    example.main(iterations=15)
+    off = {row.split()[0]: float(row.split()[2]) for row in capsys.readouterr().out.splitlines()[1:]}
+    assert off["original"] == 0
+    assert off["protected"] < off["hidden"]
+
+
+def test_example_compare_step_rules(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    example.main(iterations=2)
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["I-FGSM", "MI-FGSM", "NI-FGSM", "RMSprop", "AutoStep"]
+    assert all(0 <= int(row[3]) <= 2 for row in rows)
