@@ -52,14 +52,19 @@ def _models(names: str, device: str) -> dict[str, Any]:
     models = {}
     for name in [part.strip().lower() for part in names.split(",") if part.strip()]:
         if name not in table:
-            raise ValueError(f"unknown target {name!r}; choose from {', '.join(table)}, separated by commas.")
+            raise ValueError(f"unknown target {name!r} in --targets; choose from {', '.join(table)}.")
         make, checkpoint = table[name]
         models[name] = make().to(device)
         if checkpoint is not None:
             known = weights.checkpoint(checkpoint)
             typer.echo(f"{name}: weights from {known.origin}, licence {known.licence}", err=True)
     if not models:
-        raise ValueError("--targets names no model. Try --targets mtcnn.")
+        raise ValueError(f"--targets must name at least one model, got {names!r}. Try --targets mtcnn.")
+    if not any(model.reads == "boxes" for model in models.values()):
+        raise ValueError(
+            f"--targets must name a detector, which says where faces are; got {names}, which need one. "
+            f"Try --targets mtcnn,{names}."
+        )
     return models
 
 
@@ -68,8 +73,12 @@ def _device(wanted: str) -> str:
 
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    elif wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {wanted}, but this machine has no usable CUDA device. Use --device cpu.")
+    kind, _, index = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or not (index.isdigit() or wanted == kind):
+        raise ValueError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {wanted!r}. Try --device auto.")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= there:
+        raise ValueError(f"--device {wanted}, but this machine has {there} usable {kind} devices. Use --device cpu.")
     typer.echo(f"device: {wanted}", err=True)
     return wanted
 
@@ -120,10 +129,11 @@ def protect(
             try:
                 _protect_one(deidentifier, one, out, codec, quality, batch, f"{number + 1}/{len(jobs)} {one.name}")
             except ValueError as error:
+                message = str(error) if str(one) in str(error) else f"{one}: {error}"
                 # In a folder one broken file does not stop the others; the exit code tells.
                 if len(jobs) == 1:
-                    raise
-                typer.echo(f"error: {one}: {error}", err=True)
+                    raise ValueError(message) from error
+                typer.echo(f"error: {message}", err=True)
                 failed += 1
         if failed:
             typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
@@ -153,19 +163,27 @@ def _jobs(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]:
     from deidlib.video import MediaReadError, MediaWriteError
 
     if not source.exists():
-        raise MediaReadError(f"{source} does not exist.")
+        raise MediaReadError(f"{source} does not exist. Expected an image, a video or a folder; check the path.")
     if not source.is_dir():
+        if target.is_dir() and (codec != "png-folder" or source.suffix.lower() in IMAGE_SUFFIXES):
+            raise MediaWriteError(
+                f"{source} is a file, so the output must be one too; {target} is a folder. "
+                f"Name the file: {target / source.with_suffix(_suffix(source, codec)).name}."
+            )
         return [(source, target)]
     if target.exists() and not target.is_dir():
-        raise MediaWriteError(f"{source} is a folder, so the output must be one too; {target} is a file.")
+        raise MediaWriteError(
+            f"{source} is a folder, so the output must be one too; {target} is a file. Name a folder."
+        )
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise MediaWriteError(f"the output folder {target} must not be the input folder or lie inside it.")
-    suffix = {"ffv1": ".mkv", "h264": ".mp4", "h264-lossless": ".mp4", "png-folder": ""}[codec]
+        raise MediaWriteError(
+            f"the output folder {target} must not be the input folder or lie inside it. Choose another place."
+        )
     jobs: dict[Path, Path] = {}
     for path in sorted(source.rglob("*")):
         kind = path.suffix.lower()
         if path.is_file() and kind in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-            out = (target / path.relative_to(source)).with_suffix(".png" if kind in IMAGE_SUFFIXES else suffix)
+            out = (target / path.relative_to(source)).with_suffix(_suffix(path, codec))
             if out in jobs:
                 raise MediaWriteError(f"{jobs[out]} and {path} would both be written to {out}. Rename one.")
             jobs[out] = path
@@ -174,12 +192,30 @@ def _jobs(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]:
     return [(path, out) for out, path in jobs.items()]
 
 
+def _suffix(source: Path, codec: Codec) -> str:
+    """How the output for a file is called."""
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return ".png"
+    return {"ffv1": ".mkv", "h264": ".mp4", "h264-lossless": ".mp4", "png-folder": ""}[codec]
+
+
+def _make_folder(folder: Path) -> None:
+    from deidlib.video import MediaWriteError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaWriteError(
+            f"the output folder {folder} cannot be created ({error.strerror}). Choose another."
+        ) from error
+
+
 def _protect_one(
     deidentifier: Any, source: Path, target: Path, codec: Codec, quality: int | None, batch: int, label: str
 ) -> None:
     from tqdm.auto import tqdm
 
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     if source.suffix.lower() in IMAGE_SUFFIXES:
         summary = deidentifier.image(source, target)
     else:
@@ -214,6 +250,7 @@ def demo(
     from deidlib.demo import run
 
     with _plain_errors():
+        _make_folder(folder)
         with tqdm(total=frames, unit="frame", desc="protecting", file=sys.stderr) as bar:
             report = run(folder, frames=frames, progress=bar.update)
         typer.echo(f"{'MTCNN reads from':<20}{'faces found':>14}{'mean IoU':>11}")
