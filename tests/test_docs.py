@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import deidlib
 from deidlib import weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +61,28 @@ def test_the_table_of_weights_is_the_one_in_the_code() -> None:
         assert f" `{checkpoint.file}` " in rows[name]
         assert f" {checkpoint.licence} " in rows[name]
         assert checkpoint.origin.split(", see ")[-1] in rows[name]
+
+
+def test_the_reference_holds_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    entries = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    assert {f"deidlib.{home}.{name}" for name, home in deidlib._HOME.items()} <= entries
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocstrings_handlers.python", reason="needs the extra [docs]")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "reference.html").read_text(encoding="utf-8")
+    assert 'id="deidlib.attack.IFGSMAttacker"' in reference
+    # Markup that Markdown does not know would be shown as it is.
+    assert not re.search(r":(class|func|meth|mod|math):|\.\. math::", reference)
+    # Nothing is loaded from elsewhere.
+    for page in tmp_path.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(script|img)[^>]* src=\"?https?:|<link[^>]* href=\"?https?:[^>]*stylesheet", text), page
 
 
 @pytest.fixture
