@@ -251,6 +251,16 @@ def test_every_face_is_hidden_and_attacked_within_its_region() -> None:
     assert (batch.attack.final_losses()["scripted"] < batch.attack.losses["scripted"][0]).all()
 
 
+def test_a_model_that_looks_at_the_whole_frame_changes_only_the_region() -> None:
+    frames = clip(2)
+    # The landmark stub's loss falls wherever a pixel gets darker.
+    attacker = IFGSMAttacker([Scripted({0: [FACE], 1: [FACE]}), Reader()], weights={"scripted": 0.0}, max_iterations=2)
+    (batch,) = run(Deidentifier(attacker), frames, 2)
+    area = inside(FOUND)
+    assert torch.equal(batch.images[:, :, ~area], frames[:, :, ~area])
+    assert (batch.images < batch.hidden)[:, :, area].all()
+
+
 def test_the_result_does_not_depend_on_the_batches() -> None:
     frames = clip(7)
     protector = deidentifier(Scripted({1: [FACE], 2: [FACE, (24, 2, 34, 12)], 5: [FACE]}), hold=1)
