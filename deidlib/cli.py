@@ -233,6 +233,7 @@ def _protect_one(
     losses = ", ".join(f"{name} {value:.3f}" for name, value in summary.losses.items()) or "none"
     typer.echo(
         f"{target}: {summary.frames} frames, {summary.found} with faces hidden and attacked, {summary.held} held, "
+        f"{summary.partly_held} with a lost face held besides, "
         f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were; final loss: {losses}"
     )
     if not summary.found:

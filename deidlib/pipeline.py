@@ -15,7 +15,7 @@ from deidlib.boxes import clip, expand
 from deidlib.faces import Faces
 from deidlib.images import to_grid
 from deidlib.obfuscate import Obfuscator, Pixelate
-from deidlib.targets.base import TargetModel, observe
+from deidlib.targets.base import TargetModel, matched, observe
 from deidlib.video import MediaWriteError, VideoReader, VideoWriter, check_paths, read_image, write_image
 
 Treatment = Literal["found", "held", "whole-frame", "kept"]
@@ -36,7 +36,8 @@ class ProtectedBatch:
         originals: ``(B, 3, H, W)``.
         hidden: ``(B, 3, H, W)`` after hiding, on the uint8 grid; what the perturbation was added to.
         images: ``(B, 3, H, W)`` protected, on the uint8 grid.
-        faces: what was hidden in each frame.
+        faces: what was found in each frame, or the places held where nothing was found.
+        beside: places hidden besides in ``"found"`` frames: those of faces seen before and not in this frame.
         treatment: for each frame ``"found"``: faces were found, hidden, and the frame attacked; ``"held"``: none was
             found, the last ones' places were hidden; ``"whole-frame"``: the whole frame was hidden; ``"kept"``:
             the frame left as it came, since ``on_missing="keep"`` asked for it.
@@ -47,6 +48,7 @@ class ProtectedBatch:
     hidden: Tensor
     images: Tensor
     faces: list[Faces]
+    beside: list[Faces]
     treatment: list[Treatment]
     attack: AttackResult | None
 
@@ -59,6 +61,7 @@ class Summary:
         frames: frames written.
         found: frames with faces, hidden and attacked.
         held: frames without a face found, where the places of the last ones were hidden.
+        partly_held: frames with faces found, where the place of another one, lost, was hidden too.
         whole_frame: frames hidden altogether.
         kept: frames left as they came.
         losses: mean final loss per model over the attacked frames.
@@ -67,6 +70,7 @@ class Summary:
     frames: int
     found: int
     held: int
+    partly_held: int
     whole_frame: int
     kept: int
     losses: dict[str, float]
@@ -76,8 +80,8 @@ class Summary:
 class Deidentifier:
     """Hide faces and let the attacker's models still read them.
 
-    It fails closed. A frame in which no face is found gets the last faces' places hidden, enlarged, for up to
-    ``hold`` frames; after that, and before any face has been found, the whole frame is hidden.
+    It fails closed. A face that was seen and is not found any more keeps its place hidden, enlarged, for ``hold``
+    frames, whether or not others are found. A frame in which nothing is found or held is hidden altogether.
 
     Args:
         attacker: its models are the authorised ones.
@@ -85,7 +89,7 @@ class Deidentifier:
         hide_with: the detectors that say where faces are; those among the authorised models if not given.
         on_missing: what to do without a face: ``"hold"`` as above, ``"whole-frame"`` at once, ``"error"``, or
             ``"keep"``: leave the frame as it is, *with any face that the detectors missed*.
-        hold: frames for which the last faces' places stay hidden.
+        hold: frames for which the place of a face that is lost stays hidden.
 
     Raises:
         ValueError: no detector, an unknown ``on_missing``, a negative ``hold``.
@@ -124,24 +128,20 @@ class Deidentifier:
         Raises:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
         """
-        last, age, number = Faces.empty(), 0, 0
+        lost, number = _LostFaces(self.hold), 0
         for originals in batches:
-            seen = observe(originals, self._detectors())
-            height, width = originals.shape[-2:]
             faces: list[Faces] = []
+            beside: list[Faces] = []
             treatment: list[Treatment] = []
-            for known in seen:
-                if len(known):
-                    last, age = known, 0
-                    faces.append(known)
-                    treatment.append("found")
-                else:
-                    age += 1
-                    what = self._without_face(number, len(last) > 0 and age <= self.hold)
-                    treatment.append(what)
-                    faces.append(_grown(last, height, width) if what == "held" else Faces.empty().to(originals.device))
+            for known in observe(originals, self._detectors()):
+                places = _grown(lost.after(known), *originals.shape[-2:])
+                what = "found" if len(known) else self._without_face(number, len(places) > 0)
+                holds = self.on_missing in ("hold", "whole-frame")
+                treatment.append(what)
+                faces.append(places if what == "held" else known)
+                beside.append(places if what == "found" and holds else known[:0])
                 number += 1
-            yield self._protect(originals, faces, treatment)
+            yield self._protect(originals, faces, beside, treatment)
 
     def image(self, source: str | Path, target: str | Path) -> Summary:
         """Protect an image file; the result is a PNG.
@@ -223,8 +223,10 @@ class Deidentifier:
             return "kept"
         return "held" if self.on_missing == "hold" and can_hold else "whole-frame"
 
-    def _protect(self, originals: Tensor, faces: list[Faces], treatment: list[Treatment]) -> ProtectedBatch:
-        hidden = to_grid(self.obfuscator(originals, faces))
+    def _protect(
+        self, originals: Tensor, faces: list[Faces], beside: list[Faces], treatment: list[Treatment]
+    ) -> ProtectedBatch:
+        hidden = to_grid(self.obfuscator(originals, [_both(*pair) for pair in zip(beside, faces, strict=True)]))
         covered = [i for i, what in enumerate(treatment) if what == "whole-frame"]
         if covered:
             hidden[covered] = to_grid(self.obfuscator.hide_frame(originals[covered]))
@@ -241,7 +243,35 @@ class Deidentifier:
             faces = list(faces)
             for i, known in zip(found, own, strict=True):
                 faces[i] = known
-        return ProtectedBatch(originals, hidden, images, faces, treatment, attack)
+        return ProtectedBatch(originals, hidden, images, faces, beside, treatment, attack)
+
+
+class _LostFaces:
+    """Faces of the frames before that the latest frame does not show."""
+
+    def __init__(self, hold: int) -> None:
+        self.hold = hold
+        self.known = Faces.empty()
+        self.age: list[int] = []
+
+    def after(self, seen: Faces) -> Faces:
+        """Take the next frame's faces; return those lost, for ``hold`` frames at most."""
+        again = matched(self.known.boxes, seen).tolist()
+        left = [
+            (i, age + 1)
+            for i, (age, found) in enumerate(zip(self.age, again, strict=True))
+            if not found and age < self.hold
+        ]
+        lost = self.known[[i for i, _ in left]]
+        plain = Faces(seen.boxes, seen.scores)
+        self.known = _both(lost.to(seen.boxes.device), plain)
+        self.age = [age for _, age in left] + [0] * len(seen)
+        return lost
+
+
+def _both(first: Faces, second: Faces) -> Faces:
+    """Boxes and scores of both."""
+    return Faces(torch.cat([first.boxes, second.boxes]), torch.cat([first.scores, second.scores]))
 
 
 def _grown(faces: Faces, height: int, width: int) -> Faces:
@@ -265,10 +295,12 @@ class _Tally:
 
     def __init__(self) -> None:
         self.treatment: list[Treatment] = []
+        self.partly_held = 0
         self.losses: dict[str, list[Tensor]] = {}
 
     def add(self, batch: ProtectedBatch) -> None:
         self.treatment += batch.treatment
+        self.partly_held += sum(len(places) > 0 for places in batch.beside)
         if batch.attack is not None:
             for name, loss in batch.attack.final_losses().items():
                 self.losses.setdefault(name, []).append(loss.cpu())
@@ -279,6 +311,7 @@ class _Tally:
             frames=len(self.treatment),
             found=count("found"),
             held=count("held"),
+            partly_held=self.partly_held,
             whole_frame=count("whole-frame"),
             kept=count("kept"),
             losses={name: float(torch.cat(parts).mean()) for name, parts in self.losses.items()},

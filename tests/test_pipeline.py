@@ -173,9 +173,30 @@ def test_the_hold_begins_anew_with_each_face_and_does_not_grow_further() -> None
     frames = clip(9)
     batches = run(deidentifier(Scripted({0: [FACE], 3: [other]}), hold=4), frames, 2)
     assert treatments(batches) == ["found", "held", "held", "found", "held", "held", "held", "held", "whole-frame"]
-    held = [known.boxes[0].tolist() for batch in batches for known in batch.faces if len(known)]
-    assert held[1] == held[2] == [5.5, 5.5, 20.5, 20.5]
-    assert held[4:] == [[17.5, 7.5, 32.5, 22.5]] * 4
+    held = [known.boxes.tolist() for batch in batches for known in batch.faces]
+    first, second = [5.5, 5.5, 20.5, 20.5], [17.5, 7.5, 32.5, 22.5]
+    assert held[1] == held[2] == [first]
+    # The first face was last seen in frame 0, so its fourth and last frame of being held is number 4.
+    assert held[4] == [first, second]
+    assert held[5:] == [[second]] * 3 + [[]]
+
+
+def test_a_face_lost_beside_one_that_is_found_stays_hidden() -> None:
+    other: Box = (24, 2, 34, 12)
+    frames = clip(5)
+    script: dict[int, Sequence[Box]] = {0: [FACE, other], 1: [other], 2: [other], 3: [other], 4: [FACE, other]}
+    batches = run(deidentifier(Scripted(script), hold=2), frames, 2)
+    assert treatments(batches) == ["found"] * 5
+    beside = [known.boxes.tolist() for batch in batches for known in batch.beside]
+    assert beside == [[], [[5.5, 5.5, 20.5, 20.5]], [[5.5, 5.5, 20.5, 20.5]], [], []]
+    hidden, images = joined(batches, "hidden"), joined(batches, "images")
+    for k in (1, 2):
+        assert colours(hidden[k], inside(HELD)) == 16
+        # Nothing is known about the lost face, so there is nothing to perturb.
+        assert torch.equal(images[k][:, inside(HELD)], hidden[k][:, inside(HELD)])
+    assert colours(hidden[3], inside(FOUND)) > 120
+    kept = run(deidentifier(Scripted(script), on_missing="keep"), frames, 5)
+    assert not any(len(known) for batch in kept for known in batch.beside)
 
 
 def test_a_held_place_stays_within_the_frame() -> None:
@@ -238,8 +259,10 @@ def test_every_face_is_hidden_and_attacked_within_its_region() -> None:
     frames = clip(3)
     model = Scripted({0: [FACE, other], 1: [other], 2: [FACE, other]})
     (batch,) = run(deidentifier(model), frames, 3)
-    for k, areas in enumerate([(FOUND, (23, 1, 35, 13)), ((23, 1, 35, 13),), (FOUND, (23, 1, 35, 13))]):
+    for k, areas in enumerate([(FOUND, (23, 1, 35, 13)), ((23, 1, 35, 13), HELD), (FOUND, (23, 1, 35, 13))]):
         for area in areas:
+            if area == HELD:
+                continue
             assert colours(batch.hidden[k], inside(area)) == 16
             assert not torch.equal(batch.images[k][:, inside(area)], batch.hidden[k][:, inside(area)])
         assert torch.equal(batch.images[k][:, ~inside(*areas)], frames[k][:, ~inside(*areas)])
