@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
+Combine = Literal["gradient-norm", "sum"]
 Codec = Literal["ffv1", "h264", "h264-lossless", "png-folder"]
 
 
@@ -45,6 +46,31 @@ def _targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
 
 
 def _models(names: str, device: str) -> dict[str, Any]:
+    """The authorised models of a comma list, at least one of them a detector."""
+    models = _named(names, device, "--targets")
+    if not any(model.reads == "boxes" for model in models.values()):
+        raise ValueError(
+            f"--targets must name a detector, which says where faces are; got {names}, which need one. "
+            f"Try --targets mtcnn,{names}."
+        )
+    return models
+
+
+def _hiders(names: str, models: dict[str, Any], device: str) -> list[Any]:
+    """The detectors that faces are hidden by; MTCNN's weights are always at hand, so by default it helps."""
+    detectors = {name: model for name, model in models.items() if model.reads == "boxes"}
+    if not names.strip():
+        names = ",".join([*detectors, "mtcnn"])
+    wanted = [part.strip().lower() for part in names.split(",") if part.strip()]
+    missing = ",".join(name for name in dict.fromkeys(wanted) if name not in detectors)
+    others = _named(missing, device, "--hide-with") if missing else {}
+    for name, model in others.items():
+        if model.reads != "boxes":
+            raise ValueError(f"--hide-with must name detectors, got {name}, which reads {model.reads}. Try mtcnn.")
+    return [(detectors | others)[name] for name in dict.fromkeys(wanted)]
+
+
+def _named(names: str, device: str, option: str) -> dict[str, Any]:
     """The models of a comma list, on the device, with their licences shown."""
     from deidlib import weights
 
@@ -52,19 +78,14 @@ def _models(names: str, device: str) -> dict[str, Any]:
     models = {}
     for name in [part.strip().lower() for part in names.split(",") if part.strip()]:
         if name not in table:
-            raise ValueError(f"unknown target {name!r} in --targets; choose from {', '.join(table)}.")
+            raise ValueError(f"unknown model {name!r} in {option}; choose from {', '.join(table)}.")
         make, checkpoint = table[name]
         models[name] = make().to(device)
         if checkpoint is not None:
             known = weights.checkpoint(checkpoint)
             typer.echo(f"{name}: weights from {known.origin}, licence {known.licence}", err=True)
     if not models:
-        raise ValueError(f"--targets must name at least one model, got {names!r}. Try --targets mtcnn.")
-    if not any(model.reads == "boxes" for model in models.values()):
-        raise ValueError(
-            f"--targets must name a detector, which says where faces are; got {names}, which need one. "
-            f"Try --targets mtcnn,{names}."
-        )
+        raise ValueError(f"{option} must name at least one model, got {names!r}. Try {option} mtcnn.")
     return models
 
 
@@ -118,12 +139,24 @@ def protect(
     codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
     quality: Annotated[int | None, typer.Option(help="Constant rate factor of h264: 0 best to 51.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames attacked at a time.")] = 8,
+    hide_with: Annotated[
+        str,
+        typer.Option(
+            help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
+            "By default the authorised detectors and mtcnn."
+        ),
+    ] = "",
+    combine: Annotated[Combine, typer.Option(help="How the losses of several models are summed.")] = "gradient-norm",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Hide the faces in SOURCE and let the authorised models still read them."""
     with _plain_errors():
         jobs = _jobs(source, target, codec)
-        deidentifier = _deidentifier(_models(targets, _device(device)), blocks, epsilon, iterations, on_missing)
+        where = _device(device)
+        models = _models(targets, where)
+        deidentifier = _deidentifier(
+            models, _hiders(hide_with, models, where), blocks, epsilon, iterations, on_missing, combine
+        )
         failed = 0
         for number, (one, out) in enumerate(jobs):
             try:
@@ -140,7 +173,15 @@ def protect(
             raise typer.Exit(1)
 
 
-def _deidentifier(models: dict[str, Any], blocks: int, epsilon: float, iterations: int, on_missing: OnMissing) -> Any:
+def _deidentifier(
+    models: dict[str, Any],
+    hiders: list[Any],
+    blocks: int,
+    epsilon: float,
+    iterations: int,
+    on_missing: OnMissing,
+    combine: Combine,
+) -> Any:
     from deidlib.attack import IFGSMAttacker
     from deidlib.combinations import GradientNorm, Sum
     from deidlib.obfuscate import Pixelate
@@ -153,9 +194,9 @@ def _deidentifier(models: dict[str, Any], blocks: int, epsilon: float, iteration
         max_iterations=iterations,
         step=AutoStep(),
         # Alone, a model's loss needs no balance; together, the largest would drown the others.
-        combine=Sum() if len(models) == 1 else GradientNorm(),
+        combine=Sum() if combine == "sum" or len(models) == 1 else GradientNorm(),
     )
-    return Deidentifier(attacker, obfuscator=Pixelate(blocks=blocks), on_missing=on_missing)
+    return Deidentifier(attacker, obfuscator=Pixelate(blocks=blocks), hide_with=hiders, on_missing=on_missing)
 
 
 def _jobs(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]:

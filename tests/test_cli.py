@@ -210,7 +210,10 @@ Attempt = Callable[[Path, Path], Sequence[str | Path]]
         (lambda image, video: ["folder", "folder/deeper/out"], ["must not be the input folder or lie inside it"]),
         (lambda image, video: ["folder", "out"], ["folder holds no image or video", ".mp4"]),
         (lambda image, video: [image, image / "out.png"], ["in.png cannot be created", "Choose another"]),
-        (lambda image, video: [image, "out.png", "--targets", "mtcn"], ["unknown target 'mtcn'", "mtcnn, retinaface"]),
+        (
+            lambda image, video: [image, "out.png", "--targets", "mtcn"],
+            ["unknown model 'mtcn' in --targets", "mtcnn, retinaface"],
+        ),
         (lambda image, video: [image, "out.png", "--targets", " , "], ["at least one model", "--targets mtcnn"]),
         (lambda image, video: [image, "out.png", "--device", "gpu"], ["cuda:N", "got 'gpu'", "--device auto"]),
         (lambda image, video: [image, "out.png", "--device", "cuda:99"], ["--device cuda:99", "Use --device cpu"]),
@@ -359,3 +362,19 @@ def test_weights_verify(offline: Path) -> None:
 
 def test_weights_fetch_of_an_unknown_name(offline: Path) -> None:
     refused(deidlib("weights", "fetch", "retinafase_resnet50"), "retinafase_resnet50", "retinaface_resnet50")
+
+
+def test_mtcnn_helps_to_hide_unless_told_otherwise() -> None:
+    class Stub:
+        reads = "boxes"
+
+    from deidlib.cli import _hiders
+    from deidlib.targets.mtcnn import MTCNN
+
+    stub = Stub()
+    default = _hiders("", {"retinaface": stub}, "cpu")
+    assert default[0] is stub
+    assert isinstance(default[1], MTCNN)
+    assert len(default) == 2
+    assert _hiders("retinaface", {"retinaface": stub}, "cpu") == [stub]
+    assert _hiders("", {"mtcnn": stub}, "cpu") == [stub]
