@@ -1,7 +1,7 @@
 """What an iteration costs beyond the floor, forward and backward of the network: ``python -m tests.benchmarks.speed``.
 
-All in one run, so that the ratios hold on a busy machine too; 480 x 480 frames of the astronaut. RetinaFace's weights are
-looked for beside the project first.
+All in one run, so that the ratios hold on a busy machine too; 480 x 480 frames of the astronaut.
+RetinaFace's weights are looked for beside the project first.
 """
 
 from __future__ import annotations
