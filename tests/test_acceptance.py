@@ -12,9 +12,12 @@ import torch
 from benchmarks.acceptance import T002, TALK, Protection, chain, compare, facenet_detect, frames, identity, protect
 from face_alignment.models.fan import FAN as FANNet
 
-from deidlib.combinations import GradientNorm
+from deidlib.attack import IFGSMAttacker
+from deidlib.combinations import GradientNorm, Sum
+from deidlib.obfuscate import Pixelate
 from deidlib.readers import YuNet
-from deidlib.targets.base import TargetModel
+from deidlib.steps import AutoStep
+from deidlib.targets.base import TargetModel, observe
 from deidlib.targets.fan import FAN
 from deidlib.targets.gaze import GazeResNet
 from deidlib.targets.mtcnn import MTCNN
@@ -104,7 +107,7 @@ def test_large_frames_with_turning_heads(shared: Path, models: dict[str, TargetM
 
 
 def test_gaze_is_read_along_the_whole_chain_from_the_file(shared: Path, tmp_path: Path) -> None:
-    reading, change, control = chain(tmp_path, GradientNorm(), 80)
+    reading, change, control = chain(tmp_path, Sum(), 80)
     assert reading.found == 1
     assert reading.iou.mean() >= 0.95
     assert change.mean() <= 3.0
@@ -114,14 +117,18 @@ def test_gaze_is_read_along_the_whole_chain_from_the_file(shared: Path, tmp_path
 
 
 def test_four_models_in_one_attack_each_fall_to_15_percent(
-    models: dict[str, TargetModel[Any]], originals: torch.Tensor, tmp_path: Path
+    models: dict[str, TargetModel[Any]], originals: torch.Tensor
 ) -> None:
     # Published FAN weights are too large to keep here. Of seeded ones, a gain of 4 makes heat maps that answer to 8
     # grey levels; with a gain of 1 half of the loss remains whatever the attack, even against FAN alone.
     fan = FAN(recipe.filled(FANNet(1), gain=4.0), modules=1)
     four = {**models, "fan": fan, "mpiigaze": GazeResNet.mpiigaze()}
-    result = protect(originals[1:2], four, tmp_path, iterations=60)
-    (attack,) = result.attacks
-    assert list(attack.losses) == ["retinaface", "mtcnn", "fan", "mpiigaze"]
-    for name, loss in attack.final_losses().items():
-        assert loss[0] <= 0.15 * attack.losses[name][0, 0], name
+    image = originals[1:2]
+    # The pose comes from the detector's five points: landmarks of a net of random filters are no face.
+    faces = observe(image, models.values())
+    obfuscator = Pixelate()
+    attacker = IFGSMAttacker(four, max_iterations=80, step=AutoStep(), combine=GradientNorm())
+    result = attacker(obfuscator(image, faces), image, faces=faces, mask=obfuscator.mask(faces, *image.shape[-2:]))
+    assert list(result.losses) == ["retinaface", "mtcnn", "fan", "mpiigaze"]
+    for name, loss in result.final_losses().items():
+        assert loss[0] <= 0.15 * result.losses[name][0, 0], name

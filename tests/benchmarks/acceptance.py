@@ -170,7 +170,7 @@ def gaze_change(originals: Sequence[Faces], seen: Sequence[Faces]) -> np.ndarray
             if len(found):
                 overlap, best = iou(known.boxes[face : face + 1], found.boxes)[0].max(dim=0)
                 if overlap >= 0.5 and known.gaze is not None and found.gaze is not None:
-                    angle = float(gaze_angle(known.gaze[face], found.gaze[best]))
+                    angle = float(gaze_angle(known.gaze[face][None], found.gaze[best][None]))
             angles.append(angle)
     return np.array(angles)
 
