@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from deidlib.attack import IFGSMAttacker
 from deidlib.boxes import iou
 from deidlib.faces import Faces
+from deidlib.images import to_grid
 from deidlib.pipeline import Deidentifier, Summary
 from deidlib.steps import AutoStep
 from deidlib.targets.mtcnn import MTCNN
@@ -36,10 +38,10 @@ def moving_astronaut(frames: int = 12) -> Tensor:
 
     picture = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
     progress = torch.linspace(0, 1, frames)
-    left, top, side = 40 + 60 * progress, 0 * progress, 340 - 60 * progress
+    left, top, side = 50 + 50 * progress, 0 * progress, 330 - 50 * progress
     boxes = torch.stack([left, top, left + side, top + side], dim=1).round()
     clip = crop_resize(picture.expand(frames, -1, -1, -1), boxes, (_SIZE, _SIZE))
-    return clip.mul(255).round().div(255)
+    return to_grid(clip)
 
 
 def run(folder: str | Path, *, frames: int = 12, progress: Callable[[int], object] | None = None) -> dict[str, Any]:
@@ -69,7 +71,9 @@ def run(folder: str | Path, *, frames: int = 12, progress: Callable[[int], objec
     # What is shipped is what is measured: everything below comes from the files.
     before, after = _read(original), _read(protected)
     truth = model.predict(before)
-    hidden = deidentifier.obfuscator(before, truth).mul(255).round().div(255)
+    # Hidden by the same pipeline, places held included; only the attack takes no step.
+    unattacked = replace(deidentifier, attacker=replace(deidentifier.attacker, max_iterations=0))
+    hidden = torch.cat([batch.hidden for batch in unattacked.frames(torch.split(before, 16))])
     stages = {"original": before, "obfuscated": hidden, "protected": after}
     readings = {name: model.predict(images) for name, images in stages.items()}
     change = (after - hidden).abs().mul(255).amax(dim=1)

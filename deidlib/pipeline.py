@@ -129,6 +129,7 @@ class Deidentifier:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
         """
         lost, number = _LostFaces(self.hold), 0
+        holds = self.on_missing in ("hold", "whole-frame")
         for originals in batches:
             faces: list[Faces] = []
             beside: list[Faces] = []
@@ -136,7 +137,6 @@ class Deidentifier:
             for known in observe(originals, self._detectors()):
                 places = _grown(lost.after(known), *originals.shape[-2:])
                 what = "found" if len(known) else self._without_face(number, len(places) > 0)
-                holds = self.on_missing in ("hold", "whole-frame")
                 treatment.append(what)
                 faces.append(places if what == "held" else known)
                 beside.append(places if what == "found" and holds else known[:0])

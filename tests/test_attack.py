@@ -230,6 +230,31 @@ def test_a_rule_that_leaps_cannot_leave_the_ball() -> None:
     assert (levels(result.images) - levels(hidden)).abs().max() <= 3
 
 
+class Brighten(StepRule[StepState]):
+    """Five grey levels up, whatever the gradient and the mask say."""
+
+    def init(self, images: Tensor) -> StepState:
+        return StepState()
+
+    def __call__(self, images: Tensor, gradient: Tensor, loss: Tensor, state: StepState) -> tuple[Tensor, StepState]:
+        return images + 5 / 255, state
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "mask", "message"), [(3, 1.0, "the L-infinity ball"), (8, 0.0, "the mask")], ids=["ball", "mask"]
+)
+def test_a_broken_promise_is_noticed_also_when_frames_have_left(
+    monkeypatch: pytest.MonkeyPatch, epsilon: float, mask: float, message: str
+) -> None:
+    monkeypatch.setattr("deidlib.attack._project", lambda x, low, high: x)
+    hidden = torch.full((2, 3, 2, 2), 100 / 255)
+    # The first frame is done at once and leaves; the second gets nearer by what it must not do.
+    original = torch.stack([hidden[0], hidden[1] + 10 / 255])
+    attacker = IFGSMAttacker([Pixels()], epsilon=epsilon / 255, max_iterations=1, threshold=1e-6, step=Brighten())
+    with pytest.raises(RuntimeError, match=f"the attack left {message}.*bug in deidlib"):
+        attacker(hidden, original, mask=torch.full((2, 1, 2, 2), mask))
+
+
 IMAGES = torch.rand(2, 3, 8, 8)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from deidlib import cli, demo
+from deidlib.attack import IFGSMAttacker
 from deidlib.boxes import iou
 from deidlib.demo import moving_astronaut, run
 from deidlib.obfuscate import Pixelate
@@ -64,6 +65,24 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     sheet = read_image(folder / "sheet.png")
     assert sheet.shape[2] > 3 * 256
     assert sheet.shape[3] > 4 * 256
+
+
+def test_a_place_held_is_no_perturbation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The face is gone in the last frame: its place stays hidden, and that is not the attack's doing.
+    clip = moving_astronaut(4)
+    clip[3] = torch.linspace(0, 1, 256).mul(255).round() / 255
+    monkeypatch.setattr(demo, "moving_astronaut", lambda frames: clip)
+    # Two steps tell as much here as sixty.
+    monkeypatch.setattr(
+        demo, "IFGSMAttacker", lambda models, max_iterations, step: IFGSMAttacker(models, max_iterations=2)
+    )
+    report = run(tmp_path, frames=4)
+    assert report["frames"] == {"all": 4, "found": 3, "held": 1, "whole_frame": 0}
+    assert report["stages"]["original"]["faces"] == 3
+    assert report["perturbation"]["outside"] == 0
+    assert 0 < report["perturbation"]["largest"] <= 2
+    after, _ = read(tmp_path / "protected.mkv")
+    assert not torch.equal(after[3], clip[3])
 
 
 def test_the_command_prints_what_was_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
