@@ -163,11 +163,13 @@ class MTCNN(TargetModel[MTCNNTarget]):
         kept = batched_nms(proposals[:, :4], proposals[:, 8], frame, 0.7)
         boxes, frame = square(proposals[kept, 4:8]), frame[kept]
 
-        crops, boxes, frame = _crops(pixels, boxes, frame, _R_SIDE, height, width)
+        # A frame is its own patch.
+        patches, bounds = pixels.unbind(0), frame.new_tensor([[0, 0, width, height]] * len(images))
+        crops, boxes, frame = _crops(patches, bounds, boxes, frame, _R_SIDE, height, width)
         if len(frame):
             code, logits = self.rnet(crops)
             boxes, frame = _refined(shift_crop(boxes, code), boxes, logits.softmax(dim=1)[:, 1], frame)
-        crops, boxes, frame = _crops(pixels, boxes, frame, _O_SIDE, height, width)
+        crops, boxes, frame = _crops(patches, bounds, boxes, frame, _O_SIDE, height, width)
         if not len(frame):
             return [Faces.empty(device=images.device, dtype=images.dtype)] * len(images)
         code, points, logits = self.onet(crops)
@@ -238,7 +240,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
             boxes: Tensor, face: Tensor, net: nn.Module, side: int, tolerance: float
         ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
             """Read crops; their losses, scores, boxes before and after, and faces."""
-            crops, boxes, face = _near_crops(patches, target.near, boxes, face, side, *pixels)
+            crops, boxes, face = _crops(patches, target.near, boxes, face, side, *pixels)
             if not len(face):
                 return images.new_zeros(0), images.new_zeros(0), boxes, boxes, face
             code, *points, logits = net(crops)
@@ -302,11 +304,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         face = torch.cat([target.face.new_zeros(0), *owners])
         kept = batched_nms(proposals[:, :4], proposals[:, 8], face, 0.7)
         boxes, face = square(proposals[kept, 4:8]), face[kept]
-        outline = square(target.box)[face]
-        corner = torch.maximum(boxes[:, :2], outline[:, :2])
-        shared = (torch.minimum(boxes[:, 2:], outline[:, 2:]) - corner).clamp(min=0).prod(dim=1)
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (outline[:, 2:] - outline[:, :2]).prod(dim=1)
-        shows = shared / (area - shared) > 0.3
+        shows = iou(boxes, square(target.box)).gather(1, face[:, None])[:, 0] > 0.3
         return total, boxes[shows], face[shows]
 
     def _with_cells(self, target: MTCNNTarget, images: Tensor, outline: Tensor) -> MTCNNTarget:
@@ -362,8 +360,6 @@ def _placed(
     """Cut windows of equal size per scale, so that faces run in one batch; a face's own cells are marked."""
     device = target.frame.device
     parts = []
-    corners = [target.near[:, :2]]
-    ends = [target.near[:, 2:]]
     for number, (scale, size, score, fits, low, high) in enumerate(windows):
         total = score.new_tensor([score.shape[2], score.shape[1]]).long()
         count = (high - low).amax(dim=0)
@@ -413,21 +409,14 @@ def _placed(
                 scale=scale,
             )
         )
-    return _with_patches(target, parts, corners, ends, height, width)
+    return _with_patches(target, parts, height, width)
 
 
-def _with_patches(
-    target: MTCNNTarget,
-    parts: list[CellTarget],
-    corners: list[Tensor],
-    ends: list[Tensor],
-    height: int,
-    width: int,
-) -> MTCNNTarget:
+def _with_patches(target: MTCNNTarget, parts: list[CellTarget], height: int, width: int) -> MTCNNTarget:
     """Choose each face's ``wide`` patch so that it holds all that its rows need, all patches of one size."""
     limit = target.frame.new_tensor([width, height])
     moved = []
-    low, high = corners[0].clone(), ends[0].clone()
+    low, high = target.near[:, :2].clone(), target.near[:, 2:].clone()
     for part in parts:
         extent = target.frame.new_tensor([part.extent[1], part.extent[0]])
         # Windows differ by a pixel in what they need: a smaller one is moved back inside the image.
@@ -482,31 +471,31 @@ def _refined(moved: Tensor, boxes: Tensor, score: Tensor, owner: Tensor) -> tupl
 
 
 def _crops(
-    pixels: Tensor, boxes: Tensor, frame: Tensor, side: int, height: int, width: int
+    patches: Sequence[Tensor], bounds: Tensor, boxes: Tensor, owner: Tensor, side: int, height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Area-resized crops ``(Q, 3, side, side)`` of whole frames; boxes without a pixel are dropped."""
-    whole = whole_pixels(boxes, height, width)
-    good = (whole[:, 2:] > whole[:, :2]).all(dim=1).nonzero().squeeze(1)
-    crops = [
-        adaptive_avg_pool2d(pixels[f, :, y0:y1, x0:x1], side)
-        for f, (x0, y0, x1, y1) in zip(frame[good].tolist(), whole[good].tolist(), strict=True)
-    ]
-    stacked = torch.stack(crops) if crops else pixels.new_zeros(0, 3, side, side)
-    return stacked, boxes[good], frame[good]
+    """Area-resized crops of patches of a frame of ``height`` x ``width`` pixels.
 
+    Args:
+        patches: ``(3, h, w)`` each.
+        bounds: ``(len(patches), 4)`` long, where each lies in its frame: left, top, right, bottom.
+        boxes: ``(Q, 4)`` what to crop, in the frame's pixels.
+        owner: ``(Q,)`` long, of which patch.
+        side: of the crops.
+        height: of the frame.
+        width: of the frame.
 
-def _near_crops(
-    patches: list[Tensor], near: Tensor, boxes: Tensor, face: Tensor, side: int, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of patches around faces; crops that leave their patch show something else and are dropped."""
+    Returns:
+        Crops ``(K, 3, side, side)``, their boxes and owners. A box without a pixel, or that leaves its patch and so
+        shows something else, is dropped.
+    """
     whole = whole_pixels(boxes, height, width)
-    bounds = near[face]
-    inside = (whole[:, :2] >= bounds[:, :2]).all(dim=1) & (whole[:, 2:] <= bounds[:, 2:]).all(dim=1)
+    around = bounds[owner]
+    inside = (whole[:, :2] >= around[:, :2]).all(dim=1) & (whole[:, 2:] <= around[:, 2:]).all(dim=1)
     good = (inside & (whole[:, 2:] > whole[:, :2]).all(dim=1)).nonzero().squeeze(1)
-    local = (whole - bounds[:, :2].tile(2))[good]
+    local = (whole - around[:, :2].tile(2))[good]
     crops = [
         adaptive_avg_pool2d(patches[f][:, y0:y1, x0:x1], side)
-        for f, (x0, y0, x1, y1) in zip(face[good].tolist(), local.tolist(), strict=True)
+        for f, (x0, y0, x1, y1) in zip(owner[good].tolist(), local.tolist(), strict=True)
     ]
     stacked = torch.stack(crops) if crops else patches[0].new_zeros(0, 3, side, side)
-    return stacked, boxes[good], face[good]
+    return stacked, boxes[good], owner[good]
