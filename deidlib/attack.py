@@ -122,6 +122,7 @@ class IFGSMAttacker:
         faces: Sequence[Faces] | None = None,
         mask: Tensor | None = None,
         init: Tensor | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> AttackResult:
         """Attack a batch of hidden frames.
 
@@ -133,6 +134,8 @@ class IFGSMAttacker:
                 gradient. Everywhere if not given.
             init: ``(B, 3, H, W)`` where to start instead of ``images`` (the perturbed frame before this one,
                 for instance); projected into the ball around ``images``.
+            numbers: the frames' numbers in their clip, for models that read each frame in its own way
+                (:meth:`TargetModel.at`).
 
         Returns:
             The result. Inputs are not modified.
@@ -147,8 +150,12 @@ class IFGSMAttacker:
         _same_shape("originals", originals, images)
         for name, model in models.items():
             _same_device(name, model, images)
+        if numbers is not None:
+            if len(numbers) != len(images):
+                raise ValueError(f"expected one number per frame: {len(images)} frames, got {len(numbers)} numbers.")
+            models = {name: model.at(numbers) for name, model in models.items()}
         if faces is None:
-            faces = observe(originals, models.values())
+            faces = observe(originals, [model.for_originals for model in models.values()])
         if len(faces) != len(images):
             raise ValueError(f"expected one Faces per frame: {len(images)} frames, got {len(faces)} entries.")
 

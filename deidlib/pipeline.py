@@ -204,7 +204,7 @@ class Deidentifier:
 
     def _detectors(self) -> list[TargetModel[Any]]:
         models = self.attacker.named_models().values() if self.hide_with is None else self.hide_with
-        return [model for model in models if model.reads == "boxes"]
+        return [model.for_originals for model in models if model.reads == "boxes"]
 
     def _device(self) -> torch.device:
         for model in self.attacker.named_models().values():
@@ -234,7 +234,8 @@ class Deidentifier:
         found = [i for i, what in enumerate(treatment) if what == "found"]
         attack = None
         if found:
-            readers = [model for model in self.attacker.named_models().values() if model.reads != "boxes"]
+            models = [model.for_originals for model in self.attacker.named_models().values()]
+            readers = [model for model in models if model.reads != "boxes"]
             own = observe(originals[found], readers, [faces[i] for i in found])
             mask = self.obfuscator.mask(own, *originals.shape[-2:])
             attack = self.attacker(hidden[found], originals[found], faces=own, mask=mask)

@@ -14,6 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from deidlib import cli, weights
+from deidlib.cli import names
 from deidlib.pipeline import Deidentifier
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.video import VideoReader, VideoWriter, read_image, write_image
@@ -275,7 +276,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
         check=False,
     )
     assert done.returncode == 1
@@ -321,13 +322,13 @@ def test_a_landmark_model_alone_cannot_find_faces(image: Path, offline: Path, mo
     class NoDetector(torch.nn.Module):
         reads = "landmarks"
 
-    monkeypatch.setattr(cli, "_targets", lambda: {"fan": (NoDetector, None)})
+    monkeypatch.setattr(names, "targets", lambda: {"fan": (NoDetector, None)})
     result = deidlib("protect", image, image.with_name("out.png"), "--targets", "fan")
     refused(result, "must name a detector", "got fan", "--targets mtcnn,fan")
 
 
 def test_the_shell_knows_every_checkpoint_it_names() -> None:
-    for name, (_, checkpoint) in cli._targets().items():
+    for name, (_, checkpoint) in names.targets().items():
         assert name == "mtcnn" or checkpoint in weights.CHECKPOINTS
 
 
@@ -368,13 +369,13 @@ def test_mtcnn_helps_to_hide_unless_told_otherwise() -> None:
     class Stub:
         reads = "boxes"
 
-    from deidlib.cli import _hiders
+    from deidlib.cli.names import hiders_of
     from deidlib.targets.mtcnn import MTCNN
 
     stub = Stub()
-    default = _hiders("", {"retinaface": stub}, "cpu")
+    default = hiders_of("", {"retinaface": stub}, "cpu")
     assert default[0] is stub
     assert isinstance(default[1], MTCNN)
     assert len(default) == 2
-    assert _hiders("retinaface", {"retinaface": stub}, "cpu") == [stub]
-    assert _hiders("", {"mtcnn": stub}, "cpu") == [stub]
+    assert hiders_of("retinaface", {"retinaface": stub}, "cpu") == [stub]
+    assert hiders_of("", {"mtcnn": stub}, "cpu") == [stub]

@@ -92,6 +92,21 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         """What weights, thresholds and results call this model when the user gives no name."""
         return type(self).__name__.lower()
 
+    @property
+    def for_originals(self) -> TargetModel[Any]:
+        """The model that reads frames as they came from the camera: this one, unless it reads protected frames only."""
+        return self
+
+    def at(self, numbers: Sequence[int]) -> Self:
+        """This model, told which frames of the clip it is about to see.
+
+        Most models do not care and return themselves.
+
+        Args:
+            numbers: one per frame of the batches that follow, counted from 0 in the clip.
+        """
+        return self
+
     @abstractmethod
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Read the frames; no gradient.
