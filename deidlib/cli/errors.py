@@ -1,0 +1,25 @@
+"""What a user can mend is one line, not a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import typer
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a user can mend is one line and exit code 1, not a traceback."""
+    from deidlib.pipeline import NoFaceError
+    from deidlib.video import MediaError
+    from deidlib.weights import CorruptWeights, WeightsNotFound
+
+    try:
+        yield
+    except (MediaError, NoFaceError, WeightsNotFound, CorruptWeights, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing was left under the output's name", err=True)
+        raise typer.Exit(130) from None

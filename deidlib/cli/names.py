@@ -1,0 +1,86 @@
+"""Names that a shell can say, and the objects that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+
+def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
+    """What the shell can name: how to make the model, and its checkpoint in the table of weights if it has one."""
+    from deidlib.targets.fan import FAN
+    from deidlib.targets.gaze import GazeResNet
+    from deidlib.targets.mtcnn import MTCNN
+    from deidlib.targets.retinaface import RetinaFace
+
+    return {
+        "mtcnn": (MTCNN, None),
+        "retinaface": (RetinaFace, "retinaface_mobilenet0.25"),
+        "retinaface-resnet50": (lambda: RetinaFace(backbone="resnet50"), "retinaface_resnet50"),
+        "fan": (FAN, "2dfan4"),
+        "mpiigaze": (GazeResNet.mpiigaze, "mpiigaze"),
+        "mpiifacegaze": (GazeResNet.mpiifacegaze, "mpiifacegaze"),
+        "eth-xgaze": (GazeResNet.eth_xgaze, "eth_xgaze"),
+    }
+
+
+def models_of(names: str, device: str) -> dict[str, Any]:
+    """The authorised models of a comma list, at least one of them a detector."""
+    models = named(names, device, "--targets")
+    if not any(model.reads == "boxes" for model in models.values()):
+        raise ValueError(
+            f"--targets must name a detector, which says where faces are; got {names}, which need one. "
+            f"Try --targets mtcnn,{names}."
+        )
+    return models
+
+
+def hiders_of(names: str, models: dict[str, Any], device: str) -> list[Any]:
+    """The detectors that faces are hidden by; MTCNN's weights are always at hand, so by default it helps."""
+    detectors = {name: model for name, model in models.items() if model.reads == "boxes"}
+    if not names.strip():
+        names = ",".join([*detectors, "mtcnn"])
+    wanted = [part.strip().lower() for part in names.split(",") if part.strip()]
+    missing = ",".join(name for name in dict.fromkeys(wanted) if name not in detectors)
+    others = named(missing, device, "--hide-with") if missing else {}
+    for name, model in others.items():
+        if model.reads != "boxes":
+            raise ValueError(f"--hide-with must name detectors, got {name}, which reads {model.reads}. Try mtcnn.")
+    return [(detectors | others)[name] for name in dict.fromkeys(wanted)]
+
+
+def named(names: str, device: str, option: str) -> dict[str, Any]:
+    """The models of a comma list, on the device, with their licences shown."""
+    from deidlib import weights
+
+    table = targets()
+    models = {}
+    for name in [part.strip().lower() for part in names.split(",") if part.strip()]:
+        if name not in table:
+            raise ValueError(f"unknown model {name!r} in {option}; choose from {', '.join(table)}.")
+        make, checkpoint = table[name]
+        models[name] = make().to(device)
+        if checkpoint is not None:
+            known = weights.checkpoint(checkpoint)
+            typer.echo(f"{name}: weights from {known.origin}, licence {known.licence}", err=True)
+    if not models:
+        raise ValueError(f"{option} must name at least one model, got {names!r}. Try {option} mtcnn.")
+    return models
+
+
+def device_of(wanted: str) -> str:
+    """The device, once it is known to be there."""
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or not (index.isdigit() or wanted == kind):
+        raise ValueError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {wanted!r}. Try --device auto.")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= there:
+        raise ValueError(f"--device {wanted}, but this machine has {there} usable {kind} devices. Use --device cpu.")
+    typer.echo(f"device: {wanted}", err=True)
+    return wanted
