@@ -109,6 +109,15 @@ _RETINAFACE = MappingProxyType(
     }
 )
 _RETINAFACE_PAPER = "Deng et al., RetinaFace: Single-stage Dense Face Localisation in the Wild, arXiv:1905.00641"
+_COSEGMENTATION = MappingProxyType(
+    # Trained with torch 1.0, whose grid_sample meant corners on corners.
+    {"channels": "RGB", "scale": 1, "size": (256, 256), "align_corners": True}
+)
+_COSEGMENTATION_PAPER = "Siarohin et al., Motion-supervised Co-Part Segmentation, ICPR 2020, arXiv:2004.03234"
+_COSEGMENTATION_ORIGIN = (
+    "https://drive.google.com/open?id=1SsBifjoM_qO0iFzb8wLlsz_4qW2j8dZe, "
+    "see https://github.com/AliaksandrSiarohin/motion-cosegmentation"
+)
 _RAW = "https://raw.githubusercontent.com"
 
 # Addresses of files in repositories name the commit, so that the content behind them cannot change.
@@ -306,15 +315,28 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
                 origin="https://github.com/zllrunning/face-parsing.PyTorch",
                 conventions={**_IMAGENET, "size": (512, 512), "classes": 19},
             ),
+            # One shared folder that only a browser opens. Nobody publishes a hash of these files.
             Checkpoint(
                 name="cosegmentation_vox_first_order",
                 file="vox-first-order.pth.tar",
                 url=None,
                 licence="CC BY-NC 4.0",
-                paper="Siarohin et al., Motion-supervised Co-Part Segmentation, ICPR 2020, arXiv:2004.03234",
-                origin="https://drive.google.com/open?id=1SsBifjoM_qO0iFzb8wLlsz_4qW2j8dZe, "
-                "see https://github.com/AliaksandrSiarohin/motion-cosegmentation",
-                conventions={"channels": "RGB", "scale": 1, "size": (256, 256)},
+                paper=f"{_COSEGMENTATION_PAPER}; Siarohin et al., First Order Motion Model for Image Animation, "
+                "NeurIPS 2019, arXiv:2003.00196",
+                origin=_COSEGMENTATION_ORIGIN,
+                conventions={**_COSEGMENTATION, "parts": 10, "motion": "first-order", "needs_parser": True},
+            ),
+            *(
+                Checkpoint(
+                    name=f"cosegmentation_vox_{parts}segments",
+                    file=f"vox-{parts}segments.pth.tar",
+                    url=None,
+                    licence="CC BY-NC 4.0",
+                    paper=_COSEGMENTATION_PAPER,
+                    origin=_COSEGMENTATION_ORIGIN,
+                    conventions={**_COSEGMENTATION, "parts": parts, "motion": "segments", "needs_parser": False},
+                )
+                for parts in (5, 10, 15)
             ),
         )
     }
