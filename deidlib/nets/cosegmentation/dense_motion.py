@@ -38,6 +38,7 @@ class DenseMotion(nn.Module):
     ) -> None:
         super().__init__()
         self.variance = variance
+        self.multiple = shrink * 2 ** (len(widths) - 1)  # what height and width must be divisible by
         self.align_corners = align_corners
         self.hourglass = Hourglass(4 * (parts + 1), widths)
         self.mask = nn.Conv2d(self.hourglass.outputs, parts + 1, 7, padding=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -44,6 +45,9 @@ class PartSwap(nn.Module):
         self.generator = generator
         self.motion = motion
         self.align_corners = align_corners
+        self.multiple = generator.multiple
+        if isinstance(motion, DenseMotion):
+            self.multiple = math.lcm(self.multiple, motion.multiple)
 
     def source(self, image: Tensor, parts: Parts) -> Source:
         """What :meth:`forward` needs of a source image, ``(1, 3, H, W)``."""

@@ -24,6 +24,7 @@ class Generator(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (64, 128, 256), residuals: int = 6) -> None:
         super().__init__()
+        self.multiple = 2 ** (len(widths) - 1)  # what height and width must be divisible by
         self.first = Block(3, widths[0], 7)
         self.down_blocks = nn.ModuleList(Down(first, second) for first, second in pairwise(widths))
         self.up_blocks = nn.ModuleList(Up(first, second) for first, second in pairwise(widths[::-1]))

@@ -46,6 +46,7 @@ class PartSegmentation(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature = temperature
+        self.multiple = shrink * 2 ** (len(widths) - 1)  # what height and width must be divisible by
         self.predictor = Hourglass(3, widths)
         channels = self.predictor.outputs
         self.shift = nn.Conv2d(channels, parts, 7, padding=3)
