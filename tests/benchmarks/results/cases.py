@@ -118,14 +118,14 @@ def cases(clip: str) -> list[Case]:
     return first + rest
 
 
-def strangers() -> list[tuple[Tensor, int]]:
-    """Other people, to compare with: portraits and a group, at most 640 pixels wide; how many people there are."""
+def strangers() -> list[Tensor]:
+    """Six other people to compare with: two portraits, at half their size, and a group of four."""
     images = []
-    for name, people in (("portrait00.jpg", 1), ("portrait01.jpg", 1), ("group02.jpg", 4)):
+    for name, scale in (("portrait00.jpg", 2), ("portrait01.jpg", 2), ("group02.jpg", 1)):
         image = read_image(MEDIA / name)
-        size = (round(image.shape[2] * 640 / image.shape[3]), 640)
+        size = (image.shape[2] // scale, image.shape[3] // scale)
         small = torch.nn.functional.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
-        images.append(((small * 255).round() / 255, people))
+        images.append((small * 255).round() / 255)
     return images
 
 
