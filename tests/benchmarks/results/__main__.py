@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cases import CLIPS, EVERYBODY, HIDING, MEDIA, STORED, cases
+from .cases import CLIPS, EVERYBODY, HIDING, MEDIA, cases
 from .identity import measure_identity
 from .tables import codec_table, default_table, hiding_table, identity_table
 from .work import Readings, measure
@@ -31,13 +31,12 @@ def main() -> None:
     readings = Readings()
     results: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for clip in options.clip or CLIPS:
-        for case in cases(clip):
-            for stored in STORED:
-                result = measure(case, stored, options.folder, readings)
-                results[clip, case.hiding, case.authorised, stored] = result
-                own = result["RetinaFace"]
-                line = f"{case.folder} {stored}: IoU {1 - own['box']:.3f}, found {own['coverage']:.0%}"
-                print(line, file=sys.stderr, flush=True)
+        for case, stored in cases(clip):
+            result = measure(case, stored, options.folder, readings)
+            results[clip, case.hiding, case.authorised, stored] = result
+            own = result["RetinaFace"]
+            line = f"{case.folder} {stored}: IoU {1 - own['box']:.3f}, found {own['coverage']:.0%}"
+            print(line, file=sys.stderr, flush=True)
     if options.measure_only:
         return
     identities = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,6 +41,7 @@ class Clip:
     stride: int
     smallest: float = 0.0
 
+    @functools.cache  # noqa: B019
     def frames(self) -> tuple[Tensor, Fraction]:
         """``(T, 3, H, W)`` and the rate at which the clip of these frames is stored."""
         with VideoReader(MEDIA / self.video) as reader:
@@ -111,11 +113,15 @@ class Case:
         return "-".join(part.replace(" ", "").replace(":", "") for part in (self.clip, self.hiding, self.authorised))
 
 
-def cases(clip: str) -> list[Case]:
-    """The default first, then what it is compared with."""
-    first = [Case(clip, DEFAULT, name) for name in ("none", EVERYBODY, "RetinaFace + MPIIGaze")]
+def cases(clip: str) -> list[tuple[Case, str]]:
+    """What is protected and how it is stored: the default first, then what it is compared with."""
+    first = [Case(clip, DEFAULT, name) for name in ("none", EVERYBODY)]
     rest = [Case(clip, hiding, name) for hiding in HIDING if hiding != DEFAULT for name in ("none", EVERYBODY)]
-    return first + rest
+    default = [(case, stored) for case in first for stored in STORED]
+    default.append((Case(clip, DEFAULT, "RetinaFace + MPIIGaze"), "FFV1"))
+    # Every hiding with every codec where frames are small.
+    stored_as = list(STORED) if clip == "T002_talk" else ["FFV1"]
+    return default + [(case, stored) for stored in stored_as for case in rest]
 
 
 def strangers() -> list[Tensor]:
