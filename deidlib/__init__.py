@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from deidlib.targets.gaze import GazeResNet as GazeResNet
     from deidlib.targets.mtcnn import MTCNN as MTCNN
     from deidlib.targets.retinaface import RetinaFace as RetinaFace
-    from deidlib.video import MediaError as MediaError
-    from deidlib.video import VideoReader as VideoReader
-    from deidlib.video import VideoWriter as VideoWriter
-    from deidlib.video import read_image as read_image
-    from deidlib.video import write_image as write_image
+    from deidlib.video.errors import MediaError as MediaError
+    from deidlib.video.images import read_image as read_image
+    from deidlib.video.images import write_image as write_image
+    from deidlib.video.reader import VideoReader as VideoReader
+    from deidlib.video.writer import VideoWriter as VideoWriter
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ _HOME = {
     "GradientNorm": "combinations",
     "IFGSMAttacker": "attack",
     "MTCNN": "targets.mtcnn",
-    "MediaError": "video",
+    "MediaError": "video.errors",
     "MomentumSignStep": "steps",
     "OptimizerStep": "steps",
     "Pixelate": "obfuscate",
@@ -62,11 +62,11 @@ _HOME = {
     "Sum": "combinations",
     "Target": "targets.base",
     "TargetModel": "targets.base",
-    "VideoReader": "video",
-    "VideoWriter": "video",
+    "VideoReader": "video.reader",
+    "VideoWriter": "video.writer",
     "observe": "targets.base",
-    "read_image": "video",
-    "write_image": "video",
+    "read_image": "video.images",
+    "write_image": "video.images",
 }
 
 __all__ = [*_HOME, "__version__"]

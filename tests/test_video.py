@@ -564,8 +564,8 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
     full = tmp_path / "temporary"
     full.symlink_to("/dev/full")
     codec = "ffv1" if name == "a.mkv" else "h264-lossless"
-    monkeypatch.setattr("deidlib.video._check_writable", lambda path: None)
-    monkeypatch.setattr("deidlib.video._temporary", lambda path: full)
+    monkeypatch.setattr("deidlib.video.files.check_writable", lambda path: None)
+    monkeypatch.setattr("deidlib.video.writer.temporary_name", lambda path: full)
     with (
         pytest.raises(MediaWriteError, match="space"),
         VideoWriter(tmp_path / name, NTSC, (36, 48), codec=codec) as writer,

@@ -1,0 +1,40 @@
+"""What can be wrong with a media file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class MediaError(ValueError):
+    """A media file cannot be used; the message names it."""
+
+
+class MediaReadError(MediaError):
+    """A file that is missing, is not what it is said to be, or is damaged."""
+
+
+class MediaWriteError(MediaError):
+    """A file that cannot be written; nothing lies under its name that was not there before."""
+
+
+@contextlib.contextmanager
+def reporting(path: Path, what: str) -> Iterator[None]:
+    """Whatever goes wrong while writing becomes a MediaWriteError that names the file."""
+    import av
+
+    try:
+        yield
+    except MediaError:
+        raise
+    except (av.FFmpegError, OSError) as error:
+        raise MediaWriteError(
+            f"{path}: could not write {what} ({reason_of(error)}). Is there space left? "
+            "Nothing was kept under that name."
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
