@@ -284,6 +284,18 @@ def test_a_mask_that_fits_no_whole_number_of_times() -> None:
             swap(source, target, segmentation(target), torch.zeros(1, 1, size, size), mask_moves=False)
 
 
+@pytest.mark.parametrize("motion", [DenseMotion(3, (5, 7), shrink=2), SegmentMotion()], ids=["dense", "segments"])
+def test_every_tensor_is_made_on_the_images_device(motion: DenseMotion | SegmentMotion) -> None:
+    # The meta device computes shapes only, and refuses tensors of another device as a GPU does.
+    segmentation = PartSegmentation(3, (4, 6, 8), shrink=2).to("meta")
+    swap = PartSwap(Generator((4, 6), 1), motion).to("meta")
+    parser = FaceParser(nn.Conv2d(3, 19, 1), side=64).to("meta")
+    images = torch.zeros(2, 3, 16, 16, device="meta")
+    source = swap.source(images[:1], segmentation(images[:1]))
+    mask = parser(images)[:, :1]
+    assert swap(source, images, segmentation(images), mask, mask_moves=True).shape == (2, 3, 16, 16)
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------
 
 
