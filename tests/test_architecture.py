@@ -23,6 +23,9 @@ VOCABULARY = {
     "onnx",
     "keys",
     "nets",
+    "overlap",
+    "manifest",
+    "fingerprint",
 }
 BLOCKS = {"targets", "obfuscate", "metrics", "readers", "video", "visualize", "swap"}
 ATTACK = {"attack"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deidlib.video.errors import MediaReadError, reason_of
+from deidlib.video.extent import declared_size
 from deidlib.video.files import check_readable
 from deidlib.video.pixels import Pixels
+from deidlib.video.sources import Source
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -53,24 +55,27 @@ class VideoInfo:
 class Decoding:
     """One pass over an open file."""
 
-    def __init__(self, path: Path, strict: bool) -> None:
+    def __init__(self, source: Source, strict: bool) -> None:
         import av
 
-        self.path, self.strict = path, strict
-        check_readable(path, "video")
+        self.path, self.strict = source.name, strict
+        if source.path is not None:
+            check_readable(source.path, "video")
         try:
-            self.container: InputContainer = av.open(str(path), mode="r")
+            self.container: InputContainer = av.open(source.address, mode="r", format=source.kind)
         except (av.FFmpegError, OSError, IndexError) as error:
             raise MediaReadError(
-                f"{path} is not a video, or cut off so that it cannot be opened ({reason_of(error)}). "
+                f"{source.name} is not a video, or cut off so that it cannot be opened ({reason_of(error)}). "
                 "Expected a file that FFmpeg reads: MP4, MOV, MKV, AVI, WebM."
             ) from error
         try:
             self.stream = self._video_stream()
+            if source.path is not None:
+                self._check_size(source.path)
             self.frames = self._decode()
             self.first = next(self.frames, None)
             if self.first is None:
-                raise MediaReadError(f"{path} holds a video stream without a single frame that can be decoded.")
+                raise MediaReadError(f"{source.name} holds a video stream without a single frame that can be decoded.")
             # Once, as it holds for the whole stream: a frame that was asked for its side data lives until the next
             # garbage collection.
             self.matrix = _display_matrix(self.first)
@@ -128,8 +133,21 @@ class Decoding:
         if last is not None:
             self._check_end(last, count)
 
+    def _check_size(self, path: Path) -> None:
+        """A container that lacks its end is refused before any work, not after all of it."""
+        size, promised = path.stat().st_size, declared_size(path)
+        if self.strict and promised is not None and size < promised:
+            raise MediaReadError(
+                f"{self.path} is damaged or cut off: it has {size} of the {promised} bytes that it says it has. "
+                "Get a sound copy, or take what there is with VideoReader(path, strict=False)."
+            )
+
     def _check_end(self, last: VideoFrame, count: int) -> None:
-        """The number of frames in the header counts those that an edit list hides; the duration does not."""
+        """For formats that do not say how long they are.
+
+        The number of frames in the header counts those that an edit list hides; the duration does not, but is often
+        a frame or two off.
+        """
         promised, rate = self._promised_end(), self._rate()
         if promised is None or last.pts is None or last.time_base is None:
             return
@@ -177,7 +195,8 @@ class Decoding:
             has_audio=bool(self.container.streams.audio),
         )
 
-    def __iter__(self) -> Iterator[tuple[Pixels, int]]:
+    def pixels(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Pixels | None, int]]:
+        """Frames ``(H, W, 3)`` and time stamps; None in place of frames whose number is not wanted."""
         import av
 
         assert self.first is not None
@@ -196,13 +215,13 @@ class Decoding:
             else:
                 pts = frame.pts if index == 0 else max(frame.pts, pts + 1)
             try:
-                pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) if wanted(index) else None
             except (av.FFmpegError, ValueError) as error:
                 raise MediaReadError(
                     f"{self.path}: frame {index} has the pixel format {frame.format.name}, which cannot be "
                     f"turned into RGB ({reason_of(error)}). Convert the file first."
                 ) from error
-            yield _upright(pixels, self.matrix), pts
+            yield None if pixels is None else _upright(pixels, self.matrix), pts
             frame = next(self.frames, None)
             index += 1
 

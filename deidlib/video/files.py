@@ -8,6 +8,7 @@ import shutil
 import uuid
 from pathlib import Path
 
+from deidlib.manifest import sync_folder
 from deidlib.video.codecs import CODEC_TABLE, CODECS
 from deidlib.video.errors import MediaReadError, MediaWriteError
 
@@ -101,6 +102,7 @@ def commit(temporary: Path, path: Path) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(path.absolute().parent)
 
 
 def remove(path: Path) -> None:

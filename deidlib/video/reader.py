@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,7 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from deidlib.video.decoding import Decoding, VideoInfo
+from deidlib.video.errors import MediaReadError
 from deidlib.video.pixels import Pixels, to_float
+from deidlib.video.sources import source_of
 
 
 class Frame(NamedTuple):
@@ -35,10 +37,12 @@ class VideoReader:
     A reader may be iterated again; it then starts anew.
 
     Args:
-        path: the video.
+        path: the video; or the number of a camera; or ``"-"``, a video from standard input. Those two can be
+            iterated only once.
         strict: a frame that cannot be decoded or that the decoder reports as damaged, and an end before the time
-            that the header promises, are errors. Otherwise what can be decoded is returned and the rest passed
-            over. (Some damage decoders mend without a word, and nobody can tell.)
+            that the header promises, are errors, and so is, at once, a file shorter than it says it is. Otherwise
+            what can be decoded is returned and the rest passed over. (Some damage decoders mend without a word,
+            and nobody can tell.)
 
     Raises:
         MediaReadError: on opening, not a video or no frame in it; on iterating, damage (see ``strict``) or a
@@ -58,11 +62,11 @@ class VideoReader:
         (2, 3, 8, 10) [0.12, 0.16]
     """
 
-    def __init__(self, path: str | Path, *, strict: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path | int, *, strict: bool = True) -> None:
+        self.source = source_of(path)
         self.strict = strict
         # The first frame is decoded at once: only it shows rotation, and that there are frames at all.
-        self._opened: Decoding | None = Decoding(self.path, strict)
+        self._opened: Decoding | None = Decoding(self.source, strict)
         self.info: VideoInfo = self._opened.info
 
     def __enter__(self) -> Self:
@@ -79,7 +83,8 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames one by one, ``(3, H, W)``."""
-        for pixels, pts in self._pixels():
+        for pixels, pts in self._pixels(lambda frame: True):
+            assert pixels is not None
             yield Frame(to_float(pixels), pts)
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -90,21 +95,41 @@ class VideoReader:
         """
         if size < 1:
             raise ValueError(f"size must be at least 1 frame, got {size}.")
-        images: list[Pixels] = []
+        for images, times in self.selected(size, lambda batch: True):
+            assert images is not None
+            yield Batch(images, times)
+
+    def selected(self, size: int, wanted: Callable[[int], bool]) -> Iterator[tuple[Tensor | None, tuple[int, ...]]]:
+        """Batches as :meth:`batches`, but None in place of images that are not wanted, which saves converting them.
+
+        Args:
+            size: frames in a batch.
+            wanted: told the number of a batch, from 0.
+        """
+        if size < 1:
+            raise ValueError(f"size must be at least 1 frame, got {size}.")
+        images: list[Pixels | None] = []
         times: list[int] = []
-        for pixels, pts in self._pixels():
+        for pixels, pts in self._pixels(lambda frame: wanted(frame // size)):
             images.append(pixels)
             times.append(pts)
             if len(images) == size:
-                yield Batch(to_float(np.stack(images)), tuple(times))
+                yield _stacked(images), tuple(times)
                 images, times = [], []
         if images:
-            yield Batch(to_float(np.stack(images)), tuple(times))
+            yield _stacked(images), tuple(times)
 
-    def _pixels(self) -> Iterator[tuple[Pixels, int]]:
-        decoding = self._opened or Decoding(self.path, self.strict)
+    def _pixels(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Pixels | None, int]]:
+        if self._opened is None and self.source.path is None:
+            raise MediaReadError(f"{self.source.name} can be read once only.")
+        decoding = self._opened or Decoding(self.source, self.strict)
         self._opened = None
         try:
-            yield from decoding
+            yield from decoding.pixels(wanted)
         finally:
             decoding.close()
+
+
+def _stacked(images: list[Pixels | None]) -> Tensor | None:
+    known = [pixels for pixels in images if pixels is not None]
+    return to_float(np.stack(known)) if known else None

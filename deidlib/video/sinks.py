@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deidlib.video.codecs import Codec
 from deidlib.video.errors import MediaWriteError, reporting
 from deidlib.video.pixels import Pixels
+from deidlib.video.sound import SoundCopy
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -45,19 +47,28 @@ class FileSink(Sink):
         time_base: Fraction,
         size: tuple[int, int],
         quality: int | None,
+        sound: Path | None,
     ) -> None:
         import av
 
+        # AVI has no time stamps: its frames stand in a fixed rhythm.
+        self.rhythm = fps if path.suffix.lower() == ".avi" else None
+        self.times, self.last = time_base, -1
+        if self.rhythm is not None:
+            time_base = 1 / fps
         height, width = size
         odd = bool(height % 2 or width % 2)
         self.pixel_format = codec.odd_pixel_format if odd else codec.pixel_format
         self.time_base = time_base
         self.duration = max(1, round(1 / (fps * time_base)))
-        options = codec.options if quality is None else {**codec.options, "crf": str(quality)}
+        self.sound: SoundCopy | None = None
         with reporting(path, "the header"):
-            self.container = av.open(str(temporary), mode="w", format=codec.formats[path.suffix.lower()])
+            # Bit-exact: no random identity and no version in the file, so that the same work gives the same bytes.
+            exact = {"fflags": "+bitexact"}
+            kind = codec.formats[path.suffix.lower()]
+            self.container = av.open(str(temporary), mode="w", format=kind, container_options=exact)
             try:
-                stream: Any = self.container.add_stream(codec.encoder, rate=fps, options=dict(options))
+                stream: Any = self.container.add_stream(codec.encoder, rate=fps, options=codec.options_for(quality))
             except ValueError as error:
                 self.container.close()
                 raise MediaWriteError(
@@ -68,8 +79,14 @@ class FileSink(Sink):
         context = self.stream.codec_context
         context.height, context.width, context.pix_fmt = height, width, self.pixel_format
         context.time_base = time_base
+        if sound is not None:
+            try:
+                self.sound = SoundCopy(sound, self.container, path)
+            except BaseException:
+                self.discard()
+                raise
         self.colours: dict[str, Any] = {}
-        if self.pixel_format.startswith("yuv"):
+        if self.pixel_format.startswith("yuv4"):
             # Say which matrix was used, or players guess one by the size of the frame.
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _LIMITED
@@ -80,18 +97,30 @@ class FileSink(Sink):
         from av import VideoFrame
 
         frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=self.pixel_format, **self.colours)
+        if self.rhythm is not None:
+            pts = self.last = max(self.last + 1, round(pts * self.times * self.rhythm))
         frame.pts, frame.time_base, frame.duration = pts, self.time_base, self.duration
+        if self.sound is not None:
+            # In turns, or the container would keep in memory what has to wait for the other stream.
+            for packet in self.sound.until(pts * self.time_base):
+                self.container.mux(packet)
         self.container.mux(self.stream.encode(frame))
 
     def finish(self) -> None:
         """Encode what the codec holds back, and close."""
         self.container.mux(self.stream.encode(None))
+        if self.sound is not None:
+            for packet in self.sound.until(None):
+                self.container.mux(packet)
+            self.sound.close()
         self.container.close()
 
     def discard(self) -> None:
         """Close, whatever state it is in."""
         import av
 
+        if self.sound is not None:
+            self.sound.close()
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             self.container.close()
 
@@ -118,6 +147,9 @@ class FolderSink(Sink):
         """Write the time stamps."""
         times = {"fps": str(self.fps), "time_base": str(self.time_base), "pts": self.pts}
         (self.folder / "frames.json").write_text(json.dumps(times))
+        for path in self.folder.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
 
     def discard(self) -> None:
         """Nothing is open."""

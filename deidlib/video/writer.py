@@ -11,7 +11,7 @@ from typing import Self
 from torch import Tensor
 
 from deidlib.images import check_images
-from deidlib.video.codecs import CODEC_TABLE
+from deidlib.video.codecs import CODEC_TABLE, check_quality
 from deidlib.video.errors import MediaWriteError, reporting
 from deidlib.video.files import check_video_target, commit, remove, temporary_name
 from deidlib.video.pixels import to_uint8
@@ -29,11 +29,13 @@ class VideoWriter:
         fps: frames per second, exact.
         size: ``(height, width)`` of the frames in pixels.
         codec: ``"ffv1"`` (lossless, ``.mkv``), ``"h264"`` (lossy, ``.mp4``, ``.mov`` or ``.mkv``),
-            ``"h264-lossless"`` (RGB, same containers), or ``"png-folder"`` (lossless, numbered PNGs and a
-            ``frames.json`` with the time stamps).
-        quality: the constant rate factor of ``"h264"``: 0 best to 51 worst, default 18.
+            ``"h264-lossless"`` (RGB, same containers), ``"mjpeg"`` (lossy, ``.avi`` or ``.mkv``), or
+            ``"png-folder"`` (lossless, numbered PNGs and a ``frames.json`` with the time stamps).
+        quality: of ``"h264"`` the constant rate factor, 0 best to 51 worst, default 18; of ``"mjpeg"`` the quantiser,
+            2 best to 31 worst, default 3.
         time_base: seconds per tick of the time stamps; ``1 / fps`` if not given. MKV keeps times to the
-            nearest millisecond, MP4 and MOV exactly.
+            nearest millisecond, MP4 and MOV exactly, AVI to the nearest frame.
+        sound: a file whose sound is copied as it is, in step. A voice identifies: by default there is none.
 
     Raises:
         TypeError: fps or time_base is no ``Fraction``.
@@ -63,6 +65,7 @@ class VideoWriter:
         codec: str = "ffv1",
         quality: int | None = None,
         time_base: Fraction | None = None,
+        sound: Path | None = None,
     ) -> None:
         self.path, self.size, self.codec = Path(path), size, codec
         for name, value in (("fps", fps), ("time_base", time_base)):
@@ -74,11 +77,12 @@ class VideoWriter:
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
         self.fps, self.time_base = fps, time_base or 1 / fps
-        if quality is not None and codec != "h264":
-            raise ValueError(f"quality belongs to codec 'h264' only, got codec {codec!r}, which loses nothing.")
-        if quality is not None and not 0 <= quality <= 51:
-            raise ValueError(f"quality must lie in 0 (best) to 51 (worst), got {quality}.")
+        check_quality(codec, quality)
         check_video_target(self.path, codec)
+        if sound is not None and codec == "png-folder":
+            raise MediaWriteError(
+                f"{path}: a folder of pictures holds no sound. Choose another codec, or leave it out."
+            )
         self._frames = 0
         self._last_pts: int | None = None
         self._temporary = temporary_name(self.path)
@@ -87,7 +91,7 @@ class VideoWriter:
             self._sink = (
                 FolderSink(self._temporary, fps, self.time_base)
                 if codec == "png-folder"
-                else FileSink(self._temporary, self.path, CODEC_TABLE[codec], fps, self.time_base, size, quality)
+                else FileSink(self._temporary, self.path, CODEC_TABLE[codec], fps, self.time_base, size, quality, sound)
             )
         except BaseException:
             remove(self._temporary)
