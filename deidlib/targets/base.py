@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -199,6 +199,50 @@ def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[
         known = seen
     assert known is not None
     return known
+
+
+def read_in_turn(
+    images: Tensor,
+    models: Mapping[str, TargetModel[Any]],
+    faces: Sequence[Faces] | None = None,
+    *,
+    read: Mapping[str, Sequence[Faces]] | None = None,
+) -> dict[str, list[Faces]]:
+    """What each model reads, by name: :func:`observe`, with every step kept.
+
+    Args:
+        images: ``(B, 3, H, W)`` RGB in [0, 1].
+        models: by name; at least one of them a detector, unless ``faces`` are given.
+        faces: B entries, where the faces are, if there is no detector among the models.
+        read: what detectors have read already, by name; those are not asked again.
+
+    Returns:
+        Per model B entries: a detector's own faces; any other model's are the faces of all detectors, with what it and
+        the models before it have filled in.
+
+    Raises:
+        ValueError: neither a detector nor faces.
+    """
+    found = {} if read is None else {name: list(known) for name, known in read.items() if name in models}
+    for name, model in models.items():
+        if model.reads == "boxes" and name not in found:
+            found[name] = observe(images, [model])
+    known = united(list(found.values())) if found else faces
+    if known is None:
+        raise ValueError(f"read_in_turn needs a detector among the models, or faces; got {list(models)}.")
+    result = {name: found[name] for name in models if name in found}
+    for name, model in sorted(models.items(), key=lambda item: _ORDER[item[1].reads]):
+        if name not in result:
+            result[name] = known = observe(images, [model], known)
+    return result
+
+
+def united(readings: Sequence[Sequence[Faces]]) -> list[Faces]:
+    """Per frame the first reading's faces, and those that a later one has beside them."""
+    total = list(readings[0])
+    for other in readings[1:]:
+        total = [_union(first, second) for first, second in zip(total, other, strict=True)]
+    return total
 
 
 def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] | None) -> Sequence[Faces]:
