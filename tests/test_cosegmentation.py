@@ -135,7 +135,7 @@ def test_part_swap(layout: str, case: str, modules: dict[str, Any], request: pyt
     assert parts.masks is not None
     mask = parts.masks[:, [1, 2, 5]].sum(dim=1, keepdim=True)
     close(mask, modules["part_swap_blend_mask"])
-    got = swap(swap.source(image, segmentation(image)), target, parts, mask, mask_moves=False)
+    got = swap(swap.source(image, segmentation(image)), target, parts, target_mask=mask)
     close(got, modules[case])
 
 
@@ -269,10 +269,43 @@ def test_outside_the_mask_nothing_of_the_source_is_left(mask: float, depends: bo
     results = []
     for image in (torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)):
         source = swap.source(image, segmentation(image))
-        results.append(swap(source, target, parts, torch.full((1, 1, 8, 8), mask), mask_moves=False))
+        results.append(swap(source, target, parts, target_mask=torch.full((1, 1, 8, 8), mask)))
     assert (float((results[0] - results[1]).abs().max()) > 1e-3) == depends
     if not depends:
         assert torch.equal(results[0], swap.generator.decode(swap.generator.encode(target)))
+
+
+def test_of_two_masks_the_larger_share_counts() -> None:
+    segmentation, swap = small_nets()
+    image, target = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    source, parts = swap.source(image, segmentation(image)), segmentation(target)
+    nothing, everything = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+    replaced = swap(source, target, parts, target_mask=everything)
+    assert torch.equal(swap(source, target, parts, source_mask=nothing, target_mask=everything), replaced)
+    some = torch.rand(1, 1, 8, 8)
+    moved = swap(source, target, parts, source_mask=some)
+    assert torch.equal(swap(source, target, parts, source_mask=some, target_mask=nothing), moved)
+    assert not torch.equal(moved, replaced)
+
+
+def test_with_both_masks_the_drivers_own_face_is_covered() -> None:
+    # A source without a face: nothing to move, and only the target's mask says what to replace.
+    segmentation, swap = small_nets()
+
+    def parse(images: Tensor) -> Tensor:
+        shares = images.new_zeros(len(images), 19, 8, 8)
+        shares[:, 1] = images.amax(dim=(1, 2, 3), keepdim=True)[:, 0] > 0.5
+        return shares
+
+    black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
+    results = {}
+    for mask_from in ("source", "target", "both"):
+        swapper = CropSwapper(segmentation, swap, parse, mask_from=mask_from)
+        results[mask_from] = swapper(swapper.source(black), white)
+    kept = swap.generator.decode(swap.generator.encode(white))
+    assert torch.equal(results["source"], kept)
+    assert torch.equal(results["both"], results["target"])
+    assert float((results["both"] - kept).abs().max()) > 1e-3
 
 
 def test_a_mask_that_fits_no_whole_number_of_times() -> None:
@@ -281,7 +314,9 @@ def test_a_mask_that_fits_no_whole_number_of_times() -> None:
     source = swap.source(target, segmentation(target))
     for size in (4, 12):
         with pytest.raises(ValueError, match=r"the mask must be \(8, 8\)"):
-            swap(source, target, segmentation(target), torch.zeros(1, 1, size, size), mask_moves=False)
+            swap(source, target, segmentation(target), target_mask=torch.zeros(1, 1, size, size))
+    with pytest.raises(ValueError, match="Give source_mask, target_mask, or both"):
+        swap(source, target, segmentation(target))
 
 
 @pytest.mark.parametrize("motion", [DenseMotion(3, (5, 7), shrink=2), SegmentMotion()], ids=["dense", "segments"])
@@ -293,7 +328,7 @@ def test_every_tensor_is_made_on_the_images_device(motion: DenseMotion | Segment
     images = torch.zeros(2, 3, 16, 16, device="meta")
     source = swap.source(images[:1], segmentation(images[:1]))
     mask = parser(images)[:, :1]
-    assert swap(source, images, segmentation(images), mask, mask_moves=True).shape == (2, 3, 16, 16)
+    assert swap(source, images, segmentation(images), source_mask=mask).shape == (2, 3, 16, 16)
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------
@@ -320,7 +355,7 @@ def test_sizes_are_read_from_the_checkpoint(parts: int) -> None:
     results = []
     for net, swapper in ((segmentation, swap), (other_segmentation, other_swap)):
         source = swapper.source(images[:1], net(images[:1]))
-        results.append(swapper(source, images, net(images), mask, mask_moves=True))
+        results.append(swapper(source, images, net(images), source_mask=mask))
     assert torch.equal(*results)
 
 
@@ -486,5 +521,5 @@ def test_crops_that_the_nets_cannot_take() -> None:
         swapper(source, torch.rand(1, 3, 24, 24))
     with pytest.raises(TypeError, match="crops must be float32"):
         swapper(source, torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="mask_from must be 'source' or 'target', got 'both'"):
-        CropSwapper(*small_nets(), parts="all", mask_from="both")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mask_from must be 'source', 'target' or 'both', got 'neither'"):
+        CropSwapper(*small_nets(), parts="all", mask_from="neither")  # type: ignore[arg-type]

@@ -48,8 +48,9 @@ class CropSwapper(nn.Module):
             ``"hair"`` (those and the hair), ``"all"`` (everything but the background), or names among
             :data:`FACE_CLASSES`; without one ``"all"``, or numbers of segments, from 1. Only what is named is
             swapped: the rest of the face stays the driver's.
-        mask_from: whose pixels say where the parts are: the ``"source"``, moved as its features are, or the
-            ``"target"``.
+        mask_from: whose pixels say where the parts are: the ``"source"``, moved as its features are, the
+            ``"target"``, or ``"both"``, the larger share of the two. With ``"source"``, as the paper's code has it,
+            what of the driver's face lies outside of the source's, once moved, stays as it is.
         hard: whether a pixel is swapped wholly or not at all, from a share of more than one half; shares otherwise.
 
     Raises:
@@ -63,12 +64,12 @@ class CropSwapper(nn.Module):
         parser: Callable[[Tensor], Tensor] | None = None,
         *,
         parts: str | Sequence[str] | Sequence[int] = "face",
-        mask_from: Literal["source", "target"] = "source",
+        mask_from: Literal["source", "target", "both"] = "source",
         hard: bool = False,
     ) -> None:
         super().__init__()
-        if mask_from not in ("source", "target"):
-            raise ValueError(f"mask_from must be 'source' or 'target', got {mask_from!r}.")
+        if mask_from not in ("source", "target", "both"):
+            raise ValueError(f"mask_from must be 'source', 'target' or 'both', got {mask_from!r}.")
         if parser is None and segmentation.segmentation is None:
             raise ValueError(
                 "this checkpoint has key points but no segmentation head, so it cannot tell parts: give a parser."
@@ -100,7 +101,7 @@ class CropSwapper(nn.Module):
             raise ValueError(f"a source is one image, got {len(image)}.")
         self._check_size(image)
         parts = self.segmentation(image)
-        mask = self._mask(image, parts.masks) if self.mask_from == "source" else None
+        mask = None if self.mask_from == "target" else self._mask(image, parts.masks)
         return SourceFace(self.swap.source(image, parts), mask)
 
     @torch.no_grad()
@@ -124,8 +125,8 @@ class CropSwapper(nn.Module):
                 f"got {tuple(crops.shape[-2:])}. Resize them."
             )
         parts = self.segmentation(crops)
-        mask = self._mask(crops, parts.masks) if source.mask is None else source.mask
-        swapped: Tensor = self.swap(source.look, crops, parts, mask, mask_moves=source.mask is not None)
+        mask = None if self.mask_from == "source" else self._mask(crops, parts.masks)
+        swapped: Tensor = self.swap(source.look, crops, parts, source_mask=source.mask, target_mask=mask)
         return swapped
 
     def _mask(self, images: Tensor, segments: Tensor | None) -> Tensor:

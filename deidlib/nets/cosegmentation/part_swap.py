@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from deidlib.nets.cosegmentation.blocks import Shrink
@@ -53,29 +54,45 @@ class PartSwap(nn.Module):
         """What :meth:`forward` needs of a source image, ``(1, 3, H, W)``."""
         return Source(image, parts, self.generator.encode(image))
 
-    def forward(self, source: Source, targets: Tensor, parts: Parts, mask: Tensor, *, mask_moves: bool) -> Tensor:
+    def forward(
+        self,
+        source: Source,
+        targets: Tensor,
+        parts: Parts,
+        *,
+        source_mask: Tensor | None = None,
+        target_mask: Tensor | None = None,
+    ) -> Tensor:
         """Swap.
+
+        A mask is in [0, 1], ``(B, 1, h, w)`` or one for all, as large as the features or larger by a whole factor.
+        Where there are two, the larger share counts.
 
         Args:
             source: whose look.
             targets: ``(B, 3, H, W)`` whose pose, and everything outside the mask; RGB in [0, 1].
             parts: the targets' parts.
-            mask: what to swap, in [0, 1], ``(B, 1, h, w)`` or one for all; as large as the features, or larger by
-                a whole factor.
-            mask_moves: whether the mask is one of the source, to be moved as the source is.
+            source_mask: what of the source to put in; it is moved as the source is.
+            target_mask: what of the targets to replace.
 
         Returns:
             ``(B, 3, H, W)`` in [0, 1].
 
         Raises:
-            ValueError: the mask's size does not go with that of the features.
+            ValueError: no mask, or its size does not go with that of the features.
         """
         count = len(targets)
         motion = self.motion(source.image, source.parts.expand(count), parts)
         theirs, _ = carry(source.features.expand(count, -1, -1, -1), motion, align_corners=self.align_corners)
-        mask = _fitted(mask, theirs)
-        if mask_moves:
-            mask = sample(mask.expand(count, -1, -1, -1), motion.field, align_corners=self.align_corners)
+        masks = []
+        if source_mask is not None:
+            moved = _fitted(source_mask, theirs).expand(count, -1, -1, -1)
+            masks.append(sample(moved, motion.field, align_corners=self.align_corners))
+        if target_mask is not None:
+            masks.append(_fitted(target_mask, theirs))
+        if not masks:
+            raise ValueError("what is to be swapped? Give source_mask, target_mask, or both.")
+        mask = masks[0] if len(masks) == 1 else torch.maximum(*masks)
         own = self.generator.encode(targets)
         return self.generator.decode(own * (1 - mask) + theirs * mask)
 
