@@ -29,8 +29,9 @@ VOCABULARY = {
 }
 BLOCKS = {"targets", "obfuscate", "metrics", "readers", "video", "visualize", "swap"}
 ATTACK = {"attack"}
-PIPELINE = {"pipeline"}
-ASSEMBLY = PIPELINE | {"demo"}
+# Each may import those before it.
+PIPELINE = ("settings", "segments", "readback", "summary", "stream", "live", "job", "pipeline")
+ASSEMBLY = {*PIPELINE, "demo"}
 TOP = {"cli"}
 EVERYTHING = VOCABULARY | BLOCKS | ATTACK | ASSEMBLY | TOP
 
@@ -72,9 +73,9 @@ def allowed(module: str) -> set[str]:
     if noun in ATTACK:
         return VOCABULARY | {"targets"}
     if noun in PIPELINE:
-        return VOCABULARY | BLOCKS | ATTACK
+        return VOCABULARY | BLOCKS | ATTACK | set(PIPELINE[: PIPELINE.index(noun)])
     if noun == "demo":
-        return VOCABULARY | BLOCKS | ATTACK | PIPELINE
+        return VOCABULARY | BLOCKS | ATTACK | set(PIPELINE)
     return EVERYTHING
 
 

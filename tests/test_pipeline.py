@@ -409,7 +409,7 @@ def test_a_video_keeps_its_frames_and_times(tmp_path: Path) -> None:
     attack = memory[0].attack
     assert attack is not None
     assert summary.losses == {"scripted": pytest.approx(float(attack.final_losses()["scripted"].mean()))}
-    assert names(tmp_path) == ["in.mp4", "out.mkv"]
+    assert names(tmp_path) == ["in.mp4", "out.mkv", "out.mkv.json"]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("out.mp4", "h264-lossless"), ("out", "png-folder")])
@@ -432,9 +432,11 @@ def break_in_the_middle(source: Path) -> Scripted:
     return Scripted({k: [FACE] for k in range(9)}, fails_at=5)
 
 
-def cut_off(source: Path) -> Scripted:
-    content = source.read_bytes()
-    source.write_bytes(content[: len(content) * 2 // 3])
+def damage(source: Path) -> Scripted:
+    content = bytearray(source.read_bytes())
+    for k in range(len(content) * 2 // 3, len(content) * 2 // 3 + 40):
+        content[k] ^= 0xFF
+    source.write_bytes(content)
     return Scripted({})
 
 
@@ -442,7 +444,7 @@ def cut_off(source: Path) -> Scripted:
     ("prepare", "kind", "message"),
     [
         (break_in_the_middle, RuntimeError, "broke down"),
-        (cut_off, MediaReadError, r"in\.mkv: .*damaged or cut off"),
+        (damage, MediaReadError, r"in\.mkv: frame \d.*damaged"),
     ],
 )
 @pytest.mark.parametrize("earlier", [b"", b"an earlier result"])

@@ -1,0 +1,79 @@
+"""``record``: protect what comes from a camera or a pipe while it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from deidlib.overlap import Ahead, Behind
+from deidlib.settings import VideoSettings
+from deidlib.stream import ProtectedBatch, Sighting, Stream
+from deidlib.summary import Summary, Tally
+from deidlib.video import VideoReader, VideoWriter
+
+_WAITING = 2
+
+
+def record(
+    stream: Stream,
+    reader: VideoReader,
+    target: Path,
+    settings: VideoSettings,
+    limit: int | None,
+    progress: Callable[[int], object],
+) -> Summary:
+    """Protect a source that can be read once only.
+
+    Nothing can be continued or checked afterwards, as the originals are gone. An interrupt ends the recording: the
+    output then holds what was protected until then, and what was still waiting is dropped.
+
+    Args:
+        stream: what happens to the frames.
+        reader: the source.
+        target: the file to write; it appears when it is complete.
+        settings: how it is written.
+        limit: frames after which the recording ends; None for as many as come.
+        progress: told how many frames more are written.
+
+    Raises:
+        MediaError: the source cannot be read, or the file cannot be written.
+        NoFaceError: a frame without a face, with ``on_missing="error"``.
+    """
+    tally, info = Tally(), reader.info
+    with VideoWriter(
+        target,
+        info.fps,
+        (info.height, info.width),
+        codec=settings.codec,
+        quality=settings.quality,
+        time_base=info.time_base,
+    ) as writer:
+        try:
+            with (
+                Behind[tuple[Sighting, ProtectedBatch]](
+                    lambda item: writer.write(item[1].images.cpu(), item[0].pts), _WAITING
+                ) as sink,
+                Ahead(_sightings(stream, reader, settings.batch_size, limit), _WAITING) as seen,
+            ):
+                for sighting, places in stream.follow(seen):
+                    batch = stream.protect(sighting, places)
+                    sink.put((sighting, batch))
+                    for what, beside, losses in zip(batch.treatment, batch.beside, batch.losses(), strict=True):
+                        tally.add(what, len(beside), losses)
+                    progress(len(places))
+        except KeyboardInterrupt:
+            if not tally.frames:
+                raise
+    return tally.summary()
+
+
+def _sightings(stream: Stream, reader: VideoReader, size: int, limit: int | None) -> Iterator[Sighting]:
+    first = 0
+    for images, pts in reader.batches(size):
+        count = len(pts) if limit is None else min(len(pts), limit - first)
+        if count:
+            yield replace(stream.look(images[:count].to(stream.device()), first), pts=pts[:count])
+        first += count
+        if first == limit:
+            return

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from skimage.data import astronaut
+from torch import Tensor
+from toys import Pixels
+
+from deidlib.attack import IFGSMAttacker
+from deidlib.faces import Faces
+from deidlib.pipeline import Deidentifier, Summary
+from deidlib.segments import FrameRecord, WorkFolder
+from deidlib.video import MediaWriteError, VideoReader, VideoWriter
+
+SIZE = 32
+# Frames of a clip of two whole segments and a bit, as batches of 4 make segments of 64.
+COUNT = 140
+
+
+class Cornered(Pixels):
+    """Finds a face where, and as long as, the frame's corner pixel is bright; counts what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looked: list[int] = []
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        self._looked.append(len(images))
+        found = []
+        for image in images:
+            shift = 8 * float(image[1, 0, 0])
+            box = torch.tensor([[8 + shift, 8, 20 + shift, 20]])
+            found.append(Faces(box, torch.ones(1)) if image[0, 0, 0] > 0.5 else Faces.empty())
+        return found
+
+    @property
+    def looked(self) -> int:
+        return sum(self._looked)
+
+
+def moving(count: int = COUNT) -> Tensor:
+    """The astronaut's face behind a moving camera; now and then the detector misses it."""
+    picture = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
+    frames = torch.stack([picture[:, 60 + k : 60 + k + SIZE, 200 : 200 + SIZE] for k in range(count)])
+    seen = torch.arange(count) % 7 != 3
+    seen[:5] = False
+    frames[:, 0, 0, 0] = seen.float()
+    frames[:, 1, 0, 0] = (torch.arange(count) % 50 / 255).float()
+    return frames
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "in.mkv"
+    with VideoWriter(path, Fraction(25), (SIZE, SIZE)) as writer:
+        writer.write(moving())
+    return path
+
+
+def protector(model: Cornered | None = None, **settings: Any) -> Deidentifier:
+    return Deidentifier(IFGSMAttacker([model or Cornered()], max_iterations=2), **settings)
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_after(frames: int) -> Callable[[int], None]:
+    total = 0
+
+    def progress(more: int) -> None:
+        nonlocal total
+        total += more
+        if total >= frames:
+            raise Stop
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    """The uninterrupted result."""
+    target = tmp_path_factory.mktemp("whole") / "out.mkv"
+    return target, protector().video(source, target, batch_size=4, codec="ffv1")
+
+
+# Going on
+
+
+@pytest.mark.parametrize("stops", [[10], [70], [135], [70, 133], [66, 67, 140]])
+def test_a_job_that_goes_on_gives_the_same_bytes(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path, stops: list[int]
+) -> None:
+    target = tmp_path / "out.mkv"
+    for stop in stops:
+        with pytest.raises(Stop):
+            protector().video(source, target, batch_size=4, progress=stopping_after(stop))
+        assert not target.exists()
+    again = Cornered()
+    counts: list[int] = []
+    summary = protector(again).video(source, target, batch_size=4, progress=counts.append)
+    assert sha(target) == sha(whole[0])
+    assert summary == whole[1]
+    assert json.loads((tmp_path / "out.mkv.json").read_text()) == json.loads(
+        whole[0].with_name("out.mkv.json").read_text()
+    )
+    assert sum(counts) == COUNT
+    assert names(tmp_path) == ["out.mkv", "out.mkv.json"]
+
+
+def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> None:
+    once, again = Cornered(), Cornered()
+    protector(once).video(source, tmp_path / "once.mkv", batch_size=4, verify=False)
+    with pytest.raises(Stop):
+        protector().video(source, tmp_path / "out.mkv", batch_size=4, verify=False, progress=stopping_after(COUNT))
+    work = tmp_path / ".out.mkv.deidlib-work"
+    assert {"000000.0.json", "000000.0.mkv", "000001.0.json", "000001.0.mkv"} <= set(names(work))
+    protector(again).video(source, tmp_path / "out.mkv", batch_size=4, verify=False)
+    # Detectors and attack read the last 12 frames only.
+    assert 0 < again.looked < once.looked / 5
+    assert sha(tmp_path / "out.mkv") == sha(tmp_path / "once.mkv")
+
+
+def test_another_setting_or_input_starts_again(source: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.mkv"
+    with VideoWriter(changed, Fraction(25), (SIZE, SIZE)) as writer:
+        writer.write(1 - moving())
+    fresh = Cornered()
+    protector(fresh).video(source, tmp_path / "all.mkv", batch_size=4, verify=False)
+    attempts: list[tuple[Path, dict[str, Any], dict[str, Any]]] = [
+        (source, {}, {"batch_size": 8}),
+        (source, {"hold": 3}, {}),
+        (source, {}, {"codec": "h264-lossless"}),
+        (changed, {}, {}),
+    ]
+    for path, mine, settings in attempts:
+        target = tmp_path / "out.mkv"
+        with pytest.raises(Stop):
+            protector().video(source, target, batch_size=4, verify=False, progress=stopping_after(COUNT))
+        again = Cornered()
+        protector(again, **mine).video(path, target, **({"batch_size": 4, "verify": False} | settings))
+        assert again.looked >= COUNT
+    assert len({sha(tmp_path / name) for name in ("all.mkv", "out.mkv")}) == 2
+
+
+def test_a_segment_that_the_disk_spoiled_is_done_again(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(Stop):
+        protector().video(source, target, batch_size=4, progress=stopping_after(COUNT))
+    work = tmp_path / ".out.mkv.deidlib-work"
+    for name, change in (("000000.0.mkv", 1), ("000001.0.json", -9)):
+        content = (work / name).read_bytes()
+        (work / name).write_bytes(content[:-5] + b"wrong" if change == 1 else content[:change])
+    (work / ".half.partial").write_bytes(b"left by a killed process")
+    protector().video(source, target, batch_size=4)
+    assert sha(target) == sha(whole[0])
+    assert names(tmp_path) == ["out.mkv", "out.mkv.json"]
+
+
+def test_killed_while_it_writes_the_output(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    """Every stage is one that a job can be stopped in."""
+    for stage in ("protecting", "writing", "checking"):
+        target = tmp_path / stage / "out.mkv"
+        target.parent.mkdir()
+
+        def stop(name: str, last: str = stage) -> None:
+            if name == last:
+                raise Stop
+
+        with pytest.raises(Stop):
+            protector().video(source, target, batch_size=4, stage=stop)
+        assert not target.exists()
+        protector().video(source, target, batch_size=4)
+        assert sha(target) == sha(whole[0])
+        assert names(target.parent) == ["out.mkv", "out.mkv.json"]
+
+
+# Nothing is exposed
+
+
+def test_no_unhidden_frame_in_the_work_folder(source: Path, tmp_path: Path) -> None:
+    """Whatever lies there at any moment: no frame shows the face as the original does."""
+    originals = moving()
+    work = tmp_path / ".out.mkv.deidlib-work"
+    looked_at = 0
+
+    def look(_: object) -> None:
+        nonlocal looked_at
+        for path in work.rglob("*.mkv"):
+            if "partial" in path.name:
+                continue
+            with VideoReader(path) as reader:
+                seen = torch.cat([images for images, _ in reader.batches(64)])
+            first = 0 if path.parent.name == "output" else 64 * int(path.name[:6])
+            for k, frame in enumerate(seen):
+                face = (slice(None), slice(10, 18), slice(10, 18))
+                assert (frame[face] - originals[first + k][face]).abs().max() > 0.02
+                looked_at += 1
+
+    class Hidden(Cornered):
+        """The attack leaves the hidden frame alone, so that nothing but hiding is looked at."""
+
+        def loss(self, images: Tensor, target: Any) -> Tensor:
+            return super().loss(images, target) * 0
+
+    protector(Hidden()).video(source, tmp_path / "out.mkv", batch_size=4, stage=look, progress=look)
+    assert looked_at > 3 * COUNT
+    readable = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix not in (".mkv", ".json")]
+    assert readable == []
+
+
+# One at a time
+
+
+def test_the_same_output_twice_at_once(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    target, refused = tmp_path / "out.mkv", list[str]()
+
+    def also(_: int) -> None:
+        if not refused:
+            with pytest.raises(MediaWriteError) as caught:
+                protector().video(source, target, batch_size=4)
+            refused.append(str(caught.value))
+
+    protector().video(source, target, batch_size=4, progress=also)
+    assert refused == [
+        f"{target} is being written by another process (process {os.getpid()}). Wait for it, or choose another name."
+    ]
+    assert sha(target) == sha(whole[0])
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, pathlib\nfrom deidlib.segments import WorkFolder\n"
+        "folder = WorkFolder(pathlib.Path(sys.argv[1]), {'a': 1})\nfolder.leave('clip', {'frames': 3})\n"
+        "print('locked', flush=True)\nsys.stdin.read()"
+    )
+    target = tmp_path / "out.mkv"
+    command = [sys.executable, "-c", code, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(MediaWriteError, match=f"process {other.pid}"):
+            WorkFolder(target, {"a": 1})
+        other.kill()
+        other.wait()
+    folder = WorkFolder(target, {"a": 1})
+    assert folder.note("clip") == {"frames": 3}
+    folder.close(keep=False)
+    assert names(tmp_path) == []
+
+
+def test_only_one_of_many_gets_the_lock(tmp_path: Path) -> None:
+    start, got, refused = threading.Barrier(8), list[WorkFolder](), list[str]()
+
+    def attempt() -> None:
+        start.wait()
+        try:
+            got.append(WorkFolder(tmp_path / "out.mkv", {}))
+        except MediaWriteError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 7)
+    got[0].close(keep=False)
+
+
+# Records
+
+
+def test_a_record_comes_back_bit_for_bit() -> None:
+    many = Faces(torch.rand(2, 4).cumsum(1), torch.rand(2), torch.rand(2, 68, 2) * 99, torch.randn(2, 3))
+    few = Faces(torch.rand(1, 4).cumsum(1), torch.rand(1), torch.rand(1, 5, 2))
+    record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1})
+    back = FrameRecord.from_json(json.loads(json.dumps(record.to_json())))
+    assert (back.pts, back.treatment, back.beside, back.losses) == (7, "found", 1, {"a": 0.1})
+    for before, after in [(few, back.seen), (many, back.truth["a"]), (Faces.empty(), back.truth["b"])]:
+        for field in ("boxes", "scores", "landmarks", "gaze"):
+            x, y = getattr(before, field), getattr(after, field)
+            assert (x is None and y is None) or torch.equal(x, y)
