@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple, final
+from typing import NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
@@ -25,6 +25,22 @@ class Rectangle(NamedTuple):
     top: int
     right: int
     bottom: int
+
+
+class Concealment(Protocol):
+    """Whatever hides faces: every :class:`Obfuscator`, every face swapper, or an object of yours."""
+
+    def __call__(self, images: Tensor, faces: Sequence[Faces]) -> Tensor:
+        """``(B, 3, H, W)`` in [0, 1] with the faces hidden; pixels outside :meth:`mask` are the input's."""
+        ...
+
+    def mask(self, faces: Sequence[Faces], height: int, width: int) -> Tensor:
+        """``(B, 1, H, W)`` in [0, 1]: where faces are hidden."""
+        ...
+
+    def hide_frame(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` in [0, 1] with every pixel hidden."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from deidlib.attack import IFGSMAttacker
 from deidlib.faces import Faces
 from deidlib.job import VideoJob
 from deidlib.live import record
-from deidlib.obfuscate import Obfuscator, Pixelate
+from deidlib.obfuscate import Concealment, Pixelate
 from deidlib.settings import VideoSettings
 from deidlib.stream import NoFaceError as NoFaceError
 from deidlib.stream import ProtectedBatch as ProtectedBatch
@@ -53,7 +53,7 @@ class Deidentifier:
     """
 
     attacker: IFGSMAttacker
-    obfuscator: Obfuscator = field(default_factory=Pixelate)
+    obfuscator: Concealment = field(default_factory=Pixelate)
     hide_with: Sequence[TargetModel[Any]] | None = None
     on_missing: Literal["hold", "whole-frame", "error", "keep"] = "hold"
     hold: int = 30

@@ -14,7 +14,7 @@ from deidlib.attack import AttackResult, IFGSMAttacker
 from deidlib.boxes import clip, expand
 from deidlib.faces import Faces
 from deidlib.images import to_grid
-from deidlib.obfuscate import Obfuscator
+from deidlib.obfuscate import Concealment
 from deidlib.targets.base import TargetModel, matched, observe, read_in_turn, united
 
 Treatment = Literal["found", "held", "whole-frame", "kept"]
@@ -100,7 +100,7 @@ class Stream:
     """What happens to consecutive frames; see :class:`~deidlib.Deidentifier` for the settings."""
 
     attacker: IFGSMAttacker
-    obfuscator: Obfuscator
+    obfuscator: Concealment
     hide_with: Sequence[TargetModel[Any]] | None
     on_missing: OnMissing
     hold: int

@@ -68,6 +68,9 @@ def allowed(module: str) -> set[str]:
     noun = home(module)
     if noun in VOCABULARY:
         return VOCABULARY
+    if noun == "swap":
+        # A swapper is an obfuscator, and hides what it cannot swap by another one.
+        return VOCABULARY | {"swap", "obfuscate"}
     if noun in BLOCKS:
         return VOCABULARY | {noun}
     if noun in ATTACK:
