@@ -108,7 +108,8 @@ def test_protect_a_video(video: Path) -> None:
     after = read_video(target)
     assert after.shape == (3, 3, 128, 128)
     assert (after - read_video(video)).abs().amax(dim=(1, 2, 3)).min() > 0.2
-    assert tree(video.parent) == ["in.mp4", "out.mkv"]
+    assert tree(video.parent) == ["in.mp4", "out.mkv", "out.mkv.json"]
+    assert "mtcnn reads from the file: " in result.stdout
 
 
 def test_epsilon_is_in_grey_levels_and_blocks_are_cells(image: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_folder_keeps_its_tree_and_one_broken_file_does_not_stop_it(tmp_path: 
     assert line.startswith(f"error: {source / 'day' / 'broken.mp4'} is not a video")
     assert "1 of 4 files failed" in result.stderr
     assert result.stdout.count("with faces hidden") == 3
-    assert tree(target) == ["a.png", "day/b.png", "day/one/c.mkv"]
+    assert tree(target) == ["a.png", "day/b.png", "day/one/c.mkv", "day/one/c.mkv.json", "deidlib-manifest.jsonl"]
     assert len(read_video(target / "day" / "one" / "c.mkv")) == 2
 
     (source / "day" / "broken.mp4").unlink()

@@ -38,7 +38,8 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     report = run(folder, frames=3, progress=steps.append)
     assert sum(steps) == 3
     assert json.loads((folder / "demo.json").read_text()) == report
-    assert sorted(path.name for path in folder.iterdir()) == ["demo.json", "original.mkv", "protected.mkv", "sheet.png"]
+    expected = ["demo.json", "original.mkv", "protected.mkv", "protected.mkv.json", "sheet.png"]
+    assert sorted(path.name for path in folder.iterdir()) == expected
     assert set(report["files"].values()) == {"original.mkv", "protected.mkv", "sheet.png"}
     assert report["frames"] == {"all": 3, "found": 3, "held": 0, "whole_frame": 0}
     assert report["seconds"] > 0
@@ -80,7 +81,8 @@ def test_a_place_held_is_no_perturbation(tmp_path: Path, monkeypatch: pytest.Mon
     assert report["frames"] == {"all": 4, "found": 3, "held": 1, "whole_frame": 0}
     assert report["stages"]["original"]["faces"] == 3
     assert report["perturbation"]["outside"] == 0
-    assert 0 < report["perturbation"]["largest"] <= 2
+    # Two steps of a grey level, and twice and four times as many where that was not enough.
+    assert 0 < report["perturbation"]["largest"] <= 8
     after, _ = read(tmp_path / "protected.mkv")
     assert not torch.equal(after[3], clip[3])
 

@@ -8,7 +8,15 @@ from typing import Literal
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
 
-Codec = Literal["ffv1", "h264", "h264-lossless", "png-folder"]
+Codec = Literal["ffv1", "h264", "h264-lossless", "mjpeg", "png-folder"]
+
+
+def live_source(source: Path) -> str | int | None:
+    """The camera or the pipe that a name stands for: a number or ``-``, unless there is such a file."""
+    name = str(source)
+    if name == "-":
+        return "-"
+    return int(name) if name.isdecimal() and not source.exists() else None
 
 
 def jobs_of(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]:
@@ -34,9 +42,12 @@ def jobs_of(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]
         )
     jobs: dict[Path, Path] = {}
     for path in sorted(source.rglob("*")):
-        kind = path.suffix.lower()
-        if path.is_file() and kind in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-            out = (target / path.relative_to(source)).with_suffix(suffix_of(path, codec))
+        inside = path.relative_to(source)
+        # Hidden ones are nobody's recordings: work folders, thumbnails, what other systems leave behind.
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            out = (target / inside).with_suffix(suffix_of(path, codec))
             if out in jobs:
                 raise MediaWriteError(f"{jobs[out]} and {path} would both be written to {out}. Rename one.")
             jobs[out] = path
@@ -49,7 +60,7 @@ def suffix_of(source: Path, codec: Codec) -> str:
     """How the output for a file is called."""
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return ".png"
-    return {"ffv1": ".mkv", "h264": ".mp4", "h264-lossless": ".mp4", "png-folder": ""}[codec]
+    return {"ffv1": ".mkv", "h264": ".mp4", "h264-lossless": ".mp4", "mjpeg": ".avi", "png-folder": ""}[codec]
 
 
 def make_folder(folder: Path) -> None:

@@ -51,6 +51,23 @@ def hiders_of(names: str, models: dict[str, Any], device: str) -> list[Any]:
     return [(detectors | others)[name] for name in dict.fromkeys(wanted)]
 
 
+def step_and_combination(steps: str, combine: str, models: dict[str, Any]) -> tuple[Any, Any]:
+    """The step rule and the way to sum losses that the shell names; ``auto`` is what was measured to serve best.
+
+    With a gaze model beside others, the plain sum with MI-FGSM leaves the gaze 0.9 degrees off, gradients of one size
+    1.7; otherwise gradients of one size keep the largest loss from drowning the others.
+    """
+    from deidlib.combinations import GradientNorm, Sum
+    from deidlib.steps import AutoStep, MomentumSignStep, SignStep
+
+    several = len(models) > 1
+    with_gaze = several and any(model.reads == "gaze" for model in models.values())
+    rules = {"i-fgsm": SignStep(), "mi-fgsm": MomentumSignStep(), "ni-fgsm": MomentumSignStep(nesterov=True)}
+    step = rules.get(steps) or (MomentumSignStep() if with_gaze else AutoStep())
+    plain = combine == "sum" or not several or (combine == "auto" and with_gaze)
+    return step, Sum() if plain else GradientNorm()
+
+
 def named(names: str, device: str, option: str) -> dict[str, Any]:
     """The models of a comma list, on the device, with their licences shown."""
     from deidlib import weights

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import IMAGE_SUFFIXES, Codec, jobs_of, make_folder
-from deidlib.cli.names import device_of, hiders_of, models_of
+from deidlib.cli.files import Codec, jobs_of, live_source
+from deidlib.cli.hiding import hiding_of
+from deidlib.cli.names import device_of, hiders_of, models_of, step_and_combination
+from deidlib.cli.work import Work, run_folder
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
-Combine = Literal["gradient-norm", "sum"]
+Combine = Literal["auto", "gradient-norm", "sum"]
+Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
+Audio = Literal["drop", "copy"]
 
 
 def protect(
-    source: Annotated[Path, typer.Argument(help="An image, a video, or a folder of them.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="An image, a video, a folder of them; the number of a camera; or - for standard input."),
+    ],
     target: Annotated[Path, typer.Argument(help="The file to write (.png or .mkv), or a folder.")],
     targets: Annotated[str, typer.Option(help="Authorised models, separated by commas.")] = "mtcnn",
+    hide: Annotated[str, typer.Option(help="pixelate, blur, solid, or swap:FILE, the face of another.")] = "pixelate",
     blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across the face region.")] = 4,
     epsilon: Annotated[float, typer.Option(min=0, max=255, help="Largest change of a pixel, in grey levels.")] = 8,
     iterations: Annotated[int, typer.Option(min=0, help="Attack steps per frame at most.")] = 60,
@@ -30,8 +37,12 @@ def protect(
             "keep leaves the frame as it is, with any face that was missed."
         ),
     ] = "hold",
+    hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
     codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
-    quality: Annotated[int | None, typer.Option(help="Constant rate factor of h264: 0 best to 51.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="Of h264: 0 (best) to 51, its constant rate factor; of mjpeg: 2 (best) to 31.")
+    ] = None,
+    audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
     batch: Annotated[int, typer.Option(min=1, help="Frames attacked at a time.")] = 8,
     hide_with: Annotated[
         str,
@@ -40,84 +51,83 @@ def protect(
             "By default the authorised detectors and mtcnn."
         ),
     ] = "",
-    combine: Annotated[Combine, typer.Option(help="How the losses of several models are summed.")] = "gradient-norm",
+    steps: Annotated[
+        Steps, typer.Option(help="The step rule; auto takes mi-fgsm where gaze is among several models.")
+    ] = "auto",
+    combine: Annotated[
+        Combine, typer.Option(help="How the losses of several models are summed; auto: sum with gaze, else balanced.")
+    ] = "auto",
+    verify: Annotated[
+        bool, typer.Option(help="Read the written video back through the authorised models, and mend what is bad.")
+    ] = True,
+    quality_wanted: Annotated[
+        float, typer.Option(min=0, max=1, help="Overlap of boxes below which a frame is attacked again.")
+    ] = 0.9,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames after which a camera or pipe ends.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
-    """Hide the faces in SOURCE and let the authorised models still read them."""
+    """Hide the faces in SOURCE and let the authorised models still read them.
+
+    A folder is gone through with all below it; what is finished is left as it is, so an interrupted run is continued by
+    the same command.
+    """
+    from deidlib.attack import IFGSMAttacker
+    from deidlib.pipeline import Deidentifier
+
     with plain_errors():
-        jobs = jobs_of(source, target, codec)
+        live = live_source(source)
+        jobs = [] if live is not None else jobs_of(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
-        deidentifier = _deidentifier(
-            models, hiders_of(hide_with, models, where), blocks, epsilon, iterations, on_missing, combine
+        step, combination = step_and_combination(steps, combine, models)
+        attacker = IFGSMAttacker(
+            models, epsilon=epsilon / 255, max_iterations=iterations, step=step, combine=combination
         )
-        failed = 0
-        for number, (one, out) in enumerate(jobs):
-            try:
-                _protect_one(deidentifier, one, out, codec, quality, batch, f"{number + 1}/{len(jobs)} {one.name}")
-            except ValueError as error:
-                message = str(error) if str(one) in str(error) else f"{one}: {error}"
-                # In a folder one broken file does not stop the others; the exit code tells.
-                if len(jobs) == 1:
-                    raise ValueError(message) from error
-                typer.echo(f"error: {message}", err=True)
-                failed += 1
-        if failed:
-            typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
-            raise typer.Exit(1)
+        deidentifier = Deidentifier(
+            attacker,
+            obfuscator=hiding_of(hide, blocks),
+            hide_with=hiders_of(hide_with, models, where),
+            on_missing=on_missing,
+            hold=hold,
+        )
+        video: dict[str, Any] = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio}
+        video |= {"verify": verify, "quality_wanted": quality_wanted}
+        if live is not None:
+            typer.echo("a camera or a pipe can be read once only: it is neither checked nor continued", err=True)
+            Work(deidentifier, video | {"limit": frames}).one(live, target, target.name)
+        elif not source.is_dir():
+            _one(Work(deidentifier, video), source, target)
+        else:
+            _all(Work(deidentifier, video), jobs, source, target)
 
 
-def _deidentifier(
-    models: dict[str, Any],
-    hiders: list[Any],
-    blocks: int,
-    epsilon: float,
-    iterations: int,
-    on_missing: OnMissing,
-    combine: Combine,
-) -> Any:
-    from deidlib.attack import IFGSMAttacker
-    from deidlib.combinations import GradientNorm, Sum
-    from deidlib.obfuscate import Pixelate
-    from deidlib.pipeline import Deidentifier
-    from deidlib.steps import AutoStep
-
-    attacker = IFGSMAttacker(
-        models,
-        epsilon=epsilon / 255,
-        max_iterations=iterations,
-        step=AutoStep(),
-        # Alone, a model's loss needs no balance; together, the largest would drown the others.
-        combine=Sum() if combine == "sum" or len(models) == 1 else GradientNorm(),
-    )
-    return Deidentifier(attacker, obfuscator=Pixelate(blocks=blocks), hide_with=hiders, on_missing=on_missing)
+def _one(work: Work, source: Path, target: Path) -> None:
+    try:
+        work.one(source, target, source.name)
+    except ValueError as error:
+        message = str(error) if str(source) in str(error) else f"{source}: {error}"
+        raise ValueError(message) from error
+    except KeyboardInterrupt:
+        _interrupted()
 
 
-def _protect_one(
-    deidentifier: Any, source: Path, target: Path, codec: Codec, quality: int | None, batch: int, label: str
-) -> None:
-    from tqdm.auto import tqdm
+def _all(work: Work, jobs: list[tuple[Path, Path]], source: Path, target: Path) -> None:
+    from deidlib.fingerprint import described
+    from deidlib.job import versions
 
-    make_folder(target.parent)
-    if source.suffix.lower() in IMAGE_SUFFIXES:
-        summary = deidentifier.image(source, target)
-    else:
-        from deidlib.video import VideoReader
+    settings = {"deidentifier": described(work.deidentifier), "video": work.video, "versions": versions()}
+    try:
+        failed = run_folder(work, jobs, source, target, settings)
+    except KeyboardInterrupt:
+        _interrupted()
+    if failed:
+        typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
+        raise typer.Exit(1)
 
-        with VideoReader(source) as reader:
-            frames, sound = reader.info.frames, reader.info.has_audio
-        if sound:
-            typer.echo(f"{source}: its sound is left out, since a voice identifies", err=True)
-        # The header's count may be wrong: it only scales the bar.
-        with tqdm(total=frames, unit="frame", desc=label, file=sys.stderr) as bar:
-            summary = deidentifier.video(
-                source, target, codec=codec, quality=quality, batch_size=batch, progress=bar.update
-            )
-    losses = ", ".join(f"{name} {value:.3f}" for name, value in summary.losses.items()) or "none"
+
+def _interrupted() -> None:
     typer.echo(
-        f"{target}: {summary.frames} frames, {summary.found} with faces hidden and attacked, {summary.held} held, "
-        f"{summary.partly_held} with a lost face held besides, "
-        f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were; final loss: {losses}"
+        "interrupted; nothing was left under an unfinished output's name. The same command goes on where it stopped.",
+        err=True,
     )
-    if not summary.found:
-        typer.echo(f"warning: no face was found in {source}; nothing can be read from {target}", err=True)
+    raise typer.Exit(130)

@@ -1,0 +1,33 @@
+"""How the command line calls the ways to hide a face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def hiding_of(text: str, blocks: int) -> Any:
+    """The obfuscator that ``--hide`` names.
+
+    Args:
+        text: ``pixelate``, ``blur``, ``solid``, or ``swap:FILE``, the face of another.
+        blocks: cells of the mosaic across the face.
+
+    Raises:
+        ValueError: another name.
+    """
+    from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
+
+    kind, _, file = text.partition(":")
+    if kind == "swap" and file:
+        return _swapping(file)
+    if text == "pixelate":
+        return Pixelate(blocks=blocks)
+    if text == "blur":
+        return GaussianBlur()
+    if text == "solid":
+        return Solid()
+    raise ValueError(f"--hide must be pixelate, blur, solid or swap:FILE, got {text!r}. Try --hide pixelate.")
+
+
+def _swapping(file: str) -> Any:
+    raise ValueError(f"--hide swap:{file} is not available in this version. Use --hide pixelate.")
