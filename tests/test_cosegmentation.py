@@ -11,6 +11,8 @@ import recipe
 import torch
 from torch import Tensor, nn
 
+from deidlib.faces import Faces
+from deidlib.images import to_grid
 from deidlib.nets.bisenet import FACE_CLASSES, FaceParser
 from deidlib.nets.cosegmentation.blocks import Shrink
 from deidlib.nets.cosegmentation.checkpoint import build
@@ -19,8 +21,10 @@ from deidlib.nets.cosegmentation.motion import Parts, SegmentMotion, coordinate_
 from deidlib.nets.cosegmentation.part_swap import PartSwap
 from deidlib.nets.cosegmentation.reconstruction import Generator, Reconstruction
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
-from deidlib.swap.cosegmentation import CropSwapper
-from deidlib.weights import CorruptWeights
+from deidlib.obfuscate import Pixelate
+from deidlib.regions import FaceRegion
+from deidlib.swap.cosegmentation import CoSegmentationSwapper, CropSwapper, SourceFace
+from deidlib.weights import CorruptWeights, WeightsNotFound
 
 # What the vectors' own noise allows; a factor of ten below what is asked for.
 ATOL = 1e-5
@@ -523,3 +527,150 @@ def test_crops_that_the_nets_cannot_take() -> None:
         swapper(source, torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
     with pytest.raises(ValueError, match="mask_from must be 'source', 'target' or 'both', got 'neither'"):
         CropSwapper(*small_nets(), parts="all", mask_from="neither")  # type: ignore[arg-type]
+
+
+# --- in frames --------------------------------------------------------------------------------------------
+
+
+class Painted(CropSwapper):
+    """Shows one value in place of every crop, or the crop itself."""
+
+    def __init__(self, value: float | None) -> None:
+        super().__init__(*small_nets(), parts="all")
+        self.value = value
+
+    def forward(self, source: SourceFace, crops: Tensor) -> Tensor:
+        return crops if self.value is None else torch.full_like(crops, self.value)
+
+
+def face(*box: float) -> Faces:
+    return Faces(torch.tensor([box]), torch.ones(1))
+
+
+SOURCE = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (30.0, 20.0, 70.0, 75.0),
+        (30.3, 20.6, 70.4, 75.9),
+        (0.0, 0.0, 40.0, 40.0),
+        (-20.0, 50.5, 30.0, 130.0),
+        (60.0, -8.0, 110.0, 30.0),
+        (-10.0, -10.0, 140.0, 120.0),
+        (2.0, 2.0, 118.0, 40.0),
+    ],
+)
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+def test_nothing_of_the_face_shows_and_nothing_around_it_changes(
+    box: tuple[float, ...], shape: Literal["box", "ellipse"]
+) -> None:
+    # The ellipse that touches the face's box is cut at its corners; one and a half times as large it holds the box.
+    fallback = Pixelate(blocks=4, region=FaceRegion(1.2 if shape == "box" else 1.5, shape))
+    swapper = CoSegmentationSwapper(SOURCE, net=Painted(1.0), fallback=fallback)
+    image = torch.rand(1, 3, 100, 120) * 0.5
+    before = image.clone()
+    out = swapper(image, [face(*box)])
+    assert torch.equal(image, before)
+    x0, y0, x1, y1 = box
+    rows, columns = slice(max(int(y0), 0), int(-(-y1 // 1))), slice(max(int(x0), 0), int(-(-x1 // 1)))
+    assert float(out[:, :, rows, columns].min()) > 1 - 1e-6
+    outside = (swapper.mask([face(*box)], 100, 120) == 0).expand_as(out)
+    assert torch.equal(out[outside], image[outside])
+
+
+def test_a_crop_goes_back_to_where_it_came_from() -> None:
+    # 231 * 1.1, rounded up, and one more: a square of 256 pixels, which nothing resizes.
+    swapper = CoSegmentationSwapper(SOURCE, net=Painted(None))
+    image = to_grid(torch.rand(1, 3, 300, 320))
+    out = swapper(image, [face(40.0, 30.0, 250.0, 261.0)])
+    torch.testing.assert_close(out, image, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [60, 100, 150])
+def test_a_resized_crop_goes_back_to_where_it_came_from(size: int) -> None:
+    # Bilinear resizing leaves a plane as it is: a shift of a tenth of a pixel would show.
+    swapper = CoSegmentationSwapper(SOURCE, net=Painted(None))
+    x, y = torch.arange(320) / 320, torch.arange(300) / 600
+    image = (x + y[:, None]).div(2).expand(1, 3, -1, -1)
+    out = swapper(image, [face(100.0, 90.0, 100.0 + size, 80.0 + size)])
+    assert float((out - image).abs().max()) < 0.1 / 640
+
+
+def test_a_frame_is_its_own_whatever_lies_beside_it() -> None:
+    swapper = CoSegmentationSwapper(SOURCE, net=CropSwapper(*small_nets(), parts="all"), batch_size=2)
+    images = torch.rand(3, 3, 80, 90)
+    two = Faces(torch.tensor([[5.0, 5.0, 40.0, 40.0], [45.0, 30.0, 85.0, 70.0]]), torch.ones(2))
+    faces = [two, Faces.empty(), face(20.0, 10.0, 60.0, 70.0)]
+    out = swapper(images, faces)
+    assert torch.equal(out[1], images[1])
+    for number in (0, 2):
+        alone = swapper(images[number : number + 1], faces[number : number + 1])
+        torch.testing.assert_close(out[number], alone[0], atol=5e-6, rtol=0)
+        assert not torch.equal(out[number], images[number])
+    # Faces that do not overlap are swapped one without the other.
+    first = swapper(images[:1], [two[[0]]])
+    torch.testing.assert_close(first[0, :, :, :42], out[0, :, :, :42], atol=5e-6, rtol=0)
+    assert torch.equal(first[0, :, :, 45:], images[0, :, :, 45:])
+
+
+@pytest.mark.parametrize(("value", "box"), [(float("nan"), (20.0, 10.0, 60.0, 70.0)), (1.0, (20.0, 10.0, 43.0, 30.0))])
+def test_what_cannot_be_swapped_is_hidden_by_the_fallback(value: float, box: tuple[float, ...]) -> None:
+    swapper = CoSegmentationSwapper(SOURCE, net=Painted(value))
+    image = torch.rand(1, 3, 80, 90)
+    assert torch.equal(swapper(image, [face(*box)]), Pixelate(blocks=4)(image, [face(*box)]))
+
+
+def test_the_source_is_cut_out_by_its_face() -> None:
+    net = CropSwapper(*small_nets(), parts="all")
+    picture = torch.rand(3, 300, 320)
+    swapper = CoSegmentationSwapper(picture, face(40.0, 30.0, 250.0, 261.0), net)
+    # Centre (145, 145.5), 256 pixels wide.
+    torch.testing.assert_close(swapper.source.look.image[0], picture[:, 17:273, 17:273], atol=1e-6, rtol=0)
+
+
+def test_sources_that_show_no_one_face() -> None:
+    net = Painted(1.0)
+    with pytest.raises(ValueError, match="the source has no face"):
+        CoSegmentationSwapper(SOURCE, Faces.empty(), net)
+    with pytest.raises(ValueError, match=r"the source has 2 faces\. Choose one: faces\[\[0\]\]"):
+        CoSegmentationSwapper(SOURCE, Faces(torch.tensor([[0.0, 0.0, 9.0, 9.0]] * 2), torch.ones(2)), net)
+    with pytest.raises(ValueError, match=r"must be a square crop of one face, got 64 x 32"):
+        CoSegmentationSwapper(SOURCE[:, :, :32], net=net)
+    with pytest.raises(ValueError, match=r"source must lie in \[0, 1\]"):
+        CoSegmentationSwapper(SOURCE * 255, net=net)
+    with pytest.raises(ValueError, match="margin must be >= 0"):
+        CoSegmentationSwapper(SOURCE, net=net, margin=-0.1)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        CoSegmentationSwapper(SOURCE, net=net, batch_size=0)
+
+
+def test_nets_are_loaded_from_a_file(tmp_path: Path, layout_b: dict[str, Any]) -> None:
+    torch.save(layout_b, tmp_path / "small.pth.tar")
+    image = torch.rand(1, 3, 64, 64)
+    nets = (
+        CropSwapper.load(tmp_path / "small.pth.tar", parser=None, parts=[1, 2]),
+        CropSwapper(*build(layout_b), parts=[1, 2]),
+        CropSwapper.load(layout_b, parser=None, parts=[1, 2], align_corners=False),
+    )
+    results = [net(net.source(image), image) for net in nets]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_weights_that_are_missing_or_something_else(
+    tmp_path: Path, layout_b: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsNotFound, match=r"vox-first-order\.pth\.tar.*drive\.google\.com"):
+        CropSwapper.load()
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CorruptWeights, match=r"got conv\.weight"):
+        CropSwapper.load(tmp_path / "other.pth")
+    with pytest.raises(CorruptWeights, match=r"other\.pth holds no BiSeNet of 19 face classes"):
+        CropSwapper.load(layout_b, tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CorruptWeights, match=r"list\.pth holds a list"):
+        CropSwapper.load(tmp_path / "list.pth")

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
+from deidlib import weights
+from deidlib.faces import Faces
 from deidlib.images import check_image_shape, check_images
-from deidlib.nets.bisenet import FACE_CLASSES
+from deidlib.nets.bisenet import FACE_CLASSES, BiSeNet, FaceParser
+from deidlib.nets.cosegmentation.checkpoint import build
 from deidlib.nets.cosegmentation.part_swap import PartSwap, Source
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
+from deidlib.obfuscate import Obfuscator, Rectangle
+from deidlib.swap.base import FaceSwapper, Patch
+
+_SIDE = 256  # what the published nets were trained on
+
+# Faces smaller than this hold too little for the nets to find parts in.
+_SMALLEST = 24
 
 # What the paper's code calls by one word: its "hair" is the face with its hair.
 _WORDS = {
@@ -20,6 +32,93 @@ _WORDS = {
     "hair": (*FACE_CLASSES[1:16], "hair"),
     "all": FACE_CLASSES[1:],
 }
+
+
+class CoSegmentationSwapper(FaceSwapper):
+    """Shows the source's face in the driver's pose and expression (Siarohin et al., arXiv 2004.03234).
+
+    Each face is cut out as a square, resized to 256 x 256, swapped and put back: wholly over the face's box, fading
+    to nothing at the edge of the fallback's region. Of all that, only the parts that ``net`` swaps look like the
+    source; the rest is the driver, redrawn.
+
+    The weights are not free: CC BY-NC 4.0, and BiSeNet's were trained on pictures for non-commercial research. See
+    :class:`~deidlib.swap.warp.WarpSwapper` for one that needs none.
+
+    A face that is smaller than 24 pixels, or that the nets make nothing of, is hidden by the fallback.
+
+    Args:
+        source: ``(3, H, W)`` or ``(1, 3, H, W)`` a picture with the face to show, RGB in [0, 1].
+        faces: where that face is, as a detector finds it; ``None``: the picture is a square with the face in it
+            already, as the nets want it.
+        net: swaps square crops, where its weights are; ``CropSwapper.load()`` if not given.
+        margin: how much larger than the box's longer side the square is.
+        batch_size: how many faces the net sees at once.
+        fallback: see :class:`FaceSwapper`.
+
+    Raises:
+        ValueError: the source has no face, or more than one; it is no valid image, or not square.
+        FileNotFoundError, CorruptWeights: as :meth:`CropSwapper.load`.
+
+    Example:
+        >>> swapper = CoSegmentationSwapper(read_image("nobody.png"), faces)  # doctest: +SKIP
+        >>> hair = CropSwapper.load(parts="hair").to("cuda")  # doctest: +SKIP
+        >>> swapper = CoSegmentationSwapper(read_image("nobody.png"), faces, hair)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        source: Tensor,
+        faces: Faces | None = None,
+        net: CropSwapper | None = None,
+        *,
+        margin: float = 0.1,
+        batch_size: int = 8,
+        fallback: Obfuscator | None = None,
+    ) -> None:
+        super().__init__(fallback)
+        if not margin >= 0:
+            raise ValueError(f"margin must be >= 0, so that the whole face is in the square; got {margin}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        image = source[None] if source.ndim == 3 else source
+        check_images(image, name="source")
+        self.margin = margin
+        self.batch_size = batch_size
+        square = _whole(image) if faces is None else self._only_face(image, faces)
+        self.net = CropSwapper.load() if net is None else net
+        self.source = self.net.source(self._to_net(_cut(image[0], square)[None]))
+
+    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
+        """The source in place of each face."""
+        height, width = images.shape[-2:]
+        found: list[list[Patch | None]] = [[None] * len(known) for known in faces]
+        places = []
+        for frame, known in enumerate(faces):
+            for face, box in enumerate(known.boxes.tolist()):
+                bounds = self.fallback.region.rectangles(known[[face]], height, width)
+                if bounds and max(box[2] - box[0], box[3] - box[1]) >= _SMALLEST:
+                    places.append((frame, face, box, _square(box, height, width, self.margin), Rectangle(*bounds[0])))
+        for start in range(0, len(places), self.batch_size):
+            batch = places[start : start + self.batch_size]
+            crops = torch.stack([_cut(images[frame], square) for frame, _, _, square, _ in batch])
+            swapped = self.net(self.source, self._to_net(crops)).to(images)
+            finite = swapped.flatten(1).isfinite().all(dim=1).tolist()
+            for (frame, face, box, square, bounds_), crop, good in zip(batch, swapped, finite, strict=True):
+                if good:
+                    found[frame][face] = _patch(crop, square, bounds_, box)
+        return found
+
+    def _only_face(self, image: Tensor, faces: Faces) -> Rectangle:
+        if not len(faces):
+            raise ValueError("the source has no face. Take a picture of one face that looks at the camera.")
+        if len(faces) > 1:
+            raise ValueError(f"the source has {len(faces)} faces. Choose one: faces[[0]].")
+        height, width = image.shape[-2:]
+        return _square(faces.boxes[0].tolist(), height, width, self.margin)
+
+    def _to_net(self, crops: Tensor) -> Tensor:
+        """Crops on the net's device, in its type."""
+        return crops.to(next(self.net.parameters()))
 
 
 class SourceFace(NamedTuple):
@@ -85,6 +184,51 @@ class CropSwapper(nn.Module):
         self.multiple = math.lcm(segmentation.multiple, swap.multiple)
         # Channels last: a sixth less time.
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path | Mapping[str, Any] = "cosegmentation_vox_first_order",
+        parser: str | Path | Callable[[Tensor], Tensor] | None = "bisenet",
+        *,
+        parts: str | Sequence[str] | Sequence[int] = "face",
+        mask_from: Literal["source", "target", "both"] = "source",
+        hard: bool = False,
+        first_order: bool | None = None,
+        align_corners: bool = True,
+    ) -> Self:
+        """The nets with published weights.
+
+        Args:
+            checkpoint: a name in :mod:`deidlib.weights`, a file, or what is in one; of either layout, see
+                :func:`~deidlib.nets.cosegmentation.checkpoint.build`. The first-order one, the default, cannot tell
+                parts by itself and needs a parser.
+            parser: weights of :class:`BiSeNet`, by name or file; or a function from images to probabilities; or
+                ``None``.
+            parts: see :class:`CropSwapper`.
+            mask_from: likewise.
+            hard: likewise.
+            first_order: whether parts move as a dense motion net says; if the checkpoint has one, by default.
+            align_corners: how pictures are sampled. The published weights were trained with ``True``, which
+                torch 1.0 always did; their own code gets ``False`` from any torch since 1.3.
+
+        Raises:
+            WeightsNotFound: the weights cannot be had; the message says where to put what.
+            CorruptWeights: a file is no such checkpoint.
+            ValueError: the checkpoint cannot do what is asked for.
+        """
+        content = checkpoint if isinstance(checkpoint, Mapping) else weights.load(checkpoint)
+        if not isinstance(content, Mapping):
+            raise weights.CorruptWeights(f"{checkpoint} holds a {type(content).__name__}, and no nets by name.")
+        nets = build(content, first_order=first_order, align_corners=align_corners)
+        if isinstance(parser, str | Path):
+            net = BiSeNet()
+            try:
+                net.load_state_dict(weights.load_state(parser))
+            except RuntimeError as error:
+                raise weights.CorruptWeights(f"{parser} holds no BiSeNet of 19 face classes: {error}") from error
+            parser = FaceParser(net)
+        return cls(*nets, parser, parts=parts, mask_from=mask_from, hard=hard)
 
     @torch.no_grad()
     def source(self, image: Tensor) -> SourceFace:
@@ -165,3 +309,67 @@ def _segment_channels(parts: str | Sequence[str] | Sequence[int], count: int) ->
             f"without a parser parts must be 'all', or a list of numbers from 1 to {count}; got {parts!r}."
         )
     return channels
+
+
+# --- squares ----------------------------------------------------------------------------------------------
+
+
+def _square(box: Sequence[float], height: int, width: int, margin: float) -> Rectangle:
+    """The square around a box, moved into the frame as far as it fits there; whole pixels."""
+    left, top, right, bottom = box
+    side = math.ceil(max(right - left, bottom - top) * (1 + margin)) + 1  # one more for a box between pixels
+    x = _moved_inside(math.floor((left + right - side) / 2), side, width)
+    y = _moved_inside(math.floor((top + bottom - side) / 2), side, height)
+    return Rectangle(x, y, x + side, y + side)
+
+
+def _moved_inside(start: int, side: int, length: int) -> int:
+    if side > length:
+        return (length - side) // 2  # as much beyond one border as beyond the other
+    return min(max(start, 0), length - side)
+
+
+def _whole(image: Tensor) -> Rectangle:
+    height, width = image.shape[-2:]
+    if height != width:
+        raise ValueError(
+            f"a source without faces must be a square crop of one face, got {height} x {width}. "
+            "Say where the face is: faces=detector.predict(source)[0]."
+        )
+    return Rectangle(0, 0, width, height)
+
+
+def _cut(image: Tensor, square: Rectangle) -> Tensor:
+    """``(3, 256, 256)`` what is in the square; beyond the frame its border goes on."""
+    rows = torch.arange(square.top, square.bottom, device=image.device).clamp(0, image.shape[-2] - 1)
+    columns = torch.arange(square.left, square.right, device=image.device).clamp(0, image.shape[-1] - 1)
+    return _resized(image[:, rows][:, :, columns], _SIDE)
+
+
+def _patch(crop: Tensor, square: Rectangle, bounds: Rectangle, box: Sequence[float]) -> Patch:
+    """A swapped crop at its place: all of it over the box, less and less of it towards the bounds."""
+    inside = Rectangle(
+        max(square.left, bounds.left),
+        max(square.top, bounds.top),
+        min(square.right, bounds.right),
+        min(square.bottom, bounds.bottom),
+    )
+    pixels = _resized(crop, square.right - square.left)
+    rows = slice(inside.top - square.top, inside.bottom - square.top)
+    columns = slice(inside.left - square.left, inside.right - square.left)
+    down = _ramps(inside.top, inside.bottom, math.floor(box[1]), math.ceil(box[3]), crop)
+    across = _ramps(inside.left, inside.right, math.floor(box[0]), math.ceil(box[2]), crop)
+    return Patch(inside, pixels[:, rows, columns], down[:, None] * across)
+
+
+def _ramps(start: int, end: int, first: int, last: int, like: Tensor) -> Tensor:
+    """For each pixel from ``start`` to ``end``: 1 from ``first`` to ``last``, falling to 0 on either side."""
+    position = torch.arange(start, end, device=like.device, dtype=like.dtype) + 0.5
+    rising = (position - start) / max(first - start, 0.5)
+    falling = (end - position) / max(end - last, 0.5)
+    return torch.minimum(rising, falling).clamp(0, 1)
+
+
+def _resized(image: Tensor, side: int) -> Tensor:
+    resized = interpolate(image[None], size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return resized[0].clamp(0, 1)
