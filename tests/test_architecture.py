@@ -27,6 +27,7 @@ VOCABULARY = {
     "nets",
     "overlap",
     "manifest",
+    "detections",
     "fingerprint",
 }
 BLOCKS = {"targets", "obfuscate", "metrics", "readers", "video", "visualize", "swap"}
