@@ -625,17 +625,18 @@ def test_what_cannot_be_swapped_is_hidden_by_the_fallback(value: float, box: tup
 def test_the_source_is_cut_out_by_its_face() -> None:
     net = CropSwapper(*small_nets(), parts="all")
     picture = torch.rand(3, 300, 320)
-    swapper = CoSegmentationSwapper(picture, face(40.0, 30.0, 250.0, 261.0), net)
+    swapper = CoSegmentationSwapper(picture, source_faces=face(40.0, 30.0, 250.0, 261.0), net=net)
     # Centre (145, 145.5), 256 pixels wide.
     torch.testing.assert_close(swapper.source.look.image[0], picture[:, 17:273, 17:273], atol=1e-6, rtol=0)
 
 
 def test_sources_that_show_no_one_face() -> None:
     net = Painted(1.0)
-    with pytest.raises(ValueError, match="the source has no face"):
-        CoSegmentationSwapper(SOURCE, Faces.empty(), net)
-    with pytest.raises(ValueError, match=r"the source has 2 faces\. Choose one: faces\[\[0\]\]"):
-        CoSegmentationSwapper(SOURCE, Faces(torch.tensor([[0.0, 0.0, 9.0, 9.0]] * 2), torch.ones(2)), net)
+    two = Faces(torch.tensor([[0.0, 0.0, 9.0, 9.0]] * 2), torch.ones(2))
+    with pytest.raises(ValueError, match="no face was found in the source"):
+        CoSegmentationSwapper(SOURCE, source_faces=Faces.empty(), net=net)
+    with pytest.raises(ValueError, match=r"the source shows 2 faces\. Choose one: source_faces=faces\[\[0\]\]"):
+        CoSegmentationSwapper(SOURCE, source_faces=two, net=net)
     with pytest.raises(ValueError, match=r"must be a square crop of one face, got 64 x 32"):
         CoSegmentationSwapper(SOURCE[:, :, :32], net=net)
     with pytest.raises(ValueError, match=r"source must lie in \[0, 1\]"):

@@ -23,9 +23,6 @@ from deidlib.swap.base import FaceSwapper, Patch
 
 _SIDE = 256  # what the published nets were trained on
 
-# Faces smaller than this hold too little for the nets to find parts in.
-_SMALLEST = 24
-
 # What the paper's code calls by one word: its "hair" is the face with its hair.
 _WORDS = {
     "face": FACE_CLASSES[1:16],
@@ -44,14 +41,15 @@ class CoSegmentationSwapper(FaceSwapper):
     The weights are not free: CC BY-NC 4.0, and BiSeNet's were trained on pictures for non-commercial research. See
     :class:`~deidlib.swap.warp.WarpSwapper` for one that needs none.
 
-    A face that is smaller than 24 pixels, or that the nets make nothing of, is hidden by the fallback.
+    A face that is smaller than ``smallest``, or for which the nets give no finite numbers, is hidden by the fallback.
 
     Args:
         source: ``(3, H, W)`` or ``(1, 3, H, W)`` a picture with the face to show, RGB in [0, 1].
-        faces: where that face is, as a detector finds it; ``None``: the picture is a square with the face in it
-            already, as the nets want it.
-        net: swaps square crops, where its weights are; ``CropSwapper.load()`` if not given.
-        margin: how much larger than the box's longer side the square is.
+        source_faces: where that face is, as a detector finds it; ``None``: the picture is a square with the face in
+            it already, as the nets want it.
+        net: swaps square crops, on the device where its weights are; ``CropSwapper.load()`` if not given.
+        margin: how much larger than the box's longer side the square is, as a share of it.
+        smallest: least length of a box's longer side in pixels.
         batch_size: how many faces the net sees at once.
         fallback: see :class:`FaceSwapper`.
 
@@ -60,18 +58,26 @@ class CoSegmentationSwapper(FaceSwapper):
         FileNotFoundError, CorruptWeights: as :meth:`CropSwapper.load`.
 
     Example:
-        >>> swapper = CoSegmentationSwapper(read_image("nobody.png"), faces)  # doctest: +SKIP
-        >>> hair = CropSwapper.load(parts="hair").to("cuda")  # doctest: +SKIP
-        >>> swapper = CoSegmentationSwapper(read_image("nobody.png"), faces, hair)  # doctest: +SKIP
+        >>> from deidlib.nets.cosegmentation.dense_motion import DenseMotion
+        >>> from deidlib.nets.cosegmentation.reconstruction import Generator
+        >>> segmentation = PartSegmentation(3, (4, 8))  # untrained; net=None takes the published weights
+        >>> net = CropSwapper(segmentation, PartSwap(Generator((4, 8, 8), 1), DenseMotion(3, (4, 8))), parts="all")
+        >>> swapper = CoSegmentationSwapper(torch.rand(3, 64, 64), net=net)
+        >>> faces = Faces(torch.tensor([[30., 20., 70., 70.]]), torch.ones(1))
+        >>> image = torch.rand(1, 3, 90, 100)
+        >>> changed = (swapper(image, [faces]) != image).any(dim=1)
+        >>> changed[0, 45, 50], changed[0, 5, 5]
+        (tensor(True), tensor(False))
     """
 
     def __init__(
         self,
         source: Tensor,
-        faces: Faces | None = None,
-        net: CropSwapper | None = None,
         *,
+        source_faces: Faces | None = None,
+        net: CropSwapper | None = None,
         margin: float = 0.1,
+        smallest: float = 24.0,
         batch_size: int = 8,
         fallback: Obfuscator | None = None,
     ) -> None:
@@ -83,8 +89,9 @@ class CoSegmentationSwapper(FaceSwapper):
         image = source[None] if source.ndim == 3 else source
         check_images(image, name="source")
         self.margin = margin
+        self.smallest = smallest
         self.batch_size = batch_size
-        square = _whole(image) if faces is None else self._only_face(image, faces)
+        square = _whole(image) if source_faces is None else self._only_face(image, source_faces)
         self.net = CropSwapper.load() if net is None else net
         self.source = self.net.source(self._to_net(_cut(image[0], square)[None]))
 
@@ -96,7 +103,7 @@ class CoSegmentationSwapper(FaceSwapper):
         for frame, known in enumerate(faces):
             for face, box in enumerate(known.boxes.tolist()):
                 bounds = self.fallback.region.rectangles(known[[face]], height, width)
-                if bounds and max(box[2] - box[0], box[3] - box[1]) >= _SMALLEST:
+                if bounds and max(box[2] - box[0], box[3] - box[1]) >= self.smallest:
                     places.append((frame, face, box, _square(box, height, width, self.margin), Rectangle(*bounds[0])))
         for start in range(0, len(places), self.batch_size):
             batch = places[start : start + self.batch_size]
@@ -110,9 +117,9 @@ class CoSegmentationSwapper(FaceSwapper):
 
     def _only_face(self, image: Tensor, faces: Faces) -> Rectangle:
         if not len(faces):
-            raise ValueError("the source has no face. Take a picture of one face that looks at the camera.")
+            raise ValueError("no face was found in the source. Take a picture that shows one.")
         if len(faces) > 1:
-            raise ValueError(f"the source has {len(faces)} faces. Choose one: faces[[0]].")
+            raise ValueError(f"the source shows {len(faces)} faces. Choose one: source_faces=faces[[0]].")
         height, width = image.shape[-2:]
         return _square(faces.boxes[0].tolist(), height, width, self.margin)
 
@@ -334,7 +341,7 @@ def _whole(image: Tensor) -> Rectangle:
     if height != width:
         raise ValueError(
             f"a source without faces must be a square crop of one face, got {height} x {width}. "
-            "Say where the face is: faces=detector.predict(source)[0]."
+            "Say where the face is: source_faces=detector.predict(source)[0]."
         )
     return Rectangle(0, 0, width, height)
 
