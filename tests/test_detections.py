@@ -56,6 +56,7 @@ def same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
     return a.shape == b.shape and torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**31), counts=st.lists(st.integers(0, 3), max_size=4), points=st.sampled_from([None, 5, 68])
 )
