@@ -28,13 +28,15 @@ VOCABULARY = {
     "overlap",
     "manifest",
     "detections",
+    "suffixes",
     "fingerprint",
+    "tracking",
 }
 BLOCKS = {"targets", "obfuscate", "metrics", "readers", "video", "visualize", "swap"}
 ATTACK = {"attack"}
 # Each may import those before it.
 PIPELINE = ("settings", "segments", "readback", "summary", "stream", "live", "job", "pipeline")
-ASSEMBLY = {*PIPELINE, "demo"}
+ASSEMBLY = {*PIPELINE, "demo", "evaluation", "report"}
 TOP = {"cli"}
 EVERYTHING = VOCABULARY | BLOCKS | ATTACK | ASSEMBLY | TOP
 
@@ -80,6 +82,11 @@ def allowed(module: str) -> set[str]:
         return VOCABULARY | {"targets"}
     if noun in PIPELINE:
         return VOCABULARY | BLOCKS | ATTACK | set(PIPELINE[: PIPELINE.index(noun)])
+    if noun == "evaluation":
+        # It measures files, whoever wrote them.
+        return VOCABULARY | BLOCKS | {"evaluation"}
+    if noun == "report":
+        return VOCABULARY | BLOCKS | {"evaluation", "report"}
     if noun == "demo":
         return VOCABULARY | BLOCKS | ATTACK | set(PIPELINE)
     return EVERYTHING

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
+from deidlib.suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from deidlib.suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 
 Codec = Literal["ffv1", "h264", "h264-lossless", "mjpeg", "png-folder"]
 
