@@ -36,7 +36,8 @@ class CoSegmentationSwapper(FaceSwapper):
 
     Each face is cut out as a square, resized to 256 x 256, swapped and put back: wholly over the face's box, fading
     to nothing at the edge of the fallback's region. Of all that, only the parts that ``net`` swaps look like the
-    source; the rest is the driver, redrawn.
+    source; the rest is the driver, redrawn. To show more than the face (``"hair"``), give a fallback with a larger
+    region, ``Pixelate(region=FaceRegion(1.8))``, and a margin to match.
 
     The weights are not free: CC BY-NC 4.0, and BiSeNet's were trained on pictures for non-commercial research. See
     :class:`~deidlib.swap.warp.WarpSwapper` for one that needs none.
@@ -48,7 +49,8 @@ class CoSegmentationSwapper(FaceSwapper):
         source_faces: where that face is, as a detector finds it; ``None``: the picture is a square with the face in
             it already, as the nets want it.
         net: swaps square crops, on the device where its weights are; ``CropSwapper.load()`` if not given.
-        margin: how much larger than the box's longer side the square is, as a share of it.
+        margin: how much larger than the box's longer side the square is, as a share of it. The nets were trained on
+            a tenth on either side of a box that held the face all through a clip.
         smallest: least length of a box's longer side in pixels.
         batch_size: how many faces the net sees at once.
         fallback: see :class:`FaceSwapper`.
@@ -76,7 +78,7 @@ class CoSegmentationSwapper(FaceSwapper):
         *,
         source_faces: Faces | None = None,
         net: CropSwapper | None = None,
-        margin: float = 0.1,
+        margin: float = 0.2,
         smallest: float = 24.0,
         batch_size: int = 8,
         fallback: Obfuscator | None = None,
