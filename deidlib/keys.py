@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hmac
 import os
 import re
 import secrets
 import stat
+import unicodedata
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +32,12 @@ class Key:
 
     Nothing that is printed, logged or raised shows it; ``id`` is a public name for it. It cannot be pickled or copied
     into JSON by accident: :meth:`save` is the only way out.
+
+    Args:
+        secret: 32 bytes that nobody can guess. Rather use :meth:`generate`, :meth:`load` or :meth:`from_passphrase`.
+
+    Raises:
+        ValueError: not 32 bytes.
 
     Example:
         >>> key = Key.from_passphrase("correct horse battery staple", salt="project 7")
@@ -59,7 +67,7 @@ class Key:
         A key is as strong as the passphrase: six words drawn by dice have 77 bits. Prefer :meth:`generate`.
 
         Args:
-            passphrase: at least 12 characters.
+            passphrase: at least 12 characters; accents may be typed in either of Unicode's ways (NFC is taken).
             salt: at least 8 characters that are not secret: the name of the project, say. It keeps one table of
                 guesses from serving for everybody.
 
@@ -72,6 +80,7 @@ class Key:
             raise ValueError(f"a passphrase needs at least {_SHORTEST_PASSPHRASE} characters. Take six words or more.")
         if len(salt) < _SHORTEST_SALT:
             raise ValueError(f"salt needs at least {_SHORTEST_SALT} characters; the name of the project will do.")
+        salt, passphrase = (unicodedata.normalize("NFC", text) for text in (salt, passphrase))
         kdf = Scrypt(salt=salt.encode(), length=_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
         return cls(kdf.derive(passphrase.encode()))
 
@@ -92,8 +101,11 @@ class Key:
             raise KeyFileError(
                 f"{path} may be read by others (mode {stat.S_IMODE(mode):04o}). If nobody has: chmod 600 {path.name}."
             )
-        match = re.fullmatch(rf"{_HEADER} ([A-Za-z0-9+/=]+)\s*", text)
-        secret = base64.b64decode(match[1]) if match else b""
+        match = re.fullmatch(rf"{_HEADER} (\S+)\s*", text)
+        try:
+            secret = base64.b64decode(match[1], validate=True) if match else b""
+        except binascii.Error:
+            secret = b""
         if len(secret) != _BYTES:
             raise KeyFileError(f"{path} is no key file of deidlib. Make one: deidlib key new.")
         return cls(secret)
@@ -135,7 +147,7 @@ class Key:
 
     def opens(self, message: str, seal: str) -> bool:
         """Whether ``seal`` was made from ``message`` with this key; compared in constant time."""
-        return hmac.compare_digest(self.seal(message), seal)
+        return hmac.compare_digest(self.seal(message).encode(), seal.encode())
 
     def words(self, label: str, count: int) -> NDArray[np.uint64]:
         """Numbers that nobody can tell from random ones without the key: the same on every machine, for ever.
@@ -178,6 +190,12 @@ class Key:
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Key:
+        return self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Key is not pickled, so that it goes nowhere by accident; use key.save(path).")

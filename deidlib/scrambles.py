@@ -84,12 +84,12 @@ class CellPermutation(Scramble):
             )
 
     def plan(self, key: Key, label: str, height: int, width: int) -> Tensor:
-        """``(2, H w)`` long: where each run of ``cell`` pixels of a row comes from, and where it goes to."""
-        source = torch.from_numpy(self._cells(key, label, height // self.cell, width // self.cell))
+        """``(2, H w)`` int32: where each run of ``cell`` pixels of a row comes from, and where it goes to."""
         across = width // self.cell
+        source = torch.from_numpy(self._cells(key, label, height // self.cell, across))
         target = torch.empty_like(source)
         target[source] = torch.arange(len(source))
-        return torch.stack([self._runs(order, across) for order in (source, target)])
+        return torch.stack([self._runs(order, across) for order in (source, target)]).int()
 
     def __call__(self, images: Tensor, plans: Tensor) -> Tensor:
         """Scramble frames; memory is channels last, as convolutions like it."""
@@ -123,6 +123,8 @@ class CellPermutation(Scramble):
 
     def _runs(self, order: Tensor, across: int) -> Tensor:
         """From cells to runs of ``cell`` pixels, each a row of a cell."""
+        if not len(order):
+            return order
         y, x = order.div(across, rounding_mode="floor"), order % across
         row = torch.arange(self.cell)[:, None]
         runs = (y * self.cell * across + x).view(-1, 1, across) + (row * across)
@@ -148,7 +150,7 @@ class _Rearranged(torch.autograd.Function):
 def _gather(images: Tensor, source: Tensor, cell: int) -> Tensor:
     frames, channels, height, width = images.shape
     runs = images.permute(0, 2, 3, 1).reshape(-1, cell * channels)
-    first = torch.arange(frames, device=images.device)[:, None] * (len(runs) // frames)
+    first = torch.arange(frames, device=images.device, dtype=source.dtype)[:, None] * (len(runs) // frames)
     moved = runs.index_select(0, (source + first).flatten())
     return moved.view(frames, height, width, channels).permute(0, 3, 1, 2)
 

@@ -6,7 +6,7 @@ import copy
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -24,13 +24,19 @@ class KeyedTarget(Target):
     """What the model must read once the frame is scrambled; one row per frame.
 
     Args:
-        frame: ``(B,)`` the frames, 0 .. B - 1.
+        frame: ``(B,)`` the frames, 0 .. B - 1 in this order.
         plan: ``(B, ...)`` how each frame is scrambled.
         inner: the model's own target.
     """
 
     plan: Tensor
     inner: Target
+
+    def select(self, frames: Tensor) -> Self:
+        """Keep some frames, renumbered in the order given: row i is again how frame i is scrambled."""
+        kept = super().select(frames)
+        order = kept.frame.argsort()
+        return replace(kept, frame=kept.frame[order], plan=kept.plan[order])
 
 
 class Keyed(TargetModel[KeyedTarget]):
@@ -102,6 +108,8 @@ class Keyed(TargetModel[KeyedTarget]):
             raise ValueError(f"frames are numbered from 0, got {min(numbers)}.")
         told = copy.copy(self)
         told._numbers = tuple(int(number) for number in numbers)
+        # A copy shares the dict of its networks with the one that it was made from.
+        told._modules = {**self._modules, "model": self.model.at(numbers)}
         return told
 
     @torch.no_grad()
@@ -124,6 +132,10 @@ class Keyed(TargetModel[KeyedTarget]):
         """The model's loss on the scrambled frames, ``(B,)``."""
         check_image_shape(images)
         return self.model.loss(self.scramble(images, target.plan), target.inner)
+
+    def extra_repr(self) -> str:
+        """The public name of the key, and how it is used."""
+        return f"key={self.key!r}, scramble={self.scramble!r}, nonce={self.nonce!r}"
 
     def _plans(self, images: Tensor) -> Tensor:
         """How each frame is scrambled, ``(B, ...)``."""
