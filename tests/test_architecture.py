@@ -74,8 +74,8 @@ def allowed(module: str) -> set[str]:
     if noun in VOCABULARY:
         return VOCABULARY
     if noun == "swap":
-        # A swapper is an obfuscator, and hides what it cannot swap by another one.
-        return VOCABULARY | {"swap", "obfuscate"}
+        # A swapper is an obfuscator, and hides what it cannot swap by another one; its source may be an image file.
+        return VOCABULARY | {"swap", "obfuscate", "video"}
     if noun in BLOCKS:
         return VOCABULARY | {noun}
     if noun in ATTACK:

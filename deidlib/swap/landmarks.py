@@ -1,0 +1,78 @@
+"""Where a swapper gets landmarks from: the faces as given, or models that are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from deidlib.boxes import iou
+from deidlib.faces import Faces
+
+# Two detectors' boxes of one face overlap far more than this, boxes of two faces far less.
+_SAME_FACE_IOU = 0.3
+
+
+class Landmarker(Protocol):
+    """A model that says where faces or their landmarks are: every authorised model and every reader is one."""
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        """``(B, 3, H, W)`` to B entries; a detector needs no ``faces``."""
+        ...
+
+
+def read_landmarks(images: Tensor, models: Sequence[Landmarker], faces: Sequence[Faces] | None = None) -> list[Faces]:
+    """What the last of the models reads, each being given what the one before it has read."""
+    known = None if faces is None else list(faces)
+    for model in models:
+        known = model.predict(images, known)
+    if known is None:
+        raise ValueError("landmarks must name at least one model, such as MTCNN().")
+    return known
+
+
+def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[Landmarker]) -> list[list[Tensor | None]]:
+    """The landmarks of faces.
+
+    Landmarks that faces come with are taken; models are asked about the frames in which a face has none (a row of
+    NaN counts as none).
+
+    Args:
+        images: ``(B, 3, H, W)``.
+        faces: B entries.
+        models: each gets what the one before has read.
+
+    Returns:
+        For each face ``(68, 2)`` or ``(5, 2)`` finite pixels, or ``None`` where no model sees it.
+    """
+    rows = [_finite(known) for known in faces]
+    missing = [i for i, row in enumerate(rows) if any(points is None for points in row)]
+    if missing and models:
+        seen = read_landmarks(images[missing], models, [faces[i] for i in missing])
+        for i, found in zip(missing, seen, strict=True):
+            partner = _partners(faces[i].boxes, found.to(faces[i].boxes.device).boxes)
+            read = _finite(found)
+            rows[i] = [
+                own if own is not None or k is None else read[k] for own, k in zip(rows[i], partner, strict=True)
+            ]
+    return rows
+
+
+def _finite(faces: Faces) -> list[Tensor | None]:
+    if faces.landmarks is None:
+        return [None] * len(faces)
+    known = torch.isfinite(faces.landmarks).flatten(1).all(dim=1).tolist()
+    return [points if there else None for points, there in zip(faces.landmarks, known, strict=True)]
+
+
+def _partners(boxes: Tensor, others: Tensor) -> list[int | None]:
+    """Which of the others shows the same face, each at most once, best overlap first."""
+    result: list[int | None] = [None] * len(boxes)
+    overlap = iou(boxes, others).clone()
+    while overlap.numel() and float(overlap.max()) >= _SAME_FACE_IOU:
+        row, column = divmod(int(overlap.argmax()), overlap.shape[1])
+        result[row] = column
+        overlap[row], overlap[:, column] = -1.0, -1.0
+    return result

@@ -1,0 +1,257 @@
+"""``WarpSwapper``: a face bent onto another by their landmarks. No weights, no training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
+
+from deidlib.faces import Faces
+from deidlib.images import check_images
+from deidlib.obfuscate import Obfuscator, Rectangle
+from deidlib.swap import outline
+from deidlib.swap.base import FaceSwapper, Patch
+from deidlib.swap.colour import match_colour
+from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
+from deidlib.swap.thinplate import ThinPlate
+
+Part = Literal["eyes", "mouth"]
+
+# Shares of the face's width.
+_MARGIN, _FEATHER, _LIGHT, _PART_FEATHER = 0.02, 0.07, 0.12, 0.06
+# So much of the source's rim stays out, that nothing but skin comes in: beside its outline there is hair, and darkness.
+_NARROW, _LOW = {68: 0.12, 5: 0.16}, 0.75
+# The part of the forehead that is all of the source.
+_FOREHEAD = 0.8
+# Landmarks of two faces are never quite at the same places of them: the map need not meet them exactly.
+_STIFFNESS = 1e-2
+# The map is computed at as many places along a side of the face and interpolated between them.
+_NODES = 49
+# Share of a face over which the map may fold: wrinkles of a lip, not a cheek.
+_FOLDED = 0.02
+
+
+class WarpSwapper(FaceSwapper):
+    """A source face bent onto every face by their landmarks, in the colours and the light that it finds there.
+
+    A thin-plate spline takes the target's landmarks to the source's; what it reads there is given the target's mean
+    colours, contrast and broad shadows in Lab, and fades out around the face. Pose, outline, eyelids and lips follow
+    the target; nothing of the target's own pixels is left in the face, unless parts are kept.
+
+    The landmarks are those that the faces come with, else what ``landmarks`` read. A face is hidden by the fallback
+    where nobody sees landmarks (at a place that is only held, say), where some lie outside of the frame or of the
+    face's region, where it is smaller than ``smallest``, and where the map would fold, since the head is turned too
+    far from the source's pose.
+
+    Args:
+        source: the face to show: ``(1, 3, H, W)`` RGB in [0, 1], or an image file; best one that looks into the
+            camera with its mouth closed. Of nobody: :func:`average_face`.
+        landmarks: one model or several, each given what the one before has read: ``MTCNN()`` (five points),
+            ``[RetinaFace(), FAN()]`` (68 points: eyelids and lips follow too).
+        source_faces: where the source's face is, with landmarks if they are known; ``landmarks`` find it otherwise.
+        which: number of the source's face, if there are several.
+        keep: parts of the target to leave as they are: ``"eyes"`` (where it looks), ``"mouth"``. They identify.
+        smallest: least width of a face in pixels.
+        fallback: hides the faces that cannot be swapped; see :class:`FaceSwapper`.
+
+    Raises:
+        MediaReadError: the file cannot be read.
+        TypeError: the source is no float tensor.
+        ValueError: no face in the source, more than one with none chosen, or one without landmarks or cut off by
+            the border; an unknown part.
+
+    Example:
+        >>> from deidlib.camera import face_model
+        >>> points = (face_model()[:, :2] * 300 + 32).float()[None]
+        >>> faces = Faces(torch.tensor([[8., 14., 56., 58.]]), torch.ones(1), points)
+        >>> swap = WarpSwapper(torch.rand(1, 3, 64, 64), source_faces=faces)
+        >>> image = torch.rand(1, 3, 64, 64)
+        >>> changed = (swap(image, [faces]) != image).any(dim=1)
+        >>> changed[0, 32, 32], changed[0, 2, 2]
+        (tensor(True), tensor(False))
+    """
+
+    def __init__(
+        self,
+        source: Tensor | str | Path,
+        landmarks: Landmarker | Sequence[Landmarker] = (),
+        *,
+        source_faces: Faces | None = None,
+        which: int | None = None,
+        keep: Collection[Part] = (),
+        smallest: float = 16.0,
+        fallback: Obfuscator | None = None,
+    ) -> None:
+        super().__init__(fallback)
+        unknown = set(keep) - {"eyes", "mouth"}
+        if unknown:
+            raise ValueError(f"keep may hold 'eyes' and 'mouth', got {sorted(unknown)}.")
+        self.models = tuple(landmarks) if isinstance(landmarks, Sequence) else (landmarks,)
+        self.keep = tuple(sorted(keep))
+        self.smallest = smallest
+        self.source, self.source_landmarks = source_face(source, self.models, source_faces, which)
+        self._levels = [self.source]
+        while min(self._levels[-1].shape[2:]) >= 16:
+            self._levels.append(interpolate(self._levels[-1], scale_factor=0.5, mode="area"))
+
+    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
+        """The source, bent onto each face."""
+        rows = landmarks_of(images, faces, self.models)
+        return [
+            [None if points is None else self._patch(image, points, known[[i]]) for i, points in enumerate(row)]
+            for image, known, row in zip(images, faces, rows, strict=True)
+        ]
+
+    def _patch(self, image: Tensor, landmarks: Tensor, face: Faces) -> Patch | None:
+        """What to show in place of one face: ``image`` ``(3, H, W)``, its points, the face itself."""
+        height, width = image.shape[1:]
+        # Geometry on the CPU, in float64: few numbers, and the same on every machine.
+        landmarks = landmarks.detach().cpu().double()
+        own = self.source_landmarks
+        if len(own) != len(landmarks):
+            own, landmarks = (p if len(p) == 5 else outline.five_of(p) for p in (own, landmarks))
+        try:
+            points, source = outline.all_points(landmarks), outline.all_points(own)
+            size = outline.width(points)
+            region = self.fallback.region.cover(face.to("cpu"), height, width)[0].double()
+            if size < self.smallest or not _all_within(landmarks, region):
+                return None
+            reach = _reach(points, region)
+            narrow = _NARROW[len(landmarks)]
+            seen = torch.cat([points, outline.forehead(points, reach)])
+            shown = torch.cat(
+                [outline.narrowed(source, narrow), outline.forehead(outline.narrowed(source, narrow), _LOW * reach)]
+            )
+            plate = ThinPlate.fit(seen, shown, stiffness=_STIFFNESS)
+        except ValueError:
+            return None
+        feather = max(1.0, _FEATHER * size)
+        inside = _around(seen, _MARGIN * size + feather, height, width)
+        x = torch.arange(inside.left, inside.right, dtype=torch.float64) + 0.5
+        y = torch.arange(inside.top, inside.bottom, dtype=torch.float64) + 0.5
+        core = torch.cat([points, outline.forehead(points, _FOREHEAD * reach)])
+        beyond = outline.distance(core, x, y) - _MARGIN * size
+        share = (1 - beyond / feather).clamp(0, 1)
+
+        nodes, scale = _nodes(plate, inside, core)
+        if scale is None:
+            return None
+        pixels = self._read(nodes, scale, len(y), len(x)).to(image)
+        rows, columns = slice(inside.top, inside.bottom), slice(inside.left, inside.right)
+        original = image[:, rows, columns]
+        weight = (beyond <= 0).to(image)
+        pixels = match_colour(pixels, original, weight, sigma=_LIGHT * size)
+        for part in self.keep:
+            for around in outline.parts(points)[part]:
+                far = outline.distance(around, x, y) - _PART_FEATHER * size / 2
+                share = share * (far / (_PART_FEATHER * size)).clamp(0, 1)
+        return Patch(inside, pixels, share.to(image))
+
+    def _read(self, nodes: Tensor, scale: float, height: int, width: int) -> Tensor:
+        """The source at the nodes' places, interpolated between them: ``(3, height, width)``."""
+        level = min(max(round(math.log2(max(scale, 1e-6))), 0), len(self._levels) - 1)
+        source = self._levels[level]
+        # Whatever the level, its outer edges are the source's.
+        extent = nodes.new_tensor([self.source.shape[3], self.source.shape[2]])
+        grid = (nodes / extent * 2 - 1).float().movedim(-1, 0)[None]
+        grid = interpolate(grid, size=(height, width), mode="bilinear", align_corners=True).movedim(1, -1)
+        return grid_sample(source, grid.to(source), mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def source_face(
+    source: Tensor | str | Path, models: Sequence[Landmarker], faces: Faces | None, which: int | None
+) -> tuple[Tensor, Tensor]:
+    """The source and the landmarks of its one face.
+
+    Args:
+        source: ``(1, 3, H, W)``, or an image file.
+        models: find the face and its landmarks.
+        faces: the face, if it is known.
+        which: number of the face, if there are several.
+
+    Returns:
+        ``(1, 3, H, W)`` on the CPU; ``(68, 2)`` or ``(5, 2)`` float64.
+
+    Raises:
+        ValueError: see :class:`WarpSwapper`.
+    """
+    if not isinstance(source, Tensor):
+        from deidlib.video import read_image
+
+        source = read_image(source)
+    image = check_images(source, name="source").detach()
+    if len(image) != 1:
+        raise ValueError(f"source must be one image (1, 3, H, W), got {len(image)}.")
+    if faces is None:
+        (faces,) = read_landmarks(image, models)
+    boxes = [[round(v) for v in box] for box in faces.boxes.tolist()]
+    if not boxes:
+        raise ValueError("no face was found in the source. Take a picture that shows one, or give source_faces.")
+    if which is None and len(boxes) > 1:
+        raise ValueError(
+            f"the source shows {len(boxes)} faces, at {', '.join(map(str, boxes))}: choose one with which=0 to "
+            f"which={len(boxes) - 1}."
+        )
+    if which is not None and not 0 <= which < len(boxes):
+        raise ValueError(f"which must be 0 to {len(boxes) - 1}, the number of a face at {boxes}, got {which}.")
+    chosen = faces[[which or 0]]
+    (points,) = landmarks_of(image, [chosen], models)[0]
+    if points is None:
+        raise ValueError(
+            f"the source's face at {boxes[which or 0]} has no landmarks: give models that read them, such as MTCNN()."
+        )
+    points = points.detach().cpu().double()
+    height, width = image.shape[2:]
+    if not _all_within(points, torch.ones(height, width)):
+        raise ValueError("the source's face is cut off by the border. Take a picture that shows all of it.")
+    return image.cpu(), points
+
+
+def _all_within(points: Tensor, region: Tensor) -> bool:
+    """Whether all points lie where ``region`` ``(H, W)`` is 1."""
+    height, width = region.shape
+    x, y = points.floor().long().unbind(dim=1)
+    within = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    return bool(within.all()) and bool((region[y, x] == 1).all())
+
+
+def _reach(points: Tensor, region: Tensor) -> float:
+    """How much of the forehead there is room for."""
+    for tenths in range(10, 0, -1):
+        if _all_within(outline.forehead(points, tenths / 10), region):
+            return tenths / 10
+    return 0.0
+
+
+def _around(points: Tensor, margin: float, height: int, width: int) -> Rectangle:
+    """The pixels within a margin around points."""
+    (left, top), (right, bottom) = (points.amin(dim=0) - margin).tolist(), (points.amax(dim=0) + margin).tolist()
+    return Rectangle(
+        max(0, math.floor(left)), max(0, math.floor(top)), min(width, math.ceil(right)), min(height, math.ceil(bottom))
+    )
+
+
+def _nodes(plate: ThinPlate, inside: Rectangle, core: Tensor) -> tuple[Tensor, float | None]:
+    """Where the source is read, at places evenly spread over a rectangle.
+
+    Returns:
+        ``(n, m, 2)`` pixels of the source at the centres of the first to the last pixel; source pixels per pixel,
+        ``None`` where the map folds.
+    """
+    width, height = inside.right - inside.left, inside.bottom - inside.top
+    x = torch.linspace(inside.left + 0.5, inside.right - 0.5, min(_NODES, width), dtype=torch.float64)
+    y = torch.linspace(inside.top + 0.5, inside.bottom - 0.5, min(_NODES, height), dtype=torch.float64)
+    nodes = plate(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
+    right, down = (nodes[:-1, 1:] - nodes[:-1, :-1]) / (x[1] - x[0]), (nodes[1:, :-1] - nodes[:-1, :-1]) / (y[1] - y[0])
+    area = right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]
+    face = outline.distance(core, x[:-1], y[:-1]) < 0
+    area = area[face]
+    if not len(area):
+        return nodes, None
+    folded = float((area <= 0).double().mean())
+    return nodes, (None if folded > _FOLDED else float(area.clamp(min=0).mean().sqrt()))
