@@ -456,6 +456,32 @@ def test_a_first_order_checkpoint_without_segmentation_head(layout_b: dict[str, 
         SegmentMotion()(torch.rand(1, 3, 8, 8), *[segmentation(torch.rand(1, 3, 64, 64))] * 2)
 
 
+def test_default_sizes_are_those_of_the_published_nets() -> None:
+    # The settings that were published with the checkpoints (vox-256), as they show in the tensors.
+    with torch.device("meta"):
+        segmentation, motion, generator = PartSegmentation(), DenseMotion(), Generator()
+    nets = nn.ModuleDict({"segmentation": segmentation, "motion": motion, "generator": generator})
+    shapes = {key: tuple(value.shape) for key, value in nets.state_dict().items()}
+    expected = {
+        "segmentation.predictor.encoder.down_blocks.0.conv.weight": (64, 3, 3, 3),
+        "segmentation.predictor.encoder.down_blocks.4.conv.weight": (1024, 512, 3, 3),
+        "segmentation.predictor.decoder.up_blocks.4.conv.weight": (32, 128, 3, 3),
+        "segmentation.shift.weight": (10, 35, 7, 7),
+        "segmentation.affine.weight": (40, 35, 7, 7),
+        "segmentation.down.weight": (3, 1, 13, 13),
+        "motion.hourglass.encoder.down_blocks.0.conv.weight": (128, 44, 3, 3),
+        "motion.hourglass.encoder.down_blocks.4.conv.weight": (1024, 1024, 3, 3),
+        "motion.hourglass.decoder.up_blocks.1.conv.weight": (512, 2048, 3, 3),
+        "motion.mask.weight": (11, 108, 7, 7),
+        "generator.down_blocks.1.conv.weight": (256, 128, 3, 3),
+        "generator.bottleneck.r5.conv2.weight": (256, 256, 3, 3),
+        "generator.final.weight": (3, 64, 7, 7),
+    }
+    assert expected.items() <= shapes.items()
+    assert not [key for key in shapes if "down_blocks.5" in key or "r6" in key]
+    assert all(256 % net.multiple == 0 for net in (segmentation, motion, generator))
+
+
 # --- what may be asked for --------------------------------------------------------------------------------
 
 
