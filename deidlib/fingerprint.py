@@ -106,7 +106,8 @@ _MODULE_FIELDS = frozenset(vars(nn.Module()))
 def _tensor_hash(named: Sequence[tuple[str, Tensor]]) -> str:
     total = hashlib.sha256()
     for name, tensor in named:
-        whole = tensor.detach().cpu().contiguous()
+        # Sides of length 1 of a channels-last tensor have strides that `contiguous` leaves as they are.
+        whole = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         total.update(f"{name} {tuple(whole.shape)} {whole.dtype}\n".encode())
         total.update(whole.view(torch.uint8).numpy().tobytes() if whole.ndim else str(whole.item()).encode())
     return total.hexdigest()
