@@ -49,7 +49,7 @@ class Clip:
             return torch.stack(kept), reader.info.fps
 
 
-CLIPS = {"T002_talk": Clip("T002_talk.mp4", 10), "talk_video00": Clip("talk_video00.mp4", 48, smallest=60.0)}
+CLIPS = {"T002_talk": Clip("T002_talk.mp4", 18), "talk_video00": Clip("talk_video00.mp4", 72, smallest=60.0)}
 
 HIDING: dict[str, Obfuscator] = {
     "4 blocks": Pixelate(blocks=4),
@@ -127,7 +127,7 @@ def cases(clip: str) -> list[tuple[Case, str]]:
     default += [(Case(clip, DEFAULT, name), "FFV1") for name in SETS if name not in ("none", EVERYBODY)]
     if clip == "T002_talk":
         return default + [(case, stored) for stored in STORED for case in rest]
-    # Frames of 720p take a minute each: fewer of them, and no codec for every way of hiding.
+    # Frames of 720p take long: fewer of them, and no codec for every way of hiding.
     return default + [(case, "FFV1") for case in rest if case.authorised == "none" or case.hiding == "8 blocks"]
 
 
