@@ -641,7 +641,15 @@ def test_a_frame_is_its_own_whatever_lies_beside_it() -> None:
     assert torch.equal(first[0, :, :, 45:], images[0, :, :, 45:])
 
 
-@pytest.mark.parametrize(("value", "box"), [(float("nan"), (20.0, 10.0, 60.0, 70.0)), (1.0, (20.0, 10.0, 43.0, 30.0))])
+@pytest.mark.parametrize(
+    ("value", "box"),
+    [
+        (float("nan"), (20.0, 10.0, 60.0, 70.0)),
+        (1.0, (20.0, 10.0, 43.0, 30.0)),
+        (1.0, (20.0, 10.0, 20.0, 10.0)),
+        (1.0, (-1e6, -1e6, 1e6, 1e6)),
+    ],
+)
 def test_what_cannot_be_swapped_is_hidden_by_the_fallback(value: float, box: tuple[float, ...]) -> None:
     swapper = CoSegmentationSwapper(SOURCE, net=Painted(value))
     image = torch.rand(1, 3, 80, 90)
@@ -667,6 +675,8 @@ def test_sources_that_show_no_one_face() -> None:
         CoSegmentationSwapper(SOURCE[:, :, :32], net=net)
     with pytest.raises(ValueError, match=r"source must lie in \[0, 1\]"):
         CoSegmentationSwapper(SOURCE * 255, net=net)
+    with pytest.raises(ValueError, match=r"source must be one image \(1, 3, H, W\), got 2"):
+        CoSegmentationSwapper(torch.stack([SOURCE, SOURCE]), net=net)
     with pytest.raises(ValueError, match="margin must be >= 0"):
         CoSegmentationSwapper(SOURCE, net=net, margin=-0.1)
     with pytest.raises(ValueError, match="batch_size must be at least 1"):

@@ -42,7 +42,7 @@ class CoSegmentationSwapper(FaceSwapper):
     The weights are not free: CC BY-NC 4.0, and BiSeNet's were trained on pictures for non-commercial research. See
     :class:`~deidlib.swap.warp.WarpSwapper` for one that needs none.
 
-    A face that is smaller than ``smallest``, or for which the nets give no finite numbers, is hidden by the fallback.
+    Faces that are too small, and those for which the nets give no finite numbers, are hidden by the fallback.
 
     Args:
         source: ``(3, H, W)`` or ``(1, 3, H, W)`` a picture with the face to show, RGB in [0, 1].
@@ -51,7 +51,7 @@ class CoSegmentationSwapper(FaceSwapper):
         net: swaps square crops, on the device where its weights are; ``CropSwapper.load()`` if not given.
         margin: how much larger than the box's longer side the square is, as a share of it. The nets were trained on
             a tenth on either side of a box that held the face all through a clip.
-        smallest: least length of a box's longer side in pixels.
+        smallest: least length of a box's longer side in pixels; the greatest is twice that of the frame.
         batch_size: how many faces the net sees at once.
         fallback: see :class:`FaceSwapper`.
 
@@ -90,6 +90,8 @@ class CoSegmentationSwapper(FaceSwapper):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         image = source[None] if source.ndim == 3 else source
         check_images(image, name="source")
+        if len(image) != 1:
+            raise ValueError(f"source must be one image (1, 3, H, W), got {len(image)}.")
         self.margin = margin
         self.smallest = smallest
         self.batch_size = batch_size
@@ -99,23 +101,31 @@ class CoSegmentationSwapper(FaceSwapper):
 
     def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
         """The source in place of each face."""
-        height, width = images.shape[-2:]
         found: list[list[Patch | None]] = [[None] * len(known) for known in faces]
+        places = self._places(faces, images.shape[-2], images.shape[-1])
+        for start in range(0, len(places), self.batch_size):
+            batch = places[start : start + self.batch_size]
+            crops = torch.stack([_cut(images[place.frame], place.square) for place in batch])
+            swapped = self.net(self.source, self._to_net(crops)).to(images)
+            finite = swapped.flatten(1).isfinite().all(dim=1).tolist()
+            for place, crop, good in zip(batch, swapped, finite, strict=True):
+                if good:
+                    found[place.frame][place.face] = _patch(crop, place)
+        return found
+
+    def _places(self, faces: Sequence[Faces], height: int, width: int) -> list[_Place]:
+        """The faces that can be swapped."""
         places = []
         for frame, known in enumerate(faces):
             for face, box in enumerate(known.boxes.tolist()):
-                bounds = self.fallback.region.rectangles(known[[face]], height, width)
-                if bounds and max(box[2] - box[0], box[3] - box[1]) >= self.smallest:
-                    places.append((frame, face, box, _square(box, height, width, self.margin), Rectangle(*bounds[0])))
-        for start in range(0, len(places), self.batch_size):
-            batch = places[start : start + self.batch_size]
-            crops = torch.stack([_cut(images[frame], square) for frame, _, _, square, _ in batch])
-            swapped = self.net(self.source, self._to_net(crops)).to(images)
-            finite = swapped.flatten(1).isfinite().all(dim=1).tolist()
-            for (frame, face, box, square, bounds_), crop, good in zip(batch, swapped, finite, strict=True):
-                if good:
-                    found[frame][face] = _patch(crop, square, bounds_, box)
-        return found
+                side = max(box[2] - box[0], box[3] - box[1])
+                # A box of several frames' size is no face; nobody could hold what is in its square.
+                if not self.smallest <= side <= 2 * max(height, width):
+                    continue
+                for bounds in self.fallback.region.rectangles(known[[face]], height, width):
+                    square = _square(box, height, width, self.margin)
+                    places.append(_Place(frame, face, box, square, Rectangle(*bounds)))
+        return places
 
     def _only_face(self, image: Tensor, faces: Faces) -> Rectangle:
         if not len(faces):
@@ -128,6 +138,16 @@ class CoSegmentationSwapper(FaceSwapper):
     def _to_net(self, crops: Tensor) -> Tensor:
         """Crops on the net's device, in its type."""
         return crops.to(next(self.net.parameters()))
+
+
+class _Place(NamedTuple):
+    """Where a face is: number of the frame, of the face in it, its box, its square, and what may be changed."""
+
+    frame: int
+    face: int
+    box: list[float]
+    square: Rectangle
+    bounds: Rectangle
 
 
 class SourceFace(NamedTuple):
@@ -355,8 +375,10 @@ def _cut(image: Tensor, square: Rectangle) -> Tensor:
     return _resized(image[:, rows][:, :, columns], _SIDE)
 
 
-def _patch(crop: Tensor, square: Rectangle, bounds: Rectangle, box: Sequence[float]) -> Patch:
+def _patch(crop: Tensor, place: _Place) -> Patch:
     """A swapped crop at its place: all of it over the box, less and less of it towards the bounds."""
+    square, bounds = place.square, place.bounds
+    left, top, right, bottom = place.box
     inside = Rectangle(
         max(square.left, bounds.left),
         max(square.top, bounds.top),
@@ -366,8 +388,8 @@ def _patch(crop: Tensor, square: Rectangle, bounds: Rectangle, box: Sequence[flo
     pixels = _resized(crop, square.right - square.left)
     rows = slice(inside.top - square.top, inside.bottom - square.top)
     columns = slice(inside.left - square.left, inside.right - square.left)
-    down = _ramps(inside.top, inside.bottom, math.floor(box[1]), math.ceil(box[3]), crop)
-    across = _ramps(inside.left, inside.right, math.floor(box[0]), math.ceil(box[2]), crop)
+    down = _ramps(inside.top, inside.bottom, math.floor(top), math.ceil(bottom), crop)
+    across = _ramps(inside.left, inside.right, math.floor(left), math.ceil(right), crop)
     return Patch(inside, pixels[:, rows, columns], down[:, None] * across)
 
 
