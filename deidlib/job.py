@@ -20,8 +20,9 @@ from deidlib.overlap import Ahead, Behind
 from deidlib.readback import Readback, ReadbackTally
 from deidlib.segments import FrameRecord, Segments, SegmentWriter, WorkFolder
 from deidlib.settings import VideoSettings
-from deidlib.stream import NoFaceError, ProtectedBatch, Sighting, Stream
+from deidlib.stream import NoFaceError, ProtectedBatch, Sighting, Stream, lost_beside
 from deidlib.summary import Summary, Tally
+from deidlib.tracking import Tracked
 from deidlib.video import MediaReadError, MediaWriteError, VideoInfo, VideoReader, VideoWriter, read_image
 from deidlib.video.errors import reporting
 
@@ -151,12 +152,12 @@ class VideoJob:
             Behind[tuple[int, Tensor, list[FrameRecord]]](lambda item: writer.add(*item), _WAITING) as sink,
             Ahead(self._sightings(segments, 0, lambda batch: batch * size // length not in done), _WAITING) as seen,
         ):
-            for sighting, places in self.stream.follow(seen):
+            for sighting, tracked in self.stream.follow(seen):
                 if sighting.originals is not None:
-                    batch = self.stream.protect(sighting, places, truth=self.settings.verify)
-                    sink.put((sighting.first, batch.images.cpu(), _records(sighting, batch)))
-                frames += len(places)
-                self.progress(len(places))
+                    batch = self.stream.protect(sighting, tracked, truth=self.settings.verify)
+                    sink.put((sighting.first, batch.images.cpu(), _records(sighting, tracked, batch)))
+                frames += len(tracked)
+                self.progress(len(tracked))
         segments.folder.leave("clip", {"frames": frames})
 
     def _repair(self, segments: Segments, round_: int, bad: Sequence[int]) -> None:
@@ -170,17 +171,17 @@ class VideoJob:
             SegmentWriter(segments, round_) as writer,
             Ahead(self._sightings(segments, round_ - 1, wanted.__contains__), _WAITING) as seen,
         ):
-            for sighting, places in self.stream.follow(seen):
+            for sighting, tracked in self.stream.follow(seen):
                 number, offset = divmod(sighting.first, length)
                 if number not in todo:
                     continue
                 if offset == 0:
                     before = segments.images(number, round_ - 1, size)
                     records = segments.records(number, round_ - 1)
-                images, rows = next(before), records[offset : offset + len(places)]
+                images, rows = next(before), records[offset : offset + len(tracked)]
                 if sighting.originals is not None:
-                    mine = [frame - sighting.first for frame in bad if 0 <= frame - sighting.first < len(places)]
-                    images, losses = self.stream.repair(sighting, places, images, mine, 2**round_)
+                    mine = [frame - sighting.first for frame in bad if 0 <= frame - sighting.first < len(tracked)]
+                    images, losses = self.stream.repair(sighting, tracked, images, mine, 2**round_)
                     rows = [replace(row, losses=losses.get(i, row.losses)) for i, row in enumerate(rows)]
                 writer.add(sighting.first, images.cpu(), rows)
 
@@ -301,12 +302,12 @@ def sidecar_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.json")
 
 
-def _records(sighting: Sighting, batch: ProtectedBatch) -> list[FrameRecord]:
+def _records(sighting: Sighting, tracked: Sequence[Tracked], batch: ProtectedBatch) -> list[FrameRecord]:
     truth = batch.truth or [{} for _ in batch.treatment]
     return [
-        FrameRecord(pts, seen.to("cpu"), what, len(beside), known, losses)
-        for pts, seen, what, beside, known, losses in zip(
-            sighting.pts, sighting.faces, batch.treatment, batch.beside, truth, batch.losses(), strict=True
+        FrameRecord(pts, seen.to("cpu"), frame.treatment, lost_beside(frame), known, losses)
+        for pts, seen, frame, known, losses in zip(
+            sighting.pts, sighting.faces, tracked, truth, batch.losses(), strict=True
         )
     ]
 

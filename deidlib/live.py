@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deidlib.overlap import Ahead, Behind
 from deidlib.settings import VideoSettings
-from deidlib.stream import ProtectedBatch, Sighting, Stream
+from deidlib.stream import ProtectedBatch, Sighting, Stream, lost_beside
 from deidlib.summary import Summary, Tally
 from deidlib.video import VideoReader, VideoWriter
 
@@ -56,12 +56,12 @@ def record(
                 ) as sink,
                 Ahead(_sightings(stream, reader, settings.batch_size, limit), _WAITING) as seen,
             ):
-                for sighting, places in stream.follow(seen):
-                    batch = stream.protect(sighting, places)
+                for sighting, tracked in stream.follow(seen):
+                    batch = stream.protect(sighting, tracked)
                     sink.put((sighting, batch))
-                    for what, beside, losses in zip(batch.treatment, batch.beside, batch.losses(), strict=True):
-                        tally.add(what, len(beside), losses)
-                    progress(len(places))
+                    for frame, losses in zip(tracked, batch.losses(), strict=True):
+                        tally.add(frame.treatment, lost_beside(frame), losses)
+                    progress(len(tracked))
         except KeyboardInterrupt:
             if not tally.frames:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -114,17 +115,24 @@ class Behind(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._stop.set()
+            self._abandon()
+            return
         try:
             self._queue.put(_End())
             self._thread.join()
         except BaseException:
             # Interrupted while waiting: stop all the same, and leave no thread behind.
-            self._stop.set()
-            self._thread.join()
+            self._abandon()
             raise
-        if kind is None:
-            self._raise()
+        self._raise()
+
+    def _abandon(self) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            _drain(self._queue)
+            with contextlib.suppress(queue.Full):
+                self._queue.put_nowait(_End())
+            self._thread.join(0.005)
 
     def put(self, item: T) -> None:
         """Hand on an item; waits while the queue is full."""

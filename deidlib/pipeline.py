@@ -21,6 +21,7 @@ from deidlib.stream import Sighting, Stream
 from deidlib.summary import Summary as Summary
 from deidlib.summary import Tally
 from deidlib.targets.base import TargetModel
+from deidlib.tracking import FaceTracker
 from deidlib.video import MediaWriteError, VideoReader, check_paths, read_image, write_image
 from deidlib.video.codecs import check_quality
 
@@ -29,8 +30,9 @@ from deidlib.video.codecs import check_quality
 class Deidentifier:
     """Hide faces and let the attacker's models still read them.
 
-    It fails closed. A face that was seen and is not found any more keeps its place hidden, enlarged, for ``hold``
-    frames, whether or not others are found. A frame in which nothing is found or held is hidden altogether.
+    It fails closed. Faces are followed through the clip: where one is missed between two sightings, its place is filled
+    in from both sides; before and after, its place is held, growing; and a frame in which nothing is found, filled or
+    held is hidden altogether. See :class:`~deidlib.tracking.FaceTracker`.
 
     Args:
         attacker: its models are the authorised ones.
@@ -39,9 +41,13 @@ class Deidentifier:
         on_missing: what to do without a face: ``"hold"`` as above, ``"whole-frame"`` at once, ``"error"``, or
             ``"keep"``: leave the frame as it is, *with any face that the detectors missed*.
         hold: frames for which the place of a face that is lost stays hidden.
+        window: frames to look ahead, by which the output is late.
+        after_hold: what becomes of a face lost for longer while others are found: ``"stay"`` hidden where it was,
+            ``"drop"``, or ``"whole-frame"``.
+        smoothing: frames over which the hidden region is kept from trembling; it never gets smaller than the face.
 
     Raises:
-        ValueError: no detector, an unknown ``on_missing``, a negative ``hold``.
+        ValueError: no detector, or a setting that makes no sense.
 
     Example:
         >>> import torch
@@ -57,6 +63,9 @@ class Deidentifier:
     hide_with: Sequence[TargetModel[Any]] | None = None
     on_missing: Literal["hold", "whole-frame", "error", "keep"] = "hold"
     hold: int = 30
+    window: int = 15
+    after_hold: Literal["stay", "drop", "whole-frame"] = "stay"
+    smoothing: int = 2
 
     def __post_init__(self) -> None:
         if not self._stream().detectors():
@@ -64,10 +73,6 @@ class Deidentifier:
                 "Deidentifier needs a detector to find faces by: none among the authorised models "
                 f"{list(self.attacker.named_models())} or in hide_with. Add hide_with=[MTCNN()]."
             )
-        if self.on_missing not in ("hold", "whole-frame", "error", "keep"):
-            raise ValueError(f"on_missing must be 'hold', 'whole-frame', 'error' or 'keep', got {self.on_missing!r}.")
-        if self.hold < 0:
-            raise ValueError(f"hold must be >= 0 frames, got {self.hold}.")
 
     def frames(self, batches: Iterable[Tensor], *, faces: Sequence[Faces] | None = None) -> Iterator[ProtectedBatch]:
         """Protect consecutive frames, batch by batch, as a stream: memory does not grow.
@@ -91,8 +96,8 @@ class Deidentifier:
                 yield stream.look(images, first, faces=known)
                 first += len(images)
 
-        for sighting, places in stream.follow(sightings()):
-            yield stream.protect(sighting, places)
+        for sighting, tracked in stream.follow(sightings()):
+            yield stream.protect(sighting, tracked)
 
     def image(self, source: str | Path, target: str | Path) -> Summary:
         """Protect an image file; the result is a PNG.
@@ -106,7 +111,7 @@ class Deidentifier:
         (batch,) = self.frames([read_image(source).to(self._stream().device())])
         write_image(target, batch.images.cpu())
         tally = Tally()
-        tally.add(batch.treatment[0], len(batch.beside[0]), batch.losses()[0])
+        tally.add(batch.treatment[0], 0, batch.losses()[0])
         return tally.summary()
 
     def video(
@@ -175,7 +180,10 @@ class Deidentifier:
         return job.run()
 
     def _stream(self) -> Stream:
-        return Stream(self.attacker, self.obfuscator, self.hide_with, self.on_missing, self.hold)
+        # Shorter looks ahead allow less smoothing.
+        smoothing = min(self.smoothing, self.window // 2)
+        tracker = FaceTracker(self.window, self.hold, self.on_missing, self.after_hold, smoothing)
+        return Stream(self.attacker, self.obfuscator, self.hide_with, tracker)
 
 
 def _ignore(_: object) -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deidlib.attack import AttackResult, IFGSMAttacker
-from deidlib.boxes import clip, expand
 from deidlib.faces import Faces
 from deidlib.images import to_grid
-from deidlib.obfuscate import Concealment
+from deidlib.obfuscate import Concealment, Obfuscator
 from deidlib.targets.base import TargetModel, matched, observe, read_in_turn, united
-
-Treatment = Literal["found", "held", "whole-frame", "kept"]
-OnMissing = Literal["hold", "whole-frame", "error", "keep"]
-
-# A face that is not seen may have moved: each side of its last box grows by this factor, once.
-_HELD_GROWTH = 1.5
+from deidlib.tracking import FaceTracker, FaceTracking, Tracked, Treatment
 
 
 class NoFaceError(ValueError):
@@ -36,11 +30,13 @@ class ProtectedBatch:
         originals: ``(B, 3, H, W)``, on the uint8 grid.
         hidden: ``(B, 3, H, W)`` after hiding, on the uint8 grid; what the perturbation was added to.
         images: ``(B, 3, H, W)`` protected, on the uint8 grid.
-        faces: what was found in each frame, or the places held where nothing was found.
-        beside: places hidden besides in ``"found"`` frames: those of faces seen before and not in this frame.
-        treatment: for each frame ``"found"``: faces were found, hidden, and the frame attacked; ``"held"``: none was
-            found, the last ones' places were hidden; ``"whole-frame"``: the whole frame was hidden; ``"kept"``:
-            the frame left as it came, since ``on_missing="keep"`` asked for it.
+        faces: what was found in each frame, or the places hidden where nothing was found.
+        beside: places hidden besides in ``"found"`` frames: of faces seen before or after and not in this frame, and
+            what keeps the hidden region from trembling.
+        treatment: for each frame ``"found"``: faces were found, hidden, and the frame attacked; ``"filled"``: none was
+            found, the places of those found before *and* after were hidden; ``"held"``: of those found before or after;
+            ``"whole-frame"``: the whole frame was hidden; ``"kept"``: the frame left as it came, since
+            ``on_missing="keep"`` asked for it.
         attack: the attack on the ``"found"`` frames, in order; ``None`` if there are none.
         truth: what each authorised model reads on each original, by name, where that was asked for.
     """
@@ -86,15 +82,6 @@ class Sighting:
     pts: Sequence[int] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where a frame is hidden: its faces, or places held; other places beside them; and what that is called."""
-
-    faces: Faces
-    beside: Faces
-    treatment: Treatment
-
-
 @dataclass(frozen=True)
 class Stream:
     """What happens to consecutive frames; see :class:`~deidlib.Deidentifier` for the settings."""
@@ -102,8 +89,7 @@ class Stream:
     attacker: IFGSMAttacker
     obfuscator: Concealment
     hide_with: Sequence[TargetModel[Any]] | None
-    on_missing: OnMissing
-    hold: int
+    tracker: FaceTracker
 
     def look(
         self, images: Tensor, first: int, *, faces: Sequence[Faces] | None = None, truth: bool = False
@@ -136,33 +122,57 @@ class Stream:
         size = (images.shape[2], images.shape[3])
         return Sighting(first, waiting, size, faces, {name: seen[id(model)] for name, model in authorised.items()})
 
-    def follow(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Sighting, list[Place]]]:
+    def follow(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Sighting, list[Tracked]]]:
         """Follow the faces through the clip, and say for every frame what is to be hidden.
+
+        Frames come out late, by as many as the tracker looks ahead; until then they wait in 8 bits.
 
         Raises:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
+            ValueError: frames of different sizes.
         """
-        lost, number = _LostFaces(self.hold), 0
         waiting: deque[Sighting] = deque()
-        places: list[Place] = []
+        tracked: list[Tracked] = []
+        tracking: FaceTracking | None = None
         for sighting in sightings:
+            if tracking is None:
+                tracking = self.tracker.start(*sighting.size)
+            if sighting.size != (tracking.height, tracking.width):
+                raise ValueError(
+                    f"all frames of a clip must have one size: got {sighting.size} (height, width) at frame "
+                    f"{sighting.first}, {(tracking.height, tracking.width)} before. Protect the parts one by one."
+                )
             waiting.append(sighting)
-            for known in sighting.faces:
-                held = _grown(lost.after(known), *sighting.size)
-                places.append(self._place(number, known, held))
-                number += 1
-            while waiting and len(places) >= len(waiting[0].faces):
-                count = len(waiting[0].faces)
-                yield waiting.popleft(), places[:count]
-                del places[:count]
+            for faces in sighting.faces:
+                tracked += tracking.push(faces)
+            while waiting and len(tracked) >= len(waiting[0].faces):
+                yield self._ready(waiting, tracked)
+        if tracking is not None:
+            tracked += tracking.flush()
+        while waiting:
+            yield self._ready(waiting, tracked)
 
-    def protect(self, sighting: Sighting, places: Sequence[Place], *, truth: bool = False) -> ProtectedBatch:
+    def _ready(self, waiting: deque[Sighting], tracked: list[Tracked]) -> tuple[Sighting, list[Tracked]]:
+        """Take the first frames that wait, with what is known of them."""
+        sighting = waiting.popleft()
+        mine = tracked[: len(sighting.faces)]
+        del tracked[: len(sighting.faces)]
+        for number, frame in enumerate(mine, sighting.first):
+            if frame.treatment == "missing":
+                raise NoFaceError(
+                    f"frame {number} shows no face that {[model.name for model in self.detectors()]} find. "
+                    "Choose on_missing='hold' to hide where the last face was, or 'whole-frame'."
+                )
+        return sighting, mine
+
+    def protect(self, sighting: Sighting, tracked: Sequence[Tracked], *, truth: bool = False) -> ProtectedBatch:
         """Hide what is to be hidden, and attack the frames in which faces were found."""
         originals = self._originals(sighting)
-        faces, treatment = [place.faces for place in places], [place.treatment for place in places]
-        hidden = self._hide(originals, places)
+        treatment = [frame.treatment for frame in tracked]
+        faces = [frame.found if frame.treatment == "found" else frame.beside for frame in tracked]
+        hidden = self._hide(originals, tracked)
         images, attack = hidden, None
-        readings: list[dict[str, Faces]] = [{} for _ in places] if truth else []
+        readings: list[dict[str, Faces]] = [{} for _ in tracked] if truth else []
         found = [i for i, what in enumerate(treatment) if what == "found"]
         if found:
             own = self._own(originals[found], [faces[i] for i in found])
@@ -174,17 +184,17 @@ class Stream:
             if truth:
                 for i, row in zip(found, self._truth(sighting, found, originals, own), strict=True):
                     readings[i] = row
-        beside = [place.beside for place in places]
+        beside = [frame.beside if frame.treatment == "found" else frame.found[:0] for frame in tracked]
         return ProtectedBatch(originals, hidden, images, faces, beside, treatment, attack, readings)
 
     def repair(
-        self, sighting: Sighting, places: Sequence[Place], images: Tensor, bad: Sequence[int], effort: int
+        self, sighting: Sighting, tracked: Sequence[Tracked], images: Tensor, bad: Sequence[int], effort: int
     ) -> tuple[Tensor, dict[int, dict[str, float]]]:
         """Attack some frames again, from where they are, with more steps.
 
         Args:
             sighting: the frames.
-            places: where they are hidden.
+            tracked: where they are hidden.
             images: ``(B, 3, H, W)`` the frames as they were protected before.
             bad: which of them, by their place in the batch.
             effort: how many times the attacker's number of steps.
@@ -193,13 +203,13 @@ class Stream:
             The frames, and the final losses of those attacked, by their place in the batch.
         """
         originals = self._originals(sighting)
-        bad = [i for i in bad if places[i].treatment == "found"]
+        bad = [i for i in bad if tracked[i].treatment == "found"]
         if not bad:
             return images, {}
-        own = self._own(originals[bad], [places[i].faces for i in bad])
+        own = self._own(originals[bad], [tracked[i].found for i in bad])
         steps = effort * self.attacker.max_iterations
         attacker = replace(self.attacker, max_iterations=steps, threshold=None)
-        hidden = self._hide(originals, places)
+        hidden = self._hide(originals, tracked)
         attack = self._attack(attacker, sighting, bad, hidden, originals, own, init=images.to(hidden)[bad])
         better = images.to(hidden).clone()
         better[bad] = attack.images
@@ -222,27 +232,20 @@ class Stream:
         assert sighting.originals is not None
         return sighting.originals.float().div_(255)
 
-    def _place(self, number: int, known: Faces, held: Faces) -> Place:
-        """What happens to a frame."""
-        holds = self.on_missing in ("hold", "whole-frame")
-        if len(known):
-            return Place(known, held if holds else known[:0], "found")
-        treatment: Treatment = "held" if self.on_missing == "hold" and len(held) else "whole-frame"
-        if self.on_missing == "error":
-            raise NoFaceError(
-                f"frame {number} shows no face that {[model.name for model in self.detectors()]} find. "
-                "Choose on_missing='hold' to hide where the last face was, or 'whole-frame'."
-            )
-        if self.on_missing == "keep":
-            treatment = "kept"
-        return Place(held if treatment == "held" else known, known, treatment)
-
-    def _hide(self, originals: Tensor, places: Sequence[Place]) -> Tensor:
-        hidden = to_grid(self.obfuscator(originals, [_both(place.beside, place.faces) for place in places]))
-        covered = [i for i, place in enumerate(places) if place.treatment == "whole-frame"]
+    def _hide(self, originals: Tensor, tracked: Sequence[Tracked]) -> Tensor:
+        hidden = to_grid(self.obfuscator(originals, [self._places(frame) for frame in tracked]))
+        covered = [i for i, frame in enumerate(tracked) if frame.treatment == "whole-frame"]
         if covered:
             hidden[covered] = to_grid(self.obfuscator.hide_frame(originals[covered]))
         return hidden
+
+    def _places(self, frame: Tracked) -> Faces:
+        """What is hidden in a frame: the faces last, so that they lie on top."""
+        found = frame.found
+        if isinstance(self.obfuscator, Obfuscator):
+            # A mosaic trembles as the box does, so the smoothed box around a face stands for it.
+            found = found[~_held_by(found.boxes, frame.smoothed.boxes)]
+        return _joined(frame.beside, found)
 
     def _own(self, originals: Tensor, faces: Sequence[Faces]) -> list[Faces]:
         """The faces, with what the other authorised models read of them."""
@@ -277,27 +280,9 @@ class Stream:
         return [{name: seen[name][k].to("cpu") for name in models} for k in range(len(rows))]
 
 
-class _LostFaces:
-    """Faces of the frames before that the latest frame does not show."""
-
-    def __init__(self, hold: int) -> None:
-        self.hold = hold
-        self.known = Faces.empty()
-        self.age: list[int] = []
-
-    def after(self, seen: Faces) -> Faces:
-        """Take the next frame's faces; return those lost, for ``hold`` frames at most."""
-        again = matched(self.known.boxes, seen).tolist()
-        left = [
-            (i, age + 1)
-            for i, (age, found) in enumerate(zip(self.age, again, strict=True))
-            if not found and age < self.hold
-        ]
-        lost = self.known[[i for i, _ in left]]
-        plain = Faces(seen.boxes, seen.scores)
-        self.known = _both(lost.to(seen.boxes.device), plain)
-        self.age = [age for _, age in left] + [0] * len(seen)
-        return lost
+def lost_beside(frame: Tracked) -> int:
+    """How many lost faces are hidden in a frame in which others are found."""
+    return len(frame.filled) + len(frame.held) if frame.treatment == "found" else 0
 
 
 def _among(seen: Faces, wanted: Faces) -> Faces:
@@ -305,11 +290,16 @@ def _among(seen: Faces, wanted: Faces) -> Faces:
     return seen[matched(seen.boxes, wanted)]
 
 
-def _both(first: Faces, second: Faces) -> Faces:
-    """Boxes and scores of both."""
-    return Faces(torch.cat([first.boxes, second.boxes]), torch.cat([first.scores, second.scores]))
+def _held_by(boxes: Tensor, larger: Tensor) -> Tensor:
+    """Which boxes lie within one of the larger ones, as a mask ``(N,)``."""
+    inside = (boxes[:, None, :2] >= larger[None, :, :2]) & (boxes[:, None, 2:] <= larger[None, :, 2:])
+    return inside.all(dim=2).any(dim=1)
 
 
-def _grown(faces: Faces, height: int, width: int) -> Faces:
-    """Where the faces may be by now."""
-    return Faces(clip(expand(faces.boxes, _HELD_GROWTH), height, width), faces.scores)
+def _joined(places: Faces, faces: Faces) -> Faces:
+    """Places of which only the box is known, and faces; landmarks are NaN where nobody has seen any."""
+    landmarks = None
+    if faces.landmarks is not None:
+        unknown = faces.landmarks.new_full((len(places), *faces.landmarks.shape[1:]), torch.nan)
+        landmarks = torch.cat([unknown, faces.landmarks])
+    return Faces(torch.cat([places.boxes, faces.boxes]), torch.cat([places.scores, faces.scores]), landmarks)

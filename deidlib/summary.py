@@ -15,7 +15,8 @@ class Summary:
     Args:
         frames: frames written.
         found: frames with faces, hidden and attacked.
-        held: frames without a face found, where the places of the last ones were hidden.
+        filled: frames without a face found, where the places of those found before and after were hidden.
+        held: frames without a face found, where the places of those found before or after were hidden.
         partly_held: frames with faces found, where the place of another one, lost, was hidden too.
         whole_frame: frames hidden altogether.
         kept: frames left as they came.
@@ -25,6 +26,7 @@ class Summary:
 
     frames: int
     found: int
+    filled: int
     held: int
     partly_held: int
     whole_frame: int
@@ -55,6 +57,7 @@ class Tally:
         return Summary(
             frames=self.frames,
             found=self._counts.get("found", 0),
+            filled=self._counts.get("filled", 0),
             held=self._counts.get("held", 0),
             partly_held=self._partly_held,
             whole_frame=self._counts.get("whole-frame", 0),

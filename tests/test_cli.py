@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from deidlib import cli, weights
 from deidlib.cli import names
+from deidlib.manifest import sha256_of
 from deidlib.pipeline import Deidentifier
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.video import VideoReader, VideoWriter, read_image, write_image
@@ -158,6 +161,140 @@ def test_a_folder_keeps_its_tree_and_one_broken_file_does_not_stop_it(tmp_path: 
 
     (source / "day" / "broken.mp4").unlink()
     assert deidlib("protect", source, target, "--iterations", 0).exit_code == 0
+
+
+# Folders, again and again
+
+
+def folder_of_clips(source: Path) -> None:
+    (source / "day").mkdir(parents=True)
+    for name in ("a.mp4", "day/b.mp4", "day/c.mp4"):
+        make_video(source / name, astronauts(2, side=64))
+
+
+def manifest(target: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (target / "deidlib-manifest.jsonl").read_text().splitlines()]
+
+
+QUICK = ("--iterations", 0, "--no-verify", "--device", "cpu")
+
+
+def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    folder_of_clips(source)
+    assert deidlib("protect", source, target, *QUICK).exit_code == 0
+    lines = manifest(target)
+    assert [(line["output"], line["input"], line["status"]) for line in lines] == [
+        ("a.mkv", "a.mp4", "done"),
+        ("day/b.mkv", "day/b.mp4", "done"),
+        ("day/c.mkv", "day/c.mp4", "done"),
+    ]
+    for line in lines:
+        assert line["input_sha256"] == sha256_of(source / line["input"])
+        assert line["output_sha256"] == sha256_of(target / line["output"])
+    # Nothing says where the files lay.
+    assert str(tmp_path) not in (target / "deidlib-manifest.jsonl").read_text()
+    assert str(tmp_path) not in (target / "a.mkv.json").read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*.mkv")}
+    make_video(source / "day" / "c.mp4", astronauts(3, side=64))
+    (target / "a.mkv").unlink()
+    again = deidlib("protect", source, target, *QUICK)
+    assert again.exit_code == 0
+    assert "1 of 3 files were finished before" in again.stderr
+    after = {path: path.stat().st_mtime_ns for path in target.rglob("*.mkv")}
+    assert {path.name for path in after if after[path] == before[path]} == {"b.mkv"}
+    assert len(read_video(target / "day" / "c.mkv")) == 3
+    assert len(manifest(target)) == 5
+
+    other = deidlib("protect", source, target, *QUICK, "--blocks", 3)
+    assert "finished before" not in other.stderr
+    assert len(manifest(target)) == 8
+
+
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    folder_of_clips(source)
+    video, done = Deidentifier.video, list[str]()
+
+    def interrupted(self: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
+        if one.name == "b.mp4" and not done.count("b.mp4"):
+            done.append(one.name)
+            raise KeyboardInterrupt
+        done.append(one.name)
+        return video(self, one, *arguments, **settings)
+
+    monkeypatch.setattr(Deidentifier, "video", interrupted)
+    result = deidlib("protect", source, target, *QUICK)
+    assert result.exit_code == 130
+    assert "The same command goes on where it stopped" in result.stderr
+    assert [line["output"] for line in manifest(target)] == ["a.mkv"]
+    assert deidlib("protect", source, target, *QUICK).exit_code == 0
+    assert done == ["a.mp4", "b.mp4", "b.mp4", "c.mp4"]
+
+
+def test_what_failed_is_recorded_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    folder_of_clips(source)
+    whole = (source / "a.mp4").read_bytes()
+    (source / "a.mp4").write_bytes(whole[:-40])
+    video = Deidentifier.video
+
+    def breaks(self: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
+        if one.name == "b.mp4":
+            raise RuntimeError("out of memory")
+        return video(self, one, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Deidentifier, "video", breaks)
+        result = deidlib("protect", source, target, *QUICK)
+    assert result.exit_code == 1
+    assert "2 of 3 files failed" in result.stderr
+    lines = manifest(target)
+    assert [line["status"] for line in lines] == ["failed", "failed", "done"]
+    assert lines[0]["error"].startswith("a.mp4 is damaged or cut off")
+    assert lines[1]["error"] == "day/b.mp4: out of memory"
+    assert tree(target) == ["day/c.mkv", "day/c.mkv.json", "deidlib-manifest.jsonl"]
+    (source / "a.mp4").write_bytes(whole)
+    assert deidlib("protect", source, target, *QUICK).exit_code == 0
+    assert [line["status"] for line in manifest(target)[3:]] == ["done", "done"]
+
+
+def test_work_folders_are_no_inputs(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    hidden = source / ".a.mkv.deidlib-work"
+    hidden.mkdir(parents=True)
+    make_video(hidden / "000000.0.mkv", astronauts(1, side=64), codec="ffv1")
+    make_video(source / "a.mp4", astronauts(1, side=64))
+    assert deidlib("protect", source, tmp_path / "out", *QUICK).exit_code == 0
+    assert [line["input"] for line in manifest(tmp_path / "out")] == ["a.mp4"]
+
+
+# Other sources
+
+
+def test_a_pipe_is_protected(tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "in.mkv", astronauts(5), codec="ffv1")
+    with clip.open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "deidlib.cli", "protect", "-", "out.mkv", "--iterations", "0", "--frames", "4"],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "out.mkv: 4 frames, 4 with faces hidden" in done.stdout
+    assert "neither checked nor continued" in done.stderr
+    assert (read_video(tmp_path / "out.mkv") - astronauts(4)).abs().amax(dim=(1, 2, 3)).min() > 0.2
+    assert tree(tmp_path) == ["in.mkv", "out.mkv"]
+
+
+def test_a_camera_that_is_not_there(tmp_path: Path) -> None:
+    refused(deidlib("protect", "97", tmp_path / "out.mkv"), "camera 97")
+    assert tree(tmp_path) == []
 
 
 # What can be wrong
@@ -380,3 +517,21 @@ def test_mtcnn_helps_to_hide_unless_told_otherwise() -> None:
     assert len(default) == 2
     assert hiders_of("retinaface", {"retinaface": stub}, "cpu") == [stub]
     assert hiders_of("", {"mtcnn": stub}, "cpu") == [stub]
+
+
+def test_gaze_beside_others_takes_the_plain_sum() -> None:
+    from deidlib.cli.names import step_and_combination
+    from deidlib.combinations import GradientNorm, Sum
+    from deidlib.steps import AutoStep, MomentumSignStep, SignStep
+
+    class Stub:
+        def __init__(self, reads: str) -> None:
+            self.reads = reads
+
+    alone, pair = {"a": Stub("boxes")}, {"a": Stub("boxes"), "b": Stub("landmarks")}
+    gaze = {"a": Stub("boxes"), "b": Stub("gaze")}
+    assert step_and_combination("auto", "auto", alone) == (AutoStep(), Sum())
+    assert step_and_combination("auto", "auto", pair) == (AutoStep(), GradientNorm())
+    assert step_and_combination("auto", "auto", gaze) == (MomentumSignStep(), Sum())
+    assert step_and_combination("i-fgsm", "gradient-norm", gaze) == (SignStep(), GradientNorm())
+    assert step_and_combination("ni-fgsm", "sum", pair) == (MomentumSignStep(nesterov=True), Sum())

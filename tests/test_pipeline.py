@@ -19,6 +19,7 @@ from deidlib.pipeline import Deidentifier, NoFaceError, ProtectedBatch
 from deidlib.regions import FaceRegion
 from deidlib.targets.base import Target, TargetModel, frame_mean, needs_boxes
 from deidlib.targets.mtcnn import MTCNN
+from deidlib.tracking import FaceTracker, Tracked
 from deidlib.video import (
     MediaError,
     MediaReadError,
@@ -36,8 +37,6 @@ Box = tuple[float, float, float, float]
 # Centre (13, 13): hidden with a tenth more on each side, columns and rows 7 to 18.
 FACE: Box = (8, 8, 18, 18)
 FOUND = (7, 7, 19, 19)
-# Grown by half before that: 4 to 21.
-HELD = (4, 4, 22, 22)
 
 
 def clip(count: int) -> Tensor:
@@ -149,59 +148,81 @@ def colours(image: Tensor, area: Tensor) -> int:
 # Fail closed
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 10])
+def followed(script: Mapping[int, Sequence[Box]], count: int, **settings: Any) -> list[Tracked]:
+    """What the tracker makes of the script; it has tests of its own."""
+    boxes = [torch.tensor(script.get(k, ()), dtype=torch.float32).reshape(-1, 4) for k in range(count)]
+    faces = [Faces(found, torch.ones(len(found))) for found in boxes]
+    return list(FaceTracker(**settings).track(faces, HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 30])
 def test_every_frame_is_hidden_whether_or_not_a_face_is_found(size: int) -> None:
-    frames = clip(10)
-    batches = run(deidentifier(Scripted({2: [FACE], 3: [FACE], 8: [FACE]}), hold=2), frames, size)
-    what = ["whole-frame"] * 2 + ["found"] * 2 + ["held"] * 2 + ["whole-frame"] * 2 + ["found", "held"]
-    assert treatments(batches) == what
+    frames = clip(30)
+    script: dict[int, Sequence[Box]] = {10: [FACE], 11: [FACE], 16: [FACE], 17: [FACE, (24, 2, 34, 12)]}
+    batches = run(deidentifier(Scripted(script), hold=3, window=5, smoothing=1), frames, size)
+    expected = followed(script, 30, hold=3, window=5, smoothing=1)
+    what = ["whole-frame"] * 5 + ["held"] * 5 + ["found"] * 2 + ["filled"] * 4 + ["found"] * 2 + ["held"] * 3
+    what += ["whole-frame"] * 9
+    assert treatments(batches) == what == [frame.treatment for frame in expected]
     hidden, images = joined(batches, "hidden"), joined(batches, "images")
-    for k, kind in enumerate(what):
-        area = {"found": inside(FOUND), "held": inside(HELD), "whole-frame": inside((0, 0, WIDTH, HEIGHT))}[kind]
-        # Noise has as many colours as pixels, a mosaic as many as cells: 4 across, and nearly square.
+    for k, frame in enumerate(expected):
+        places = [*frame.found.boxes, *frame.beside.boxes]
+        area = inside((0, 0, WIDTH, HEIGHT))
+        if what[k] != "whole-frame":
+            both = Faces(torch.stack(places), torch.ones(len(places)))
+            area = Pixelate().mask([both], HEIGHT, WIDTH)[0, 0] > 0
+        # Noise has as many colours as pixels, a mosaic as many as cells: 4 across each place, and about as many down.
         assert colours(frames[k], area) > 120
-        assert colours(hidden[k], area) == {"found": 16, "held": 16, "whole-frame": 4 * 3}[kind]
+        assert colours(hidden[k], area) <= 20 * max(len(places), 1)
         # Everything else is the input, bit for bit.
         assert torch.equal(images[k][:, ~area], frames[k][:, ~area])
         assert torch.equal(hidden[k][:, ~area], frames[k][:, ~area])
         # Only a frame with faces found carries a perturbation.
-        assert torch.equal(images[k], hidden[k]) == (kind != "found")
-
-
-def test_the_hold_begins_anew_with_each_face_and_does_not_grow_further() -> None:
-    other: Box = (20, 10, 30, 20)
-    frames = clip(9)
-    batches = run(deidentifier(Scripted({0: [FACE], 3: [other]}), hold=4), frames, 2)
-    assert treatments(batches) == ["found", "held", "held", "found", "held", "held", "held", "held", "whole-frame"]
-    held = [known.boxes.tolist() for batch in batches for known in batch.faces]
-    first, second = [5.5, 5.5, 20.5, 20.5], [17.5, 7.5, 32.5, 22.5]
-    assert held[1] == held[2] == [first]
-    # The first face was last seen in frame 0, so its fourth and last frame of being held is number 4.
-    assert held[4] == [first, second]
-    assert held[5:] == [[second]] * 3 + [[]]
+        assert torch.equal(images[k], hidden[k]) == (what[k] != "found")
 
 
 def test_a_face_lost_beside_one_that_is_found_stays_hidden() -> None:
     other: Box = (24, 2, 34, 12)
     frames = clip(5)
     script: dict[int, Sequence[Box]] = {0: [FACE, other], 1: [other], 2: [other], 3: [other], 4: [FACE, other]}
-    batches = run(deidentifier(Scripted(script), hold=2), frames, 2)
+    batches = run(deidentifier(Scripted(script), smoothing=0), frames, 2)
     assert treatments(batches) == ["found"] * 5
-    beside = [known.boxes.tolist() for batch in batches for known in batch.beside]
-    assert beside == [[], [[5.5, 5.5, 20.5, 20.5]], [[5.5, 5.5, 20.5, 20.5]], [], []]
+    beside = [known.boxes for batch in batches for known in batch.beside]
+    assert [len(boxes) for boxes in beside] == [0, 1, 1, 1, 0]
     hidden, images = joined(batches, "hidden"), joined(batches, "images")
-    for k in (1, 2):
-        assert colours(hidden[k], inside(HELD)) == 16
+    for k in (1, 2, 3):
+        left, top, right, bottom = beside[k][0].tolist()
+        assert left < FACE[0]
+        assert top < FACE[1]
+        assert right > FACE[2]
+        assert bottom > FACE[3]
+        assert colours(hidden[k], inside(FOUND)) <= 20
         # Nothing is known about the lost face, so there is nothing to perturb.
-        assert torch.equal(images[k][:, inside(HELD)], hidden[k][:, inside(HELD)])
-    assert colours(hidden[3], inside(FOUND)) > 120
-    kept = run(deidentifier(Scripted(script), on_missing="keep"), frames, 5)
-    assert not any(len(known) for batch in kept for known in batch.beside)
+        assert torch.equal(images[k][:, inside((8, 13, 18, 18))], hidden[k][:, inside((8, 13, 18, 18))])
+        assert not torch.equal(images[k][:, inside((24, 2, 34, 12))], hidden[k][:, inside((24, 2, 34, 12))])
+
+
+def test_the_hidden_region_does_not_tremble() -> None:
+    boxes: list[Box] = [(8 + k % 2, 8, 20 + k % 2, 20) for k in range(12)]
+    script = {k: [box] for k, box in enumerate(boxes)}
+    frames = clip(12)
+
+    def changed(smoothing: int) -> list[Tensor]:
+        hidden = joined(run(deidentifier(Scripted(script), smoothing=smoothing), frames, 4), "hidden")
+        return list((hidden != frames).any(dim=1)[4:8])
+
+    rough, smooth = changed(0), changed(2)
+    assert not torch.equal(rough[0], rough[1])
+    assert all(torch.equal(area, smooth[0]) for area in smooth)
+    assert all(bool(area[~smooth[0]].sum() == 0) for area in rough)
 
 
 def test_a_held_place_stays_within_the_frame() -> None:
     batches = run(deidentifier(Scripted({0: [(30, 22, 40, 32)]})), clip(2), 2)
-    assert batches[0].faces[1].boxes.tolist() == [[27.5, 19.5, 40, 32]]
+    ((left, top, right, bottom),) = batches[0].faces[1].boxes.tolist()
+    assert left < 30
+    assert top < 22
+    assert (right, bottom) == (40, 32)
 
 
 @pytest.mark.parametrize("settings", [{"hold": 0}, {"on_missing": "whole-frame"}])
@@ -219,7 +240,7 @@ def test_the_whole_frame_is_hidden_whatever_the_region() -> None:
 
 def test_keep_leaves_the_frame_bit_for_bit() -> None:
     frames = clip(4)
-    batches = run(deidentifier(Scripted({1: [FACE]}), on_missing="keep"), frames, 3)
+    batches = run(deidentifier(Scripted({1: [FACE]}), on_missing="keep", hold=0, window=0), frames, 3)
     assert treatments(batches) == ["kept", "found", "kept", "kept"]
     images = joined(batches, "images")
     assert torch.equal(images[[0, 2, 3]], frames[[0, 2, 3]])
@@ -237,6 +258,27 @@ def test_no_state_is_left_from_the_clip_before() -> None:
     protector = deidentifier(Scripted({0: [FACE]}))
     assert treatments(run(protector, clip(1), 1)) == ["found"]
     assert treatments(run(protector, clip(2)[1:], 1)) == ["whole-frame"]
+
+
+def test_frames_of_one_clip_have_one_size() -> None:
+    with pytest.raises(ValueError, match=r"one size: got \(32, 39\) \(height, width\) at frame 2"):
+        list(deidentifier(Scripted({})).frames([clip(2), clip(2)[..., :39]]))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_faces_that_are_given_are_hidden_and_no_detector_is_asked(size: int) -> None:
+    class Silent(Scripted):
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            raise AssertionError("the places are known")
+
+    frames = clip(3)
+    given = [Faces(torch.tensor([FACE], dtype=torch.float32), torch.ones(1)), Faces.empty(), Faces.empty()]
+    protector = deidentifier(Silent({}), hold=1, window=0)
+    batches = list(protector.frames(torch.split(frames, size), faces=given))
+    assert treatments(batches) == ["found", "held", "whole-frame"]
+    assert colours(joined(batches, "hidden")[0], inside(FOUND)) == 16
+    with pytest.raises(ValueError, match="one entry per frame, got 2 for more"):
+        list(protector.frames(torch.split(frames, size), faces=given[:2]))
 
 
 def test_settings_are_checked() -> None:
@@ -259,13 +301,12 @@ def test_every_face_is_hidden_and_attacked_within_its_region() -> None:
     frames = clip(3)
     model = Scripted({0: [FACE, other], 1: [other], 2: [FACE, other]})
     (batch,) = run(deidentifier(model), frames, 3)
-    for k, areas in enumerate([(FOUND, (23, 1, 35, 13)), ((23, 1, 35, 13), HELD), (FOUND, (23, 1, 35, 13))]):
+    for k, areas in enumerate([(FOUND, (23, 1, 35, 13)), ((23, 1, 35, 13),), (FOUND, (23, 1, 35, 13))]):
         for area in areas:
-            if area == HELD:
-                continue
             assert colours(batch.hidden[k], inside(area)) == 16
             assert not torch.equal(batch.images[k][:, inside(area)], batch.hidden[k][:, inside(area)])
-        assert torch.equal(batch.images[k][:, ~inside(*areas)], frames[k][:, ~inside(*areas)])
+        if k != 1:
+            assert torch.equal(batch.images[k][:, ~inside(*areas)], frames[k][:, ~inside(*areas)])
     assert [len(faces) for faces in batch.faces] == [2, 1, 2]
     levels = batch.images * 255
     assert torch.equal(batch.images, levels.round() / 255)
@@ -295,18 +336,19 @@ def test_the_result_does_not_depend_on_the_batches() -> None:
         assert treatments(parts) == treatments(whole)
 
 
-def test_frames_are_a_stream() -> None:
+@pytest.mark.parametrize(("window", "late"), [(0, 0), (2, 1), (3, 2), (4, 2)])
+def test_frames_are_a_stream(window: int, late: int) -> None:
     taken: list[int] = []
 
     def source() -> Iterator[Tensor]:
-        for k, part in enumerate(torch.split(clip(6), 2)):
+        for k, part in enumerate(torch.split(clip(12), 2)):
             taken.append(k)
             yield part
 
-    stream = deidentifier(Scripted({})).frames(source())
+    stream = deidentifier(Scripted({}), window=window).frames(source())
     assert taken == []
     for k, _ in enumerate(stream):
-        assert taken == list(range(k + 1))
+        assert taken == list(range(min(k + 1 + late, 6)))
 
 
 def test_inputs_are_not_modified() -> None:
@@ -347,7 +389,7 @@ def test_landmarks_and_gaze_are_read_from_the_original() -> None:
     landmarks, gaze = Reader(), GazeReader()
     attacker = IFGSMAttacker([gaze, landmarks, Scripted({1: [FACE], 2: [FACE]})], max_iterations=1)
     (batch,) = run(Deidentifier(attacker), clip(4), 4)
-    assert batch.treatment == ["whole-frame", "found", "found", "held"]
+    assert batch.treatment == ["held", "found", "found", "held"]
     for k in (1, 2):
         assert batch.faces[k].landmarks is not None
         assert batch.faces[k].gaze is not None
@@ -397,7 +439,8 @@ def test_a_video_keeps_its_frames_and_times(tmp_path: Path) -> None:
     protector = deidentifier(Scripted({1: [FACE], 4: [FACE]}), hold=1)
     summary = protector.video(source, target, batch_size=3, progress=steps.append)
     assert steps == [3, 3, 1]
-    assert (summary.frames, summary.found, summary.held, summary.whole_frame, summary.kept) == (7, 2, 2, 3, 0)
+    assert (summary.frames, summary.found, summary.filled, summary.held) == (7, 2, 2, 2)
+    assert (summary.partly_held, summary.whole_frame, summary.kept) == (0, 1, 0)
 
     seen, times, info = read_clip(target)
     memory = run(protector, frames, 7)
@@ -457,7 +500,7 @@ def test_nothing_half_written(
     model = prepare(source)
     written: list[int] = []
     with pytest.raises(kind, match=message):
-        deidentifier(model).video(source, target, batch_size=2, progress=written.append)
+        deidentifier(model, window=0).video(source, target, batch_size=2, progress=written.append)
     # It did begin.
     assert sum(written) >= 2
     assert names(tmp_path) == ["in.mkv", *(["out.mkv"] if earlier else [])]

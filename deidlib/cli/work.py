@@ -146,7 +146,8 @@ def report(source: Path | str | int, target: Path, summary: Any) -> None:
     """Print what happened to a file."""
     losses = ", ".join(f"{name} {value:.3f}" for name, value in summary.losses.items()) or "none"
     say(
-        f"{target}: {summary.frames} frames, {summary.found} with faces hidden and attacked, {summary.held} held, "
+        f"{target}: {summary.frames} frames, {summary.found} with faces hidden and attacked, "
+        f"{summary.filled} filled in, {summary.held} held, "
         f"{summary.partly_held} with a lost face held besides, "
         f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were; final loss: {losses}"
     )
