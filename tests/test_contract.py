@@ -14,11 +14,14 @@ from torchvision.models import resnet18
 
 from deidlib.boxes import iou
 from deidlib.faces import Faces
+from deidlib.keys import Key
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.obfuscate import Pixelate
+from deidlib.scrambles import Scramble
 from deidlib.targets.base import TargetModel, observe
 from deidlib.targets.fan import FAN
 from deidlib.targets.gaze import GazeResNet
+from deidlib.targets.keyed import Keyed
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.targets.retinaface import RetinaFace
 from deidlib.warp import crop_resize
@@ -32,6 +35,20 @@ def seeded(make: Callable[[], TargetModel[Any]]) -> Callable[[], TargetModel[Any
     return build
 
 
+class Still(Scramble):
+    """Moves nothing, so that a keyed model reads originals too."""
+
+    def plan(self, key: Key, label: str, height: int, width: int) -> Tensor:
+        return torch.ones(1)
+
+    def __call__(self, images: Tensor, plans: Tensor) -> Tensor:
+        return images * plans[:, :, None, None]
+
+
+def keyed(model: TargetModel[Any]) -> TargetModel[Any]:
+    return Keyed(model, Key(bytes(32)), scramble=Still())
+
+
 MODELS: dict[str, Callable[[], TargetModel[Any]]] = {
     "mtcnn": MTCNN,
     "retinaface": RetinaFace,
@@ -39,6 +56,8 @@ MODELS: dict[str, Callable[[], TargetModel[Any]]] = {
     "mpiigaze": GazeResNet.mpiigaze,
     "eth-xgaze": seeded(lambda: GazeResNet(resnet18(num_classes=2), "eth-xgaze")),
     "mpiifacegaze": seeded(lambda: GazeResNet(MPIIFaceGazeNet(), "mpiifacegaze")),
+    "keyed-mtcnn": lambda: keyed(MTCNN()),
+    "keyed-eth-xgaze": seeded(lambda: keyed(GazeResNet(resnet18(num_classes=2), "eth-xgaze"))),
 }
 NEEDS_FILES = {"retinaface", "mpiigaze"}
 
