@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
 
 from deidlib.faces import Faces
 from deidlib.images import check_images
@@ -18,6 +17,7 @@ from deidlib.swap import outline
 from deidlib.swap.base import FaceSwapper, Patch
 from deidlib.swap.colour import match_colour
 from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
+from deidlib.swap.lattice import Lattice, Pyramid
 from deidlib.swap.thinplate import ThinPlate
 
 Part = Literal["eyes", "mouth"]
@@ -30,8 +30,6 @@ _NARROW, _LOW = {68: 0.12, 5: 0.16}, 0.75
 _FOREHEAD = 0.8
 # Landmarks of two faces are never quite at the same places of them: the map need not meet them exactly.
 _STIFFNESS = 1e-2
-# The map is computed at as many places along a side of the face and interpolated between them.
-_NODES = 49
 # Share of a face over which the map may fold: wrinkles of a lip, not a cheek.
 _FOLDED = 0.02
 
@@ -95,9 +93,7 @@ class WarpSwapper(FaceSwapper):
         self.keep = tuple(sorted(keep))
         self.smallest = smallest
         self.source, self.source_landmarks = source_face(source, self.models, source_faces, which)
-        self._levels = [self.source]
-        while min(self._levels[-1].shape[2:]) >= 16:
-            self._levels.append(interpolate(self._levels[-1], scale_factor=0.5, mode="area"))
+        self._pyramid = Pyramid(self.source)
 
     def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
         """The source, bent onto each face."""
@@ -138,10 +134,11 @@ class WarpSwapper(FaceSwapper):
         beyond = outline.distance(core, x, y) - _MARGIN * size
         share = (1 - beyond / feather).clamp(0, 1)
 
-        nodes, scale = _nodes(plate, inside, core)
-        if scale is None:
+        lattice = Lattice(plate, inside)
+        area = lattice.area()[outline.distance(core, lattice.x[:-1], lattice.y[:-1]) < 0]
+        if not len(area) or float((area <= 0).double().mean()) > _FOLDED:
             return None
-        pixels = self._read(nodes, scale, len(y), len(x)).to(image)
+        pixels = self._pyramid.read(lattice, float(area.clamp(min=0).mean().sqrt())).to(image)
         rows, columns = slice(inside.top, inside.bottom), slice(inside.left, inside.right)
         original = image[:, rows, columns]
         weight = (beyond <= 0).to(image)
@@ -151,16 +148,6 @@ class WarpSwapper(FaceSwapper):
                 far = outline.distance(around, x, y) - _PART_FEATHER * size / 2
                 share = share * (far / (_PART_FEATHER * size)).clamp(0, 1)
         return Patch(inside, pixels, share.to(image))
-
-    def _read(self, nodes: Tensor, scale: float, height: int, width: int) -> Tensor:
-        """The source at the nodes' places, interpolated between them: ``(3, height, width)``."""
-        level = min(max(round(math.log2(max(scale, 1e-6))), 0), len(self._levels) - 1)
-        source = self._levels[level]
-        # Whatever the level, its outer edges are the source's.
-        extent = nodes.new_tensor([self.source.shape[3], self.source.shape[2]])
-        grid = (nodes / extent * 2 - 1).float().movedim(-1, 0)[None]
-        grid = interpolate(grid, size=(height, width), mode="bilinear", align_corners=True).movedim(1, -1)
-        return grid_sample(source, grid.to(source), mode="bilinear", padding_mode="border", align_corners=False)[0]
 
 
 def source_face(
@@ -234,24 +221,3 @@ def _around(points: Tensor, margin: float, height: int, width: int) -> Rectangle
     return Rectangle(
         max(0, math.floor(left)), max(0, math.floor(top)), min(width, math.ceil(right)), min(height, math.ceil(bottom))
     )
-
-
-def _nodes(plate: ThinPlate, inside: Rectangle, core: Tensor) -> tuple[Tensor, float | None]:
-    """Where the source is read, at places evenly spread over a rectangle.
-
-    Returns:
-        ``(n, m, 2)`` pixels of the source at the centres of the first to the last pixel; source pixels per pixel,
-        ``None`` where the map folds.
-    """
-    width, height = inside.right - inside.left, inside.bottom - inside.top
-    x = torch.linspace(inside.left + 0.5, inside.right - 0.5, min(_NODES, width), dtype=torch.float64)
-    y = torch.linspace(inside.top + 0.5, inside.bottom - 0.5, min(_NODES, height), dtype=torch.float64)
-    nodes = plate(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
-    right, down = (nodes[:-1, 1:] - nodes[:-1, :-1]) / (x[1] - x[0]), (nodes[1:, :-1] - nodes[:-1, :-1]) / (y[1] - y[0])
-    area = right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]
-    face = outline.distance(core, x[:-1], y[:-1]) < 0
-    area = area[face]
-    if not len(area):
-        return nodes, None
-    folded = float((area <= 0).double().mean())
-    return nodes, (None if folded > _FOLDED else float(area.clamp(min=0).mean().sqrt()))

@@ -1,0 +1,127 @@
+"""What the frames of a clip have in common: faces that do not tremble, and the square that holds one all the while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deidlib.boxes import iou
+from deidlib.faces import Faces
+
+# From one frame to the next the same face overlaps far more than this.
+_SAME_FACE_IOU = 0.3
+
+
+def steady(faces: Sequence[Faces], *, sigma: float = 2.0) -> list[Faces]:
+    """The faces of a clip with boxes and landmarks smoothed over time, so that what is put in their place is still.
+
+    Each value becomes that of the straight line that fits best around its frame, neighbours weighted by a Gaussian:
+    a face that moves evenly is not held back. No face is added or removed; where a face is lost, smoothing begins anew.
+
+    Args:
+        faces: one entry per frame, in order.
+        sigma: of the Gaussian, in frames; the farthest that counts is three times as far away.
+
+    Returns:
+        As many entries, with the same faces in the same order; gaze and scores as they are.
+
+    Raises:
+        ValueError: sigma is not positive.
+
+    Example:
+        >>> clip = [Faces(torch.tensor([[x, 0., x + 10, 10.]]), torch.ones(1)) for x in (0., 1., 2., 3., 4.)]
+        >>> torch.cat([known.boxes for known in steady(clip)])[:, 0].round(decimals=4).abs()
+        tensor([0., 1., 2., 3., 4.])
+    """
+    if not sigma > 0:
+        raise ValueError(f"sigma must be a positive number of frames, got {sigma}.")
+    boxes = [known.boxes.clone() for known in faces]
+    points = [None if known.landmarks is None else known.landmarks.clone() for known in faces]
+    for track in _tracks(faces):
+        first = track[0][0]
+        rows = torch.stack([_row(faces[frame], face) for frame, face in track])
+        smooth = _local_lines(rows.double(), sigma)
+        for frame, face in track:
+            values = smooth[frame - first]
+            boxes[frame][face] = values[:4].to(boxes[frame])
+            where = points[frame]
+            if where is not None and len(values) > 4:
+                where[face] = values[4:].reshape(-1, 2).to(where)
+    return [known.replace(boxes=box, landmarks=point) for known, box, point in zip(faces, boxes, points, strict=True)]
+
+
+def clip_square(boxes: Tensor, height: int, width: int, *, margin: float = 0.1) -> tuple[float, float, float, float]:
+    """The square in which a face stays throughout a clip, as the paper's code cuts it out.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy pixels, one face in N frames.
+        height: of the frames.
+        width: of the frames.
+        margin: added to the longer side of what holds all boxes, as a share of it, in whole pixels.
+
+    Returns:
+        Left, top, right, bottom, moved into the frame; cut off there if it is larger. Drop the fractions for the crop
+        ``image[top:bottom, left:right]``.
+
+    Raises:
+        ValueError: no box.
+
+    Example:
+        >>> clip_square(torch.tensor([[100., 50., 190., 240.], [110., 60., 200., 250.]]), 480, 480)
+        (40.0, 40.0, 260.0, 260.0)
+    """
+    if not len(boxes):
+        raise ValueError("a square around no box: give the boxes of at least one frame.")
+    low, high = boxes[:, :2].double().amin(dim=0), boxes[:, 2:].double().amax(dim=0)
+    longer = float((high - low).max())
+    side = longer + int(margin * longer)
+    result = []
+    for start, end, limit in zip(low.tolist(), high.tolist(), (width, height), strict=True):
+        begin = start - int((side - (end - start)) / 2)
+        begin = max(0.0, min(begin, limit - side))
+        result.append((begin, min(begin + side, float(limit))))
+    (left, right), (top, bottom) = result
+    return left, top, right, bottom
+
+
+def _tracks(faces: Sequence[Faces]) -> list[list[tuple[int, int]]]:
+    """Which faces of consecutive frames are one: lists of (frame, number of the face)."""
+    done: list[list[tuple[int, int]]] = []
+    running: dict[int, list[tuple[int, int]]] = {}
+    for frame, known in enumerate(faces):
+        going: dict[int, list[tuple[int, int]]] = {}
+        if frame and running:
+            overlap = iou(known.boxes.cpu(), faces[frame - 1].boxes.cpu()).clone()
+            while overlap.numel() and float(overlap.max()) >= _SAME_FACE_IOU:
+                now, before = divmod(int(overlap.argmax()), overlap.shape[1])
+                overlap[now], overlap[:, before] = -1.0, -1.0
+                if len(_row(known, now)) == len(_row(faces[frame - 1], before)):
+                    going[now] = running.pop(before)
+        done += running.values()
+        running = {face: [*going.get(face, []), (frame, face)] for face in range(len(known))}
+    return [track for track in [*done, *running.values()] if track]
+
+
+def _row(faces: Faces, face: int) -> Tensor:
+    """Box and landmarks of one face in a row; without landmarks that are not known."""
+    if faces.landmarks is None or not bool(torch.isfinite(faces.landmarks[face]).all()):
+        return faces.boxes[face].cpu()
+    return torch.cat([faces.boxes[face], faces.landmarks[face].flatten().to(faces.boxes)]).cpu()
+
+
+def _local_lines(values: Tensor, sigma: float) -> Tensor:
+    """Weighted straight lines around each of ``(T, D)``, read in their middle."""
+    reach = max(1, round(3 * sigma))
+    result = torch.empty_like(values)
+    for t in range(len(values)):
+        around = torch.arange(max(0, t - reach), min(len(values), t + reach + 1))
+        offset = (around - t).to(values)
+        weight = torch.exp(-0.5 * (offset / sigma) ** 2)
+        weight = weight / weight.sum()
+        middle, mean = weight @ offset, weight @ values[around]
+        spread = weight @ (offset - middle).square()
+        slope = (weight * (offset - middle)) @ values[around] / spread.clamp(min=1e-12)
+        result[t] = mean - middle * slope
+    return result
