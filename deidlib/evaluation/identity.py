@@ -1,0 +1,176 @@
+"""``IdentityResult``: whether the people in a protected file are recognised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from deidlib.faces import Faces
+from deidlib.metrics import (
+    Embedder,
+    Linkage,
+    Naive,
+    ReIdentification,
+    accept_rate,
+    accept_threshold,
+    align,
+    cosine,
+)
+
+_FALSE_ACCEPT_RATE = 1e-3
+
+# Impostor pairs are formed of this many clear faces at most: all with all, and all with the strangers.
+_MOST_CLEAR = 512
+
+
+@dataclass(frozen=True, eq=False)
+class IdentityResult:
+    """What an attacker with a recogniser learns, told where the faces of the originals are (his best case).
+
+    Args:
+        cosines: per frame, the cosine of every protected face and the clear face of its own frame.
+        threshold: the cosine above which he takes two faces for one person; None if it could not be found.
+        threshold_from: where it comes from, or why there is none.
+        impostors: pairs of different people that it comes from.
+        accepted: share of faces whose cosine is above the threshold.
+        unaligned: faces without points, which could not be compared.
+        every: re-identification takes one frame in so many.
+        attackers: by name what :class:`~deidlib.metrics.ReIdentification` says; empty if it was not done.
+        why_no_attackers: the reason, if it was not.
+    """
+
+    cosines: Sequence[tuple[float, ...]]
+    threshold: float | None
+    threshold_from: str
+    impostors: int
+    accepted: float | None
+    unaligned: int
+    every: int
+    attackers: Mapping[str, Mapping[str, float]]
+    why_no_attackers: str | None
+
+    @property
+    def faces(self) -> int:
+        """How many faces were compared."""
+        return sum(map(len, self.cosines))
+
+    @property
+    def mean(self) -> float | None:
+        """Mean cosine."""
+        values = [value for frame in self.cosines for value in frame]
+        return sum(values) / len(values) if values else None
+
+    @property
+    def greatest(self) -> float | None:
+        """The greatest cosine."""
+        return max((value for frame in self.cosines for value in frame), default=None)
+
+
+class IdentityTally:
+    """Embeds frame by frame; keeps cosines, and embeddings of a sample.
+
+    Args:
+        embedder: the recogniser.
+        strangers: ``(S, 3, 112, 112)`` aligned faces of people who are not in the clip; S may be 0.
+        threshold: the cosine above which two faces are taken for one person; found by pairs of different people if
+            not given.
+        every: re-identification takes one frame in so many.
+        identities: per frame, who each face is; or None if that is not known.
+        one_clip: all frames are of one clip, so that one face per frame is one person.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        strangers: Tensor,
+        threshold: float | None,
+        every: int,
+        identities: Sequence[Sequence[int]] | None,
+        one_clip: bool,
+    ) -> None:
+        self.embedder, self.given, self.every = embedder, threshold, every
+        self.identities, self.one_clip = identities, one_clip
+        self._strangers = embedder(strangers) if len(strangers) else None
+        self._attackers = {
+            "naive": ReIdentification(embedder, Naive(), false_accept_rate=_FALSE_ACCEPT_RATE),
+            "linkage": ReIdentification(embedder, Linkage(), false_accept_rate=_FALSE_ACCEPT_RATE),
+        }
+        self._cosines: list[tuple[float, ...]] = []
+        self._clear: list[Tensor] = []
+        self._impostors: list[float] = []
+        self._unaligned = self._sampled = 0
+        self._crowded = False
+
+    @torch.no_grad()
+    def add(self, original: Tensor, protected: Tensor, faces: Faces) -> None:
+        """Add a frame ``(1, 3, H, W)`` of each, and the faces of the original."""
+        number = len(self._cosines)
+        self._crowded |= len(faces) > 1
+        if not len(faces):
+            self._cosines.append(())
+            return
+        if faces.landmarks is None or not bool(faces.landmarks.isfinite().all()):
+            self._unaligned += len(faces)
+            self._cosines.append(())
+            return
+        clear, probes = (self.embedder(align(images, [faces])).cpu() for images in (original, protected))
+        self._cosines.append(tuple(cosine_similarity(clear, probes, dim=-1).clamp(-1, 1).tolist()))
+        if number % self.every:
+            return
+        # Faces of one frame are different people for certain; those of different frames may not be.
+        rows, columns = torch.triu_indices(len(clear), len(clear), offset=1)
+        self._impostors += cosine(clear, clear)[rows, columns].tolist()
+        if self._strangers is not None and self._sampled < _MOST_CLEAR:
+            self._impostors += cosine(clear, self._strangers.cpu()).flatten().tolist()
+        self._sampled += len(clear)
+        if self.identities is None and self._crowded:
+            return
+        people = [0] * len(faces) if self.identities is None else self.identities[number]
+        for attacker in self._attackers.values():
+            attacker.update(original, protected, [faces.to(original.device)], [people])
+
+    def result(self) -> IdentityResult:
+        """What the attacker learns, once all frames have been added."""
+        flat = torch.tensor([value for frame in self._cosines for value in frame])
+        threshold, source = self._threshold()
+        why = self._why_not()
+        attackers = {}
+        if why is None:
+            attackers = {
+                name: {key: value.item() for key, value in attacker.compute().items()}
+                for name, attacker in self._attackers.items()
+            }
+        return IdentityResult(
+            cosines=self._cosines,
+            threshold=threshold,
+            threshold_from=source,
+            impostors=len(self._impostors),
+            accepted=None if threshold is None or not len(flat) else accept_rate(flat, threshold).item(),
+            unaligned=self._unaligned,
+            every=self.every,
+            attackers=attackers,
+            why_no_attackers=why,
+        )
+
+    def _threshold(self) -> tuple[float | None, str]:
+        if self.given is not None:
+            return self.given, "given"
+        value = accept_threshold(torch.tensor(self._impostors), _FALSE_ACCEPT_RATE).item()
+        if math.isnan(value):
+            return None, "no two people are known to be different: give strangers or a threshold"
+        what = "faces of one frame and strangers" if self._strangers is not None else "faces of one frame"
+        return value, f"{len(self._impostors)} pairs of different people ({what}), false accept rate 0.001"
+
+    def _why_not(self) -> str | None:
+        if not any(self._cosines):
+            return "no face could be compared"
+        if self.identities is None and self._crowded:
+            return "several people are visible and nobody has said who is who"
+        if self.identities is None and not self.one_clip:
+            return "nobody has said who is who in these files"
+        return None

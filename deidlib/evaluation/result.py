@@ -1,0 +1,256 @@
+"""``Evaluation``: everything measured on a protected file, and its JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deidlib.evaluation.clips import EvaluationError, Pair
+from deidlib.evaluation.identity import IdentityResult
+from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
+from deidlib.manifest import write_json
+
+FORMAT = "deidlib-evaluation/1"
+"""What the JSON says that it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class QualityResult:
+    """What is left of the picture, against the original.
+
+    Args:
+        frames: ``(F,)`` by the names of :class:`~deidlib.metrics.ImageQuality`; NaN where a frame has no such value.
+    """
+
+    frames: Mapping[str, Sequence[float]]
+
+    def mean(self, name: str) -> float | None:
+        """The mean over the frames that have the value, None if none has; infinite if one is unchanged."""
+        known = [value for value in self.frames[name] if not math.isnan(value)]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything measured on a protected file or folder; see :func:`~deidlib.evaluation.evaluate`.
+
+    Args:
+        original: the original.
+        protected: the protected file.
+        sha256: hash of each, under those two words.
+        pairs: the clips that were compared; their frames follow each other in everything below.
+        readers: by name, authorised first.
+        identity: None if no embedder was given.
+        quality: None if it was left out.
+        covered: share of the frames' area that counts as face, per frame.
+        settings: what the numbers depend on.
+        versions: of everything that computed them.
+    """
+
+    original: Path
+    protected: Path
+    sha256: Mapping[str, str]
+    pairs: Sequence[Pair]
+    readers: Mapping[str, ReaderResult]
+    identity: IdentityResult | None
+    quality: QualityResult | None
+    covered: Sequence[float]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str | None]
+
+    def __len__(self) -> int:
+        return sum(pair.original.frames for pair in self.pairs)
+
+    def of(self, role: Role) -> list[ReaderResult]:
+        """The authorised or the unauthorised readers."""
+        return [reader for reader in self.readers.values() if reader.role == role]
+
+    def locate(self, number: int) -> tuple[Pair, int]:
+        """The clip that a frame belongs to, and its number there; all frames are counted through, from 0.
+
+        Raises:
+            IndexError: there is no such frame.
+        """
+        start = 0
+        for pair in self.pairs:
+            if start <= number < start + pair.original.frames:
+                return pair, number - start
+            start += pair.original.frames
+        raise IndexError(f"there are {start} frames, got number {number}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON of the format ``deidlib-evaluation/1``, described in ``docs/evaluate.md``.
+
+        A value that is not defined is null, and the object that holds it says why under ``"undefined"``. There is no
+        NaN and no infinity.
+        """
+        data: dict[str, Any] = {
+            "format": FORMAT,
+            "original": {"name": self.original.name, "sha256": self.sha256["original"]},
+            "protected": {"name": self.protected.name, "sha256": self.sha256["protected"]},
+            "frames": len(self),
+            "clips": [
+                {"name": pair.name, "frames": pair.original.frames, "size": list(pair.original.size)}
+                for pair in self.pairs
+            ],
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "readers": {name: _reader(reader) for name, reader in self.readers.items()},
+        }
+        parts = {
+            "identity": (self.identity and _identity(self.identity), "no embedder was given"),
+            "quality": (self.quality and _quality(self.quality, self.covered), "it was left out"),
+        }
+        return data | _explained(parts)
+
+
+def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
+    """Write :meth:`Evaluation.to_json`; the file appears complete or not at all.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
+    try:
+        write_json(Path(path), evaluation.to_json())
+    except OSError as error:
+        raise EvaluationError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Mean, least and greatest value, and the 5th, 50th and 95th percentile; None without values.
+
+    Example:
+        >>> spread([1.0, 2.0, 6.0])["median"]
+        2.0
+    """
+    if not values:
+        return None
+    table = torch.tensor(values, dtype=torch.float64)
+    # torch.quantile refuses more than 2**24 values, and interpolating has no meaning for misses: a value that occurs.
+    ordered = table.sort().values
+    at = [ordered[round(q * (len(values) - 1))].item() for q in (0.05, 0.5, 0.95)]
+    return {
+        "mean": table.mean().item(),
+        "min": ordered[0].item(),
+        "p05": at[0],
+        "median": at[1],
+        "p95": at[2],
+        "max": ordered[-1].item(),
+    }
+
+
+_LACKS = {
+    "landmarks_px": "the original reading has no landmarks",
+    "nme_interocular": "the original reading has no landmarks",
+    "nme_box": "the original reading has no landmarks",
+    "gaze_deg": "the original reading has no gaze",
+    "head_pose_deg": "the original reading has no landmarks",
+}
+_NO_FACE = "the originals show no face"
+
+
+def _reader(reader: ReaderResult) -> dict[str, Any]:
+    faces = reader.faces
+    measures = {name: (_finite_spread(reader.all(name)), _LACKS.get(name) if faces else None) for name in MEASURES}
+    summary = {
+        "faces": faces,
+        "found": reader.found,
+        "missed": faces - reader.found,
+        "extra": reader.extra,
+    } | _explained({
+        "coverage": (reader.found / faces if faces else None, _NO_FACE),
+        **{name: (value, why or _NO_FACE) for name, (value, why) in measures.items()},
+    })  # fmt: skip
+    return {
+        "role": reader.role,
+        "reads": reader.reads,
+        **reader.about,
+        "summary": summary,
+        "diffscore": _score(reader.score, faces),
+        "diffscore_normalised": _score(reader.normalised, faces),
+        "frames": [_frame(frame) for frame in reader.frames],
+    }
+
+
+def _score(score: Mapping[str, float], faces: int) -> dict[str, Any]:
+    why = {"landmarks": _LACKS["landmarks_px"], "gaze": _LACKS["gaze_deg"]} if faces else {}
+    wanted = ("score", "box", "landmarks", "gaze", "coverage", "spurious")
+    return _explained({name: (score[name], why.get(name, _NO_FACE)) for name in wanted})
+
+
+def _frame(frame: FrameComparison) -> dict[str, Any]:
+    why = _LACKS if frame.faces else {}
+    values: dict[str, tuple[Any, str]] = {
+        name: (None if column is None else [_finite(value) for value in column], why.get(name, _NO_FACE))
+        for name, column in frame.values.items()
+    }
+    values["diffscore"] = (frame.score, _NO_FACE)
+    values["diffscore_normalised"] = (frame.normalised, _NO_FACE)
+    return {"faces": frame.faces, "found": frame.found, "extra": frame.extra} | _explained(values)
+
+
+def _identity(identity: IdentityResult) -> dict[str, Any]:
+    return {
+        "faces": identity.faces,
+        "unaligned": identity.unaligned,
+        "impostors": identity.impostors,
+        "reidentification_every": identity.every,
+        "threshold_from": identity.threshold_from,
+    } | _explained({
+        "cosine": (_finite_spread([value for frame in identity.cosines for value in frame]), _NO_FACE),
+        "threshold": (identity.threshold, identity.threshold_from),
+        "accepted": (
+            identity.accepted,
+            identity.threshold_from if identity.threshold is None else "no face could be compared",
+        ),
+        "attackers": (
+            {
+                name: _explained({key: (value, "there are no such pairs") for key, value in values.items()})
+                for name, values in identity.attackers.items()
+            }
+            or None,
+            identity.why_no_attackers or "",
+        ),
+    }) | {"frames": [{"cosine": list(frame)} for frame in identity.cosines]}  # fmt: skip
+
+
+def _quality(quality: QualityResult, covered: Sequence[float]) -> dict[str, Any]:
+    names = list(quality.frames)
+    rows = zip(*(quality.frames[name] for name in names), strict=True)
+
+    def why(name: str, value: float | None) -> str:
+        if value is not None and math.isinf(value):
+            return "infinite: the frames are equal there"
+        if name.startswith("flicker"):
+            return "there is no frame before it, or no pixels count"
+        return "no pixels count"
+
+    means = {name: quality.mean(name) for name in names}
+    return {
+        "summary": _explained({name: (value, why(name, value)) for name, value in means.items()}),
+        "frames": [
+            {"face_area": area} | _explained({name: (x, why(name, x)) for name, x in zip(names, row, strict=True)})
+            for row, area in zip(rows, covered, strict=True)
+        ],
+    }
+
+
+def _explained(values: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Values, null where they are not defined, and the reasons for it under ``"undefined"``."""
+    result = {name: _finite(value) if isinstance(value, float) else value for name, (value, _) in values.items()}
+    reasons = {name: why for name, (_, why) in values.items() if result[name] is None}
+    return result | ({"undefined": reasons} if reasons else {})
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _finite_spread(values: Sequence[float]) -> dict[str, float | None] | None:
+    known = spread(values)
+    return None if known is None else {name: _finite(value) for name, value in known.items()}
