@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deidlib.channels import Channel
 from deidlib.combinations import Combination, Sum
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
@@ -59,7 +60,8 @@ class IFGSMAttacker:
     - every frame is attacked on its own: it stops by its own loss and then leaves the batch;
     - each loss is taken at the iterate rounded to uint8, since that is what a file holds;
     - the best iterate so far is returned rather than the last;
-    - epsilon may be a map, a mask confines the perturbation, a negative weight repels.
+    - epsilon may be a map, a mask confines the perturbation, a negative weight repels;
+    - told the channels that the frames must survive, L is the mean over what is seen after each of them.
 
     Args:
         models: the target models; a mapping names them, a sequence uses each model's own ``name``.
@@ -71,6 +73,8 @@ class IFGSMAttacker:
             always N steps.
         step: the step rule.
         combine: how several models are summed: ``Sum()`` (the paper), ``GradientNorm()``, ``Staged(...)``.
+        channels: what may happen to the frames after they leave, such as ``[H264(23)]``. None: they are read as they
+            are. Each costs an evaluation of every model; all losses reported are the means over them.
 
     Raises:
         ValueError: no models, two of one name, an unknown name in ``weights`` or ``threshold``, a negative
@@ -84,6 +88,7 @@ class IFGSMAttacker:
     threshold: float | Mapping[str, float] | None = None
     step: StepRule[Any] = field(default_factory=SignStep)
     combine: Combination = field(default_factory=Sum)
+    channels: Sequence[Channel] = ()
 
     def __post_init__(self) -> None:
         names = list(self.named_models())
@@ -185,7 +190,7 @@ class IFGSMAttacker:
         state = self.step.init(x)
         for n in range(steps + 1):
             shipped = to_grid(x)
-            losses, gradients = _evaluate(models, targets, shipped, with_gradient=n < steps)
+            losses, gradients = _evaluate(models, targets, shipped, self.channels, with_gradient=n < steps)
             if n == 0:
                 first = losses
             objective, gradient = self.combine(losses, gradients, first, weights)
@@ -271,30 +276,54 @@ def _evaluate(
     models: Mapping[str, TargetModel[Any]],
     targets: Mapping[str, Target],
     images: Tensor,
+    channels: Sequence[Channel],
     *,
     with_gradient: bool,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each model's losses and gradients, one model after the other: only one graph lives at a time."""
+    """Each model's losses and gradients, means over the channels."""
     losses: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
     for name, model in models.items():
-        leaf = images.detach().requires_grad_(with_gradient)
-        with torch.set_grad_enabled(with_gradient):
-            loss = model.loss(leaf, targets[name])
-        if loss.shape != (len(images),):
-            raise ValueError(
-                f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
-            )
+        # One after the other: only one graph lives at a time.
+        readings = [
+            _read(name, model, targets[name], images, channel, with_gradient=with_gradient)
+            for channel in channels or (None,)
+        ]
+        losses[name] = _mean([loss for loss, _ in readings])
         if with_gradient:
-            if loss.requires_grad:
-                (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
-            else:
-                # No face in the whole batch: nothing depends on the images.
-                gradient = None
-            gradients[name] = torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
-        # A loss that is not a number must never be the best.
-        losses[name] = loss.detach().nan_to_num(nan=torch.inf)
+            gradients[name] = _mean([gradient for _, gradient in readings if gradient is not None])
     return losses, gradients
+
+
+def _read(
+    name: str,
+    model: TargetModel[Any],
+    target: Target,
+    images: Tensor,
+    channel: Channel | None,
+    *,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """A model's loss ``(B,)`` on what comes out of a channel, and its gradient if wanted."""
+    leaf = images.detach().requires_grad_(with_gradient)
+    with torch.set_grad_enabled(with_gradient):
+        loss = model.loss(leaf if channel is None else channel(leaf), target)
+    if loss.shape != (len(images),):
+        raise ValueError(
+            f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
+        )
+    gradient = None
+    if with_gradient:
+        # Without a face in the whole batch, nothing depends on the images.
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
+        gradient = torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
+    # A loss that is not a number must never be the best.
+    return loss.detach().nan_to_num(nan=torch.inf), gradient
+
+
+def _mean(terms: list[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else torch.stack(terms).mean(dim=0)
 
 
 def _project(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
