@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from deidlib.cli.demo import demo
+from deidlib.cli.evaluate import evaluate
 from deidlib.cli.protect import protect
 from deidlib.cli.weights import weights_app
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(protect)
+app.command()(evaluate)
 app.command()(demo)
 app.add_typer(weights_app, name="weights")
 

@@ -26,6 +26,24 @@ def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
     }
 
 
+def readers() -> dict[str, tuple[Callable[[], Any], str | None]]:
+    """Whom a file can be shown to: every target, and readers that nobody can attack through."""
+    from deidlib.readers import PFLD, YuNet
+    from deidlib.targets.retinaface import RetinaFace
+
+    twin = "retinaface_mobilenet0.25_1mb"
+    return targets() | {
+        "yunet": (YuNet, "yunet"),
+        "pfld": (PFLD, "pfld"),
+        "retinaface-twin": (lambda: RetinaFace(twin), twin),
+    }
+
+
+def readers_of(names: str, device: str, option: str) -> dict[str, Any]:
+    """The readers of a comma list, which may be empty."""
+    return named(names, device, option, readers()) if names.strip(" ,") else {}
+
+
 def models_of(names: str, device: str) -> dict[str, Any]:
     """The authorised models of a comma list, at least one of them a detector."""
     models = named(names, device, "--targets")
@@ -68,17 +86,21 @@ def step_and_combination(steps: str, combine: str, models: dict[str, Any]) -> tu
     return step, Sum() if plain else GradientNorm()
 
 
-def named(names: str, device: str, option: str) -> dict[str, Any]:
+def named(
+    names: str, device: str, option: str, table: dict[str, tuple[Callable[[], Any], str | None]] | None = None
+) -> dict[str, Any]:
     """The models of a comma list, on the device, with their licences shown."""
     from deidlib import weights
 
-    table = targets()
+    table = targets() if table is None else table
     models = {}
     for name in [part.strip().lower() for part in names.split(",") if part.strip()]:
         if name not in table:
             raise ValueError(f"unknown model {name!r} in {option}; choose from {', '.join(table)}.")
         make, checkpoint = table[name]
-        models[name] = make().to(device)
+        model = make()
+        # What is no network runs where it runs.
+        models[name] = model.to(device) if hasattr(model, "to") else model
         if checkpoint is not None:
             known = weights.checkpoint(checkpoint)
             typer.echo(f"{name}: weights from {known.origin}, licence {known.licence}", err=True)

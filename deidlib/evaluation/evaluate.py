@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deidlib import __version__
 from deidlib.camera import Camera
-from deidlib.detections import Detections
+from deidlib.detections import Detections, read_detections
 from deidlib.evaluation.clips import EvaluationError, Pair, pairs
 from deidlib.evaluation.identity import IdentityTally
 from deidlib.evaluation.reading import ReaderTally, Role
@@ -43,7 +43,7 @@ def evaluate(
     *,
     authorised: Mapping[str, Reader],
     unauthorised: Mapping[str, Reader] | None = None,
-    truth: Detections | None = None,
+    truth: Detections | str | Path | None = None,
     embedder: Embedder | None = None,
     strangers: Sequence[Tensor] = (),
     threshold: float | None = None,
@@ -55,7 +55,7 @@ def evaluate(
     camera: Camera | None = None,
     batch_size: int = 8,
     device: str = "cpu",
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Evaluation:
     """Measure what a protected file still shows, and to whom, from the files as they are stored.
 
@@ -76,8 +76,9 @@ def evaluate(
         authorised: by name, who is meant to read the protected file. :class:`~deidlib.TargetModel` objects, or
             anything with ``reads`` and ``predict``.
         unauthorised: by name, who is not.
-        truth: what there is to be read on the originals, frame by frame; authorised readers are then compared with it
-            instead of with their own reading.
+        truth: what there is to be read on the originals, frame by frame, or a file of it (see
+            :func:`deidlib.detections.read_detections`); authorised readers are then compared with it instead of with
+            their own reading.
         embedder: a recogniser of people; without one, identity is left out.
         strangers: clear pictures ``(1, 3, H, W)`` of people who are not in the files, for the embedder's threshold.
         threshold: the cosine above which two faces are one person, instead of one found by pairs of different people.
@@ -90,7 +91,7 @@ def evaluate(
         camera: that took the frames, for head poses; by default :meth:`Camera.default`.
         batch_size: frames read at a time.
         device: where frames are put; readers are moved by the caller.
-        progress: called with the number of frames after each batch.
+        progress: called with the number of frames done and that of all frames, at the start and after each batch.
 
     Returns:
         The evaluation, per frame and in all.
@@ -99,6 +100,7 @@ def evaluate(
         EvaluationError: files that do not go together, names used twice, no way to know where faces are, or a truth
             that does not fit.
         MediaReadError: a file is missing or damaged.
+        DetectionsError: the file of the truth cannot be used.
 
     Example:
         >>> import tempfile
@@ -117,11 +119,15 @@ def evaluate(
     """
     original, protected = Path(original), Path(protected)
     groups: dict[Role, dict[str, Reader]] = {"authorised": dict(authorised), "unauthorised": dict(unauthorised or {})}
-    _check_readers(groups, truth)
+    _check_readers(groups, truth is not None)
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be at least 1 frame, got {batch_size}.")
     clips = pairs(original, protected)
     frames = sum(pair.original.frames for pair in clips)
+    if progress is not None:
+        progress(0, frames)
+    if isinstance(truth, str | Path):
+        truth = read_detections(truth, frames=frames)
     _check_truth(truth, identities, clips, frames, original)
     region = FaceRegion() if region is None else region
     limit = Miss() if miss is None else miss
@@ -161,7 +167,7 @@ def evaluate(
                     identity.add(before[i : i + 1], after[i : i + 1], places[i])
             start, done = start + len(before), done + len(before)
             if progress is not None:
-                progress(len(before))
+                progress(done, frames)
         if picture is not None:
             for name, values in picture.per_frame().items():
                 # LPIPS is not measured.
@@ -248,7 +254,7 @@ def _at(reader: Reader, numbers: Sequence[int]) -> Reader:
     return reader.at(numbers) if isinstance(reader, TargetModel) else reader
 
 
-def _check_readers(groups: Mapping[Role, Mapping[str, Reader]], truth: Detections | None) -> None:
+def _check_readers(groups: Mapping[Role, Mapping[str, Reader]], told: bool) -> None:
     twice = sorted(groups["authorised"].keys() & groups["unauthorised"].keys())
     if twice:
         raise EvaluationError(
@@ -264,7 +270,7 @@ def _check_readers(groups: Mapping[Role, Mapping[str, Reader]], truth: Detection
                     f"{type(reader).__name__}."
                 )
     first = groups["authorised"] or groups["unauthorised"]
-    if truth is None and not any(reader.reads == "boxes" for reader in first.values()):
+    if not told and not any(reader.reads == "boxes" for reader in first.values()):
         raise EvaluationError(
             f"{', '.join(first)} must be told where faces are: add a detector (MTCNN, RetinaFace, YuNet), or give the "
             "truth."

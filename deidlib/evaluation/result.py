@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from deidlib.detections import Detections
 from deidlib.evaluation.clips import EvaluationError, Pair
 from deidlib.evaluation.identity import IdentityResult
 from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
@@ -82,6 +83,32 @@ class Evaluation:
                 return pair, number - start
             start += pair.original.frames
         raise IndexError(f"there are {start} frames, got number {number}.")
+
+    def detections(self, name: str) -> dict[str, Detections]:
+        """What a reader has read, for :func:`deidlib.detections.write_detections`.
+
+        Args:
+            name: of the reader.
+
+        Returns:
+            Under ``"original"`` and ``"protected"`` the frames of all clips in their order.
+        """
+        reader = self.readers[name]
+        sizes = {pair.original.size for pair in self.pairs}
+        # Time stamps of several clips would begin anew in the middle.
+        clips = {"original": self.pairs[0].original, "protected": self.pairs[0].protected}
+        timed = len(self.pairs) == 1
+        return {
+            side: Detections(
+                frames,
+                size=next(iter(sizes)) if len(sizes) == 1 else None,
+                sha256=self.sha256[side],
+                readers=(name,),
+                pts=clips[side].pts if timed else None,
+                time_base=clips[side].time_base if timed else None,
+            )
+            for side, frames in (("original", reader.originals), ("protected", reader.protected))
+        }
 
     def to_json(self) -> dict[str, Any]:
         """As JSON of the format ``deidlib-evaluation/1``, described in ``docs/evaluate.md``.

@@ -1,0 +1,239 @@
+"""``deidlib evaluate``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deidlib.cli.errors import plain_errors
+from deidlib.cli.files import make_folder
+from deidlib.cli.names import device_of, readers_of
+
+
+def evaluate(
+    original: Annotated[Path, typer.Argument(help="An image, a video, or a folder of them.")],
+    protected: Annotated[Path, typer.Argument(help="The same, protected; a video may be a folder of its frames.")],
+    models: Annotated[str, typer.Option(help="Authorised readers, separated by commas.")] = "mtcnn",
+    against: Annotated[
+        str, typer.Option(help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin.")
+    ] = "",
+    embedder: Annotated[
+        str, typer.Option(help="Who tells whether people are recognised: facenet, mobilefacenet, or FILE.onnx.")
+    ] = "",
+    strangers: Annotated[
+        Path | None,
+        typer.Option(help="Clear pictures of people who are not in the files, for the embedder's threshold."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The embedder's cosine above which two faces are one person.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="What there is to be read on the originals: detections as .json or .csv.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    show_originals: Annotated[
+        bool, typer.Option("--show-originals", help="Let original frames into the report, faces included.")
+    ] = False,
+    hidden: Annotated[
+        Path | None, typer.Option(help="The file hidden but not attacked: the report shows the perturbation itself.")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Frames shown in the report, at most.")] = 6,
+    export_detections: Annotated[
+        Path | None, typer.Option(help="Write what each reader reads on both files into this folder.")
+    ] = None,
+    min_iou: Annotated[float, typer.Option(min=0, max=0.999, help="Overlap from which boxes are of one face.")] = 0.5,
+    quality: Annotated[bool, typer.Option(help="Measure PSNR, SSIM and flicker.")] = True,
+    batch: Annotated[int, typer.Option(min=1, help="Frames read at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
+    with plain_errors(), _missing_extras():
+        from deidlib.evaluation import write_evaluation
+        from deidlib.report import write_report
+
+        _check_outputs(json, html, export_detections)
+        _check_use(html, hidden, show_originals, embedder, strangers, threshold)
+        where = device_of(device)
+        result = _measured(
+            original,
+            protected,
+            authorised=readers_of(models, where, "--models"),
+            unauthorised=readers_of(against, where, "--against"),
+            truth=truth,
+            embedder=_embedder_of(embedder),
+            strangers=_pictures_of(strangers),
+            threshold=threshold,
+            quality=quality,
+            min_iou=min_iou,
+            batch_size=batch,
+            device=where,
+        )
+        show(result)
+        if export_detections is not None:
+            _export(result, export_detections)
+        if json is not None:
+            write_evaluation(json, result)
+            typer.echo(f"numbers: {json}")
+        if html is not None:
+            write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst)
+            shown = "original frames are in it" if show_originals else "protected frames only"
+            typer.echo(f"report: {html} ({shown})")
+
+
+def show(result: Any) -> None:
+    """Print an evaluation as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # In a pipe there is no width to fit.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    table = Table("reader", "", "found", "extra", "IoU mean/least", "landmarks off", "gaze off", "head pose off",
+                  "DiffScore", "normalised", title=f"{len(result)} frames")  # fmt: skip
+    for reader in result.readers.values():
+        table.add_row(
+            reader.name,
+            reader.role,
+            f"{reader.found}/{reader.faces}",
+            str(reader.extra),
+            _iou(reader.all("iou")),
+            _mean(reader.all("nme_box"), 100, " %"),
+            _mean(reader.all("gaze_deg"), 1, "°"),
+            _mean(reader.all("head_pose_deg"), 1, "°"),
+            f"{reader.score['score']:.3f}",
+            f"{reader.normalised['score']:.3f}",
+        )
+    console.print(table)
+    typer.echo("landmarks: mean distance as a share of the face's size; a face not read counts as the worst reading")
+    identity = result.identity
+    if identity is not None and identity.mean is not None:
+        typer.echo(f"identity: cosine to the original {identity.mean:.3f} on average, {identity.greatest:.3f} at most")
+        if identity.accepted is None:
+            typer.echo(f"identity: no threshold, since {identity.threshold_from}")
+        else:
+            typer.echo(
+                f"identity: {identity.accepted:.1%} of {identity.faces} faces above the threshold "
+                f"{identity.threshold:.3f} ({identity.threshold_from})"
+            )
+    elif identity is not None:
+        typer.echo("identity: no face could be compared")
+    if result.quality is not None:
+        words = [
+            f"{label} {_number(result.quality.mean(name))}"
+            for name, label in (("psnr_inside", "PSNR inside"), ("psnr_outside", "outside"),
+                                ("ssim_inside", "SSIM inside"), ("ssim_outside", "outside"),
+                                ("flicker_inside", "flicker inside"))
+        ]  # fmt: skip
+        typer.echo(f"picture: {', '.join(words)}")
+
+
+def _measured(original: Path, protected: Path, **options: Any) -> Any:
+    from tqdm.auto import tqdm
+
+    from deidlib.evaluation import evaluate as measure
+
+    with tqdm(unit="frame", desc="reading both", file=sys.stderr) as bar:
+
+        def progress(done: int, frames: int) -> None:
+            if bar.total is None:
+                bar.reset(frames)
+            bar.update(done - bar.n)
+
+        return measure(original, protected, progress=progress, **options)
+
+
+@contextmanager
+def _missing_extras() -> Iterator[None]:
+    """A package that is not installed is something that a user can mend."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_outputs(json: Path | None, html: Path | None, detections: Path | None) -> None:
+    """Before hours of work: the names cannot be those of recordings, and the places can be written."""
+    from deidlib.video.files import check_writable
+
+    for option, path, suffixes in (("--json", json, (".json",)), ("--html", html, (".html", ".htm"))):
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
+            raise ValueError(f"{option} must name a {suffixes[0]} file, got {path}.")
+        make_folder(path.parent)
+        check_writable(path)
+    if detections is not None:
+        make_folder(detections)
+
+
+def _check_use(
+    html: Path | None,
+    hidden: Path | None,
+    show_originals: bool,
+    embedder: str,
+    strangers: Path | None,
+    threshold: float | None,
+) -> None:
+    if html is None and (hidden is not None or show_originals):
+        raise ValueError("--hidden and --show-originals are about the report. Add --html FILE.")
+    if not embedder and (strangers is not None or threshold is not None):
+        raise ValueError("--strangers and --threshold are about an embedder. Add --embedder facenet.")
+
+
+def _embedder_of(name: str) -> Any:
+    from deidlib.metrics import FacenetEmbedder, OnnxEmbedder
+    from deidlib.weights import checkpoint_of
+
+    if not name:
+        return None
+    if name == "facenet":
+        return FacenetEmbedder()
+    if name == "mobilefacenet":
+        return OnnxEmbedder()
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"--embedder must be facenet, mobilefacenet or an ONNX file, and {name} is no file.")
+    if checkpoint_of(path) is not None:
+        return OnnxEmbedder(path)
+    typer.echo(f"{path.name} is not known: given RGB from -1 to 1, as InsightFace's models take it", err=True)
+    return OnnxEmbedder(path, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def _pictures_of(source: Path | None) -> list[Any]:
+    from deidlib.suffixes import IMAGE_SUFFIXES
+    from deidlib.video import read_image
+
+    if source is None:
+        return []
+    if not source.is_dir():
+        return [read_image(source)]
+    paths = [path for path in sorted(source.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not paths:
+        raise ValueError(f"--strangers {source} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
+    return [read_image(path) for path in paths]
+
+
+def _export(result: Any, folder: Path) -> None:
+    from deidlib.detections import write_detections
+
+    for name in result.readers:
+        for side, detections in result.detections(name).items():
+            write_detections(folder / f"{side}.{name}.json", detections)
+    typer.echo(f"detections: {folder}")
+
+
+def _mean(values: list[float], factor: float, unit: str) -> str:
+    return f"{factor * sum(values) / len(values):.2f}{unit}" if values else "-"
+
+
+def _iou(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f}/{min(values):.3f}" if values else "-"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
