@@ -83,8 +83,8 @@ def _described_module(module: nn.Module) -> dict[str, Any]:
         for key, value in vars(module).items()
         if key.startswith("_") and key not in _MODULE_FIELDS and not isinstance(value, nn.Module)
     }
-    # Whatever a class keeps to itself still decides what it does.
-    private = {key: value for key, value in hidden.items() if isinstance(value, (*_PLAIN, bytes, Tensor, Sequence))}
+    # Whatever a class keeps to itself still decides what it does; lists and the like are what it has seen so far.
+    private = {key: value for key, value in hidden.items() if isinstance(value, (*_PLAIN, bytes, Tensor, tuple))}
     result: dict[str, Any] = {
         "type": _name(type(module)),
         "weights": _tensor_hash([*module.named_parameters(), *module.named_buffers()]),

@@ -99,8 +99,13 @@ class Deidentifier:
         for sighting, tracked in stream.follow(sightings()):
             yield stream.protect(sighting, tracked)
 
-    def image(self, source: str | Path, target: str | Path) -> Summary:
+    def image(self, source: str | Path, target: str | Path, *, faces: Faces | None = None) -> Summary:
         """Protect an image file; the result is a PNG.
+
+        Args:
+            source: any image that Pillow reads.
+            target: the ``.png`` to write; it appears when it is complete.
+            faces: where faces are, if that is known; no detector is asked then.
 
         Raises:
             MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
@@ -108,7 +113,8 @@ class Deidentifier:
         """
         check_paths(source, target)
         _check_png(Path(target))
-        (batch,) = self.frames([read_image(source).to(self._stream().device())])
+        images = read_image(source).to(self._stream().device())
+        (batch,) = self.frames([images], faces=None if faces is None else [faces])
         write_image(target, batch.images.cpu())
         tally = Tally()
         tally.add(batch.treatment[0], 0, batch.losses()[0])

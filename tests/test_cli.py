@@ -16,7 +16,10 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from deidlib import cli, weights
+from deidlib.channels import H264, JPEG
 from deidlib.cli import names
+from deidlib.detections import Detections, write_detections
+from deidlib.faces import Faces
 from deidlib.manifest import sha256_of
 from deidlib.pipeline import Deidentifier
 from deidlib.targets.mtcnn import MTCNN
@@ -290,6 +293,42 @@ def test_a_pipe_is_protected(tmp_path: Path) -> None:
     assert "neither checked nor continued" in done.stderr
     assert (read_video(tmp_path / "out.mkv") - astronauts(4)).abs().amax(dim=(1, 2, 3)).min() > 0.2
     assert tree(tmp_path) == ["in.mkv", "out.mkv"]
+
+
+def test_faces_from_a_file(tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "in.mp4", torch.randint(0, 256, (3, 3, 40, 48)) / 255)
+    known = Faces(torch.tensor([[10.0, 10, 30, 30]]), torch.ones(1))
+    write_detections(tmp_path / "faces.json", Detections([known, known, Faces.empty()], size=(40, 48)))
+    target, settings = tmp_path / "out.mkv", ("--faces", tmp_path / "faces.json", "--iterations", 0)
+    result = deidlib("protect", clip, target, *settings)
+    assert result.exit_code == 0, result.output
+    assert "3 frames, 2 with faces hidden and attacked, 0 filled in, 1 held" in result.stdout
+    changed = (read_video(target) - read_video(clip)).abs().amax(dim=(0, 1)) > 0
+    assert changed[10:30, 10:30].float().mean() > 0.9
+    assert not changed[:, 40:].any()
+    write_detections(tmp_path / "faces.json", Detections([known], size=(40, 48)))
+    refused(deidlib("protect", clip, tmp_path / "b.mkv", *settings), "in.mp4 has more frames than the 1 that")
+    (tmp_path / "folder").mkdir()
+    write_image(tmp_path / "folder" / "a.png", astronauts(1))
+    refused(deidlib("protect", tmp_path / "folder", tmp_path / "o", *settings), "--faces belongs to one file")
+    write_image(tmp_path / "a.png", torch.rand(1, 3, 40, 48))
+    assert deidlib("protect", tmp_path / "a.png", tmp_path / "b.png", *settings).exit_code == 0
+    assert len(torch.unique(read_image(tmp_path / "b.png")[0, :, 12:28, 12:28].flatten(1).T, dim=0)) <= 16
+
+
+def test_what_must_be_survived_is_handed_on(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Deidentifier] = []
+
+    def remember(self: Deidentifier, *_: object, **__: object) -> None:
+        seen.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Deidentifier, "image", remember)
+    deidlib("protect", image, image.with_name("out.png"), "--survive", "jpeg:75, h264:23", "--window", 3, "--hold", 7)
+    assert list(seen[0].attacker.channels or ()) == [JPEG(75), H264(23)]
+    assert (seen[0].window, seen[0].hold) == (3, 7)
+    refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown channel 'mp3:75'")
+    refused(deidlib("protect", image, image.with_name("out.png"), "--hide", "paint"), "--hide must be pixelate")
 
 
 def test_a_camera_that_is_not_there(tmp_path: Path) -> None:

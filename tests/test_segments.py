@@ -11,16 +11,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 import torch
 from skimage.data import astronaut
 from torch import Tensor
-from toys import Pixels
+from toys import Pixels, PixelTarget
 
 from deidlib.attack import IFGSMAttacker
 from deidlib.faces import Faces
+from deidlib.obfuscate import Solid
 from deidlib.pipeline import Deidentifier, Summary
 from deidlib.segments import FrameRecord, WorkFolder
+from deidlib.steps import SignStep
+from deidlib.targets.base import TargetModel
 from deidlib.video import MediaWriteError, VideoReader, VideoWriter
 
 SIZE = 32
@@ -228,6 +233,198 @@ def test_no_unhidden_frame_in_the_work_folder(source: Path, tmp_path: Path) -> N
     assert looked_at > 3 * COUNT
     readable = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix not in (".mkv", ".json")]
     assert readable == []
+
+
+# Read back, and mended
+
+
+class Marked(Cornered):
+    """Reads the face moved to the right by what its middle lacks to white, in some frames.
+
+    Its loss falls with every step, so that more steps give a better reading.
+    """
+
+    def __init__(self, spoiled: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.spoiled = tuple(spoiled)
+        self._at: tuple[int, ...] = ()
+
+    def at(self, numbers: Sequence[int]) -> Marked:
+        told = Marked(self.spoiled)
+        told._at, told._looked = tuple(numbers), self._looked
+        return told
+
+    @property
+    def for_originals(self) -> TargetModel[Any]:
+        return Cornered()
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        (known,) = [super().predict(images)]
+        assert len(self._at) == len(images), "every frame is told its number"
+        result = []
+        for image, number, face in zip(images, self._at, known, strict=True):
+            # How far the pixels in the middle of the face still are from white.
+            lack = float((1 - image[:, 14, 14]).mean())
+            shift = 40 * lack if number in self.spoiled else 0
+            result.append(Faces(face.boxes + torch.tensor([shift, 0, shift, 0]), face.scores))
+        return result
+
+    def target(self, images: Tensor, faces: Sequence[Faces]) -> PixelTarget:
+        target = super().target(images, faces)
+        return PixelTarget(target.frame, torch.ones_like(target.pixels))
+
+
+def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) -> None:
+    """Some frames read badly after two steps of a grey level; they get four more, then eight."""
+    spoiled = [20, 21, 67, 130]
+    attacker = IFGSMAttacker([Marked(spoiled)], max_iterations=2, epsilon=80 / 255, step=SignStep(8 / 255))
+    results = {}
+    for repairs in (0, 1, 2, 3):
+        target = tmp_path / f"{repairs}.mkv"
+        summary = Deidentifier(attacker, obfuscator=Solid()).video(source, target, batch_size=4, repairs=repairs)
+        assert summary.readback is not None
+        results[repairs] = (summary.readback, target)
+    once, twice, thrice, last = (results[repairs][0] for repairs in (0, 1, 2, 3))
+    assert once.below == tuple(spoiled)
+    assert (once.frames_below, once.repaired) == (4, 0)
+    # Black after two steps of 8 levels lacks 239 / 255; whatever is told is what the file itself gives.
+    model = once.models["marked"]
+    assert model.faces == int((moving()[:, 0, 0, 0] > 0.5).sum())
+    assert model.found == 1 - 4 / model.faces
+    assert model.min_iou == 0
+    assert model.mean_iou == pytest.approx(1 - 4 / model.faces)
+    assert twice.repaired == 4
+    # 2 + 4 + 8 + 16 steps of 8 levels, of which epsilon allows 80: the reading is 40 * 175 / 255 pixels off.
+    before, after = (torch.stack([f.image for f in VideoReader(results[k][1])]) for k in (0, 3))
+    changed = [k for k in range(COUNT) if not torch.equal(before[k], after[k])]
+    assert changed == spoiled
+    assert [round(255 * float(before[k, 0, 14, 14])) for k in spoiled] == [16] * 4
+    assert [round(255 * float(after[k, 0, 14, 14])) for k in spoiled] == [80] * 4
+    assert last.frames_below == thrice.frames_below == 4
+
+
+def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> None:
+    attacker = IFGSMAttacker([Marked([20, 67])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
+    protector = Deidentifier(attacker, obfuscator=Solid())
+    bad = protector.video(source, tmp_path / "bad.mkv", batch_size=4, repairs=0)
+    good = protector.video(source, tmp_path / "good.mkv", batch_size=4, quality_wanted=0.99)
+    assert bad.readback is not None
+    assert bad.readback.frames_below == 2
+    assert good.readback is not None
+    # 2 + 4 + 8 steps of 20 levels reach white.
+    assert (good.readback.frames_below, good.readback.repaired) == (0, 2)
+    assert good.readback.models["marked"].min_iou == 1
+    notes = json.loads((tmp_path / "good.mkv.json").read_text())
+    assert notes["readback"]["models"]["marked"]["found"] == 1
+    assert notes["output"]["sha256"] == sha(tmp_path / "good.mkv")
+    assert notes["frames"]["frames"] == COUNT
+
+    # Stopped in the middle of mending, it goes on to the same result.
+    for stop in (1, 2):
+        stages = list[str]()
+
+        def interrupt(stage: str, stages: list[str] = stages, stop: int = stop) -> None:
+            stages.append(stage)
+            if stages.count("repairing") == stop:
+                raise Stop
+
+        target = tmp_path / f"again{stop}.mkv"
+        with pytest.raises(Stop):
+            protector.video(source, target, batch_size=4, quality_wanted=0.99, stage=interrupt)
+        again = list[str]()
+        summary = protector.video(source, target, batch_size=4, quality_wanted=0.99, stage=again.append)
+        assert again[0] == "repairing"
+        assert again.count("protecting") == 0
+        assert summary == good
+        assert sha(target) == sha(tmp_path / "good.mkv")
+
+
+def test_a_face_that_is_not_found_counts_as_a_failure(source: Path, tmp_path: Path) -> None:
+    class Lost(Cornered):
+        """Finds nothing in protected frames."""
+
+        @property
+        def for_originals(self) -> TargetModel[Any]:
+            return Cornered()
+
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            return [Faces.empty()] * len(images)
+
+    summary = protector(Lost()).video(source, tmp_path / "out.mkv", batch_size=4, repairs=1)
+    assert summary.readback is not None
+    (model,) = summary.readback.models.values()
+    assert (model.found, model.mean_iou, model.min_iou) == (0, 0, 0)
+    assert summary.readback.frames_below == summary.found == model.faces
+    assert len(summary.readback.below) == 100
+
+
+def test_without_verifying_nothing_is_read_back(source: Path, tmp_path: Path) -> None:
+    stages = list[str]()
+    summary = protector().video(source, tmp_path / "out.mkv", batch_size=4, verify=False, stage=stages.append)
+    assert summary.readback is None
+    assert stages == ["protecting", "writing"]
+    assert json.loads((tmp_path / "out.mkv.json").read_text())["readback"] is None
+
+
+# What lies beside the output
+
+
+def test_the_description_says_how_it_was_made_and_nothing_of_where(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    class Label:
+        def to_dict(self) -> dict[str, str]:
+            return {"key": "a public name"}
+
+    protector().video(source, tmp_path / "keyed.mkv", batch_size=4, verify=False, key=Label())
+    assert json.loads((tmp_path / "keyed.mkv.json").read_text())["key"] == {"key": "a public name"}
+    text = whole[0].with_name("out.mkv.json").read_text()
+    notes, summary = json.loads(text), whole[1]
+    assert notes["format"] == "deidlib-protection/1"
+    assert set(notes["versions"]) == {"deidlib", "torch", "torchvision", "av"}
+    assert notes["input"] == {"sha256": sha(source)}
+    assert notes["output"]["sha256"] == sha(whole[0])
+    assert notes["settings"]["deidentifier"]["attacker"]["max_iterations"] == 2
+    assert notes["settings"]["deidentifier"]["attacker"]["epsilon"] == 8 / 255
+    assert notes["frames"] == {
+        "frames": COUNT,
+        "found": summary.found,
+        "filled": summary.filled,
+        "held": summary.held,
+        "partly_held": summary.partly_held,
+        "whole_frame": summary.whole_frame,
+        "kept": summary.kept,
+    }
+    assert sum(value for name, value in notes["frames"].items() if name not in ("frames", "partly_held")) == COUNT
+    for part in (source, whole[0]):
+        assert str(part.parent) not in text
+    assert "in.mkv" not in text
+
+
+def test_sound_is_taken_along_when_asked_for(tmp_path: Path) -> None:
+    clip = tmp_path / "in.mkv"
+    with av.open(str(clip), "w") as container:
+        video: Any = container.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = SIZE, SIZE, "bgr0"
+        audio: Any = container.add_stream("flac", rate=16000, layout="mono")
+        for k, picture in enumerate(moving(50)):
+            pixels = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels)))
+            frame = av.AudioFrame.from_ndarray(np.full((1, 640), 100 * k, np.int16), format="s16", layout="mono")
+            frame.rate, frame.pts = 16000, 640 * k
+            container.mux(audio.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+
+    def sound(path: Path) -> list[tuple[int, bytes]]:
+        with av.open(str(path)) as opened:
+            return [(int(p.pts or 0), bytes(p)) for p in opened.demux(audio=0) if p.size]
+
+    protector().video(clip, tmp_path / "out.mkv", audio="copy")
+    assert sound(tmp_path / "out.mkv") == sound(clip)
+    protector().video(clip, tmp_path / "silent.mkv")
+    with av.open(str(tmp_path / "silent.mkv")) as silent:
+        assert not silent.streams.audio
 
 
 # One at a time

@@ -16,6 +16,7 @@ from deidlib.cli.work import Work, run_folder
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
 Combine = Literal["auto", "gradient-norm", "sum"]
 Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
+AfterHold = Literal["stay", "drop", "whole-frame"]
 Audio = Literal["drop", "copy"]
 
 
@@ -38,6 +39,18 @@ def protect(
         ),
     ] = "hold",
     hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
+    window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
+    after_hold: Annotated[
+        AfterHold,
+        typer.Option(
+            help="A face lost for longer than --hold, beside others: its place stays hidden, is dropped, or the whole "
+            "frame is hidden."
+        ),
+    ] = "stay",
+    faces: Annotated[
+        Path | None,
+        typer.Option(help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv."),
+    ] = None,
     codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
     quality: Annotated[
         int | None, typer.Option(help="Of h264: 0 (best) to 51, its constant rate factor; of mjpeg: 2 (best) to 31.")
@@ -57,6 +70,10 @@ def protect(
     combine: Annotated[
         Combine, typer.Option(help="How the losses of several models are summed; auto: sum with gaze, else balanced.")
     ] = "auto",
+    survive: Annotated[
+        str,
+        typer.Option(help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma."),
+    ] = "",
     verify: Annotated[
         bool, typer.Option(help="Read the written video back through the authorised models, and mend what is bad.")
     ] = True,
@@ -72,6 +89,7 @@ def protect(
     the same command.
     """
     from deidlib.attack import IFGSMAttacker
+    from deidlib.detections import read_detections
     from deidlib.pipeline import Deidentifier
 
     with plain_errors():
@@ -81,7 +99,12 @@ def protect(
         models = models_of(targets, where)
         step, combination = step_and_combination(steps, combine, models)
         attacker = IFGSMAttacker(
-            models, epsilon=epsilon / 255, max_iterations=iterations, step=step, combine=combination
+            models,
+            epsilon=epsilon / 255,
+            max_iterations=iterations,
+            step=step,
+            combine=combination,
+            channels=_channels(survive),
         )
         deidentifier = Deidentifier(
             attacker,
@@ -89,16 +112,28 @@ def protect(
             hide_with=hiders_of(hide_with, models, where),
             on_missing=on_missing,
             hold=hold,
+            window=window,
+            after_hold=after_hold,
         )
         video: dict[str, Any] = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio}
         video |= {"verify": verify, "quality_wanted": quality_wanted}
+        if faces is not None and (live is not None or source.is_dir()):
+            raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")
         if live is not None:
             typer.echo("a camera or a pipe can be read once only: it is neither checked nor continued", err=True)
             Work(deidentifier, video | {"limit": frames}).one(live, target, target.name)
         elif not source.is_dir():
-            _one(Work(deidentifier, video), source, target)
+            known = None if faces is None else read_detections(faces).frames
+            _one(Work(deidentifier, video, known), source, target)
         else:
             _all(Work(deidentifier, video), jobs, source, target)
+
+
+def _channels(names: str) -> list[Any]:
+    """What the perturbation must survive."""
+    from deidlib.channels import channel
+
+    return [channel(part.strip().lower()) for part in names.split(",") if part.strip()]
 
 
 def _one(work: Work, source: Path, target: Path) -> None:

@@ -22,10 +22,12 @@ class Work:
     Args:
         deidentifier: a :class:`deidlib.Deidentifier`.
         video: the keywords of its ``video``, but for those that differ from file to file.
+        faces: per frame where faces are, if that is known.
     """
 
     deidentifier: Any
     video: dict[str, Any]
+    faces: Sequence[Any] | None = None
 
     def one(self, source: Path | str | int, target: Path, label: str) -> None:
         """Protect a file, and say what happened.
@@ -35,7 +37,8 @@ class Work:
         """
         make_folder(target.parent)
         if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
-            report(source, target, self.deidentifier.image(source, target))
+            faces = None if self.faces is None else self._single(source)
+            report(source, target, self.deidentifier.image(source, target, faces=faces))
         else:
             report(source, target, self._video(source, target, label))
 
@@ -49,7 +52,14 @@ class Work:
             def stage(name: str) -> None:
                 bar.set_description(f"{label} {name}")
 
-            return self.deidentifier.video(source, target, **self.video, progress=bar.update, stage=stage)
+            return self.deidentifier.video(
+                source, target, **self.video, faces=self.faces, progress=bar.update, stage=stage
+            )
+
+    def _single(self, source: Path) -> Any:
+        if self.faces is None or len(self.faces) != 1:
+            raise ValueError(f"{source} is one image; faces are given for {len(self.faces or ())} frames.")
+        return self.faces[0]
 
     def _announce(self, source: Path) -> int | None:
         from deidlib.video import VideoReader
