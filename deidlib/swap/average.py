@@ -155,7 +155,8 @@ def _placed(shape: Tensor, size: int) -> Tensor:
     upright = (shape - shape.mean(dim=0)) @ turn.T
     upright = upright * (_WIDTH * size / (upright[:, 0].amax() - upright[:, 0].amin()))
     middle = (upright.amin(dim=0) + upright.amax(dim=0)) / 2
-    return upright - middle + upright.new_tensor(_MIDDLE) * size
+    placed: Tensor = upright - middle + upright.new_tensor(_MIDDLE) * size
+    return placed
 
 
 def _bent(shape: Tensor, mean: Tensor, pyramid: Pyramid, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from deidlib.camera import face_model
 from deidlib.swap.thinplate import ThinPlate
 
 # Each a mean of landmarks, and how far above it the forehead reaches, as a share of the distance from chin to brows.
-_FOREHEAD = (((17,), 0.22), ((19,), 0.4), ((21, 22), 0.47), ((24,), 0.4), ((26,), 0.22))
+_FOREHEAD = (((17,), 0.2), ((19,), 0.36), ((21, 22), 0.42), ((24,), 0.36), ((26,), 0.2))
 _EYES, _MOUTH = (slice(36, 42), slice(42, 48)), slice(48, 68)
 _DIRECTIONS = 64
 

@@ -25,7 +25,7 @@ Part = Literal["eyes", "mouth"]
 # Shares of the face's width.
 _MARGIN, _FEATHER, _LIGHT, _PART_FEATHER = 0.02, 0.07, 0.12, 0.06
 # So much of the source's rim stays out, that nothing but skin comes in: beside its outline there is hair, and darkness.
-_NARROW, _LOW = {68: 0.12, 5: 0.16}, 0.75
+_NARROW, _LOW = {68: 0.12, 5: 0.1}, 0.75
 # The part of the forehead that is all of the source.
 _FOREHEAD = 0.8
 # Landmarks of two faces are never quite at the same places of them: the map need not meet them exactly.
