@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from deidlib.report.style import COLOURS
+from deidlib.report.style import LIGHT
 
 _WIDTH, _HEIGHT = 760, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
@@ -64,8 +64,9 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (min(value, high) - low) / (high - low)
 
     parts = []
+    width = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}"'
     for tick in ticks:
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<line class="grid" stroke="#ccc" {width} y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
     parts += [
         f'<text x="{x(frame):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{frame}</text>'
@@ -73,9 +74,10 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
     ]
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">frame</text>')
     if mark is not None:
-        parts.append(f'<line class="mark" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
+        stroke = 'class="mark" stroke="#555" stroke-width="1.5" stroke-dasharray="2 4"'
+        parts.append(f'<line {stroke} {width} y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
     for line in lines:
-        style = f'class="line c{line.colour % COLOURS}{" dashed" if line.dashed else ""}"'
+        style = _stroke(line)
         for run in _runs(line.values):
             points = [(x(frame), y(value)) for frame, value in run]
             if len(points) == 1:
@@ -83,8 +85,8 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
             else:
                 parts.append(f'<polyline {style} points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>')
     legend = "".join(
-        f'<li><svg viewBox="0 0 28 8" class="key" aria-hidden="true"><line class="line c{line.colour % COLOURS}'
-        f'{" dashed" if line.dashed else ""}" x1="0" x2="28" y1="4" y2="4"/></svg>{escape(line.name)}</li>'
+        '<li><svg viewBox="0 0 28 8" class="key" aria-hidden="true">'
+        f'<line {_stroke(line)} x1="0" x2="28" y1="4" y2="4"/></svg>{escape(line.name)}</li>'
         for line in lines
     )
     label = escape(f"{title}, {unit}, over {count} frames")
@@ -93,6 +95,13 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
         f'<ul class="legend">{legend}</ul></figure>'
     )
+
+
+def _stroke(line: Line) -> str:
+    """Attributes that do without a style sheet; the page's replaces the colour where the ground is dark."""
+    k = line.colour % len(LIGHT)
+    dashes = ' stroke-dasharray="7 4"' if line.dashed else ""
+    return f'class="c{k}" fill="none" stroke="{LIGHT[k]}" stroke-width="2" stroke-linejoin="round"{dashes}'
 
 
 def _runs(values: Sequence[float | None]) -> list[list[tuple[float, float]]]:

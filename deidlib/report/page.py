@@ -58,8 +58,10 @@ def write_report(
             "</figcaption></figure>"
             for panel in row
         )
-        shown.append(f"<h3>{escape(_frame_name(evaluation, choice.number))}</h3><p>Shown because "
-                     f'{escape(choice.why)}.</p><div class="panels">{figures}</div>')  # fmt: skip
+        shown.append(
+            f"<section><h3>{escape(_frame_name(evaluation, choice.number))}</h3><p>Shown because "
+            f'{escape(choice.why)}.</p><div class="panels">{figures}</div></section>'
+        )
     _write(Path(path), _page(evaluation, shown, show_originals, exact=hidden is not None))
 
 
@@ -118,7 +120,8 @@ def _in_short(evaluation: Evaluation) -> str:
             continue
         overlap = sum(reader.all("iou")) / reader.faces
         if reader.found:
-            wrong = "" if reader.role == "authorised" else " It can read this file."
+            much = "this file" if reader.found > reader.faces / 2 else "a part of this file"
+            wrong = "" if reader.role == "authorised" else f" It can read {much}."
             lines.append(
                 f"<b>{escape(reader.name)}</b> ({role}) finds {reader.found / reader.faces:.1%} of {reader.faces} "
                 f"faces, mean overlap {overlap:.3f}.{wrong}"
@@ -134,16 +137,18 @@ def _in_short(evaluation: Evaluation) -> str:
 
 def _readers(evaluation: Evaluation) -> str:
     head = (
-        "reader", "", "found", "extra", "IoU mean / least", "landmarks off, of face size, mean / p95",
+        "reader", "", "faces found", "IoU mean / least", "landmarks off, of face size, mean / p95",
         "of eye distance, mean", "pixels, mean", "gaze off, mean / p95", "head pose off, mean / p95",
         "DiffScore", "normalised",
     )  # fmt: skip
     rows = [_reader_row(reader) for role in ("authorised", "unauthorised") for reader in evaluation.of(role)]
+    settings = evaluation.settings
     note = (
-        f"Every face that a reader finds on the original counts, found again or not: a miss is an overlap of 0, "
-        f"{_text(evaluation.settings['miss']['landmarks_in_face_sizes'])} face sizes and "
-        f"{_text(evaluation.settings['miss']['gaze_deg'])} degrees. Boxes that overlap by no more than "
-        f"{_text(evaluation.settings['min_iou'])} are not of one face. DiffScore: 0 is read as on the original; the "
+        "Every face that a reader finds on the original counts, found again or not: a miss counts as an overlap of 0, "
+        f"landmarks {_text(settings['miss']['landmarks_in_face_sizes'])} face sizes off and gaze "
+        f"{_text(settings['miss']['gaze_deg'])}° off. Extra: found where the original has no face. Boxes that "
+        f"overlap by no more than {_text(settings['min_iou'])} are not of one face. DiffScore: 0 is read as on the "
+        "original; the "
         "normalised one reaches 1 for each term that is there. A row is what the chain up to that reader reads."
     )
     if evaluation.settings["truth"] is not None:
@@ -164,8 +169,8 @@ def _reader_row(reader: ReaderResult) -> list[str]:
     return [
         escape(reader.name),
         "authorised" if reader.role == "authorised" else "not authorised",
-        f"{reader.found} of {faces} ({reader.found / faces:.1%})" if faces else "no faces",
-        str(reader.extra),
+        (f"{reader.found} of {faces} ({reader.found / faces:.1%})" if faces else "none to find")
+        + (f", {reader.extra} extra" if reader.extra else ""),
         show("iou", "mean", "min"),
         show("nme_box", "mean", "p95", share=True),
         show("nme_interocular", "mean", share=True),
@@ -266,7 +271,7 @@ def _legend(show_originals: bool, exact: bool) -> str:
         "Right: what the attack added to the hidden frame."
         if exact
         else "Right: the protected frame without its smooth part. Inside a hidden face that is the perturbation and "
-        "the edges of the mosaic; elsewhere it is the picture's own detail."
+        "the edges of the mosaic; beside it, it is the picture's own detail."
     )
     return (
         "<p>Those that authorised readers read worst, that others read best, and whose faces resemble the original "

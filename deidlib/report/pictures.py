@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from deidlib.boxes import expand
 from deidlib.camera import Camera
 from deidlib.evaluation import Evaluation
 from deidlib.evaluation.clips import Clip, Pair
@@ -125,14 +126,16 @@ def panels(
             row.append(Panel("protected, with what was read on the original", _drawn(frame, reference, camera)))
         row.append(
             Panel(
-                f"protected, with what {reader.name} reads on it ({len(read)} faces; white: where the original's are)",
+                f"protected, with what {reader.name} reads on it ({len(read)} found; white: the original's)",
                 _drawn(frame, read, camera, reference),
             )
         )
         if hidden is not None:
-            row.append(Panel("perturbation, 16 times", _encoded(amplified(frame, masked[choice.number]))))
+            detail = _around(amplified(frame, masked[choice.number]), reference)
+            row.append(Panel("perturbation around the faces, 16 times", _encoded(detail)))
         else:
-            row.append(Panel("fine structure of the protected frame, 8 times", _encoded(fine_structure(frame))))
+            detail = _around(fine_structure(frame), reference)
+            row.append(Panel("fine structure of the protected frame around the faces, 8 times", _encoded(detail)))
         rows.append(row)
     return rows
 
@@ -168,6 +171,17 @@ def _drawn(image: Tensor, faces: Faces, camera: Camera, beside: Faces | None = N
     if faces.landmarks is not None and not bool(faces.landmarks.isfinite().all()):
         read = Faces(faces.boxes, faces.scores, gaze=faces.gaze)
     return _encoded(draw_faces(image, read, axes=True, camera=camera))
+
+
+def _around(image: Tensor, faces: Faces) -> Tensor:
+    """The part of the picture that holds all faces, and half a face beside them."""
+    if not len(faces):
+        return image
+    boxes = expand(faces.boxes, 2.0)
+    left, top = boxes[:, :2].amin(dim=0).floor().clamp(min=0).long().tolist()
+    right, bottom = boxes[:, 2:].amax(dim=0).ceil().long().tolist()
+    part = image[:, top:bottom, left:right]
+    return part if part.numel() else image
 
 
 def _encoded(image: Tensor) -> str:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # For lines: apart for most kinds of colour vision, and legible on white, on black.
-_LIGHT = ("#0b62c4", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0f766e", "#52525b")
+LIGHT = ("#0b62c4", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0f766e", "#52525b")
 _DARK = ("#6db3ff", "#ff9d5c", "#5fd38a", "#c99bff", "#e5c04b", "#ff8ab8", "#4fd1c5", "#c4c4cc")
-
-COLOURS = len(_LIGHT)
-"""How many lines can be told apart by their colour."""
 
 
 def _variables(colours: Sequence[str]) -> str:
@@ -18,7 +15,7 @@ def _variables(colours: Sequence[str]) -> str:
 
 STYLE = f"""
 :root {{ color-scheme: light dark; --ink: #1c1c20; --soft: #5a5a64; --page: #fff; --rule: #d4d4dc; --head: #f2f2f5;
-  {_variables(_LIGHT)} }}
+  {_variables(LIGHT)} }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --ink: #e8e8ee; --soft: #a6a6b2; --page: #16161a; --rule: #3a3a44; --head: #22222a; {_variables(_DARK)} }}
 }}
@@ -41,22 +38,19 @@ figcaption {{ font-size: .85rem; color: var(--soft); }}
 .chart > svg {{ width: 100%; height: auto; display: block; }}
 svg text {{ fill: var(--soft); font: 12px system-ui, sans-serif; }}
 .grid {{ stroke: var(--rule); }}
-.mark {{ stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 2 4; }}
-.line {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
-.dashed {{ stroke-dasharray: 7 4; }}
-{" ".join(f".c{k} {{ stroke: var(--c{k}); }} circle.c{k} {{ fill: var(--c{k}); }}" for k in range(COLOURS))}
-circle.line {{ stroke: none; }}
+.mark {{ stroke: var(--soft); }}
+{" ".join(f".c{k} {{ stroke: var(--c{k}); }} circle.c{k} {{ fill: var(--c{k}); }}" for k in range(len(LIGHT)))}
 .legend {{ list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: .2rem 0;
   font-size: .85rem; }}
 .key {{ width: 28px; height: 8px; margin-right: .4rem; vertical-align: middle; }}
 @media (max-width: 48rem) {{ .panels {{ grid-template-columns: 1fr; }} }}
 @media print {{
-  :root {{ --ink: #000; --soft: #333; --page: #fff; --rule: #999; --head: #eee; {_variables(_LIGHT)} }}
+  :root {{ --ink: #000; --soft: #333; --page: #fff; --rule: #999; --head: #eee; {_variables(LIGHT)} }}
   body {{ max-width: none; margin: 0; font-size: 10pt; }}
   .wide {{ overflow: visible; }}
   table {{ font-size: 7pt; }}
   th, td {{ padding: .15rem .25rem; }}
-  tr, figure, .panels {{ break-inside: avoid; }}
+  tr, figure, section {{ break-inside: avoid; }}
   h2, h3 {{ break-after: avoid; }}
 }}
 """
