@@ -87,7 +87,10 @@ class VideoJob:
         with VideoReader(source) as reader:
             self.info: VideoInfo = reader.info
         self.described = description(stream, settings, faces)
-        self.input_sha256 = sha256_of(source)
+        try:
+            self.input_sha256 = sha256_of(source)
+        except OSError as error:
+            raise MediaReadError(f"{source} cannot be read to its end ({error.strerror}). Get a sound copy.") from error
 
     def run(self) -> Summary:
         """Do what is left to do.

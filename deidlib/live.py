@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from deidlib.overlap import Ahead, Behind
 from deidlib.settings import VideoSettings
 from deidlib.stream import ProtectedBatch, Sighting, Stream, lost_beside
 from deidlib.summary import Summary, Tally
+from deidlib.tracking import Tracked
 from deidlib.video import VideoReader, VideoWriter
 
 _WAITING = 2
@@ -49,18 +50,20 @@ def record(
         quality=settings.quality,
         time_base=info.time_base,
     ) as writer:
+
+        def write(item: tuple[Sighting, Sequence[Tracked], ProtectedBatch]) -> None:
+            sighting, tracked, batch = item
+            writer.write(batch.images.cpu(), sighting.pts)
+            for frame, losses in zip(tracked, batch.losses(), strict=True):
+                tally.add(frame.treatment, lost_beside(frame), losses)
+
         try:
             with (
-                Behind[tuple[Sighting, ProtectedBatch]](
-                    lambda item: writer.write(item[1].images.cpu(), item[0].pts), _WAITING
-                ) as sink,
+                Behind(write, _WAITING) as sink,
                 Ahead(_sightings(stream, reader, settings.batch_size, limit), _WAITING) as seen,
             ):
                 for sighting, tracked in stream.follow(seen):
-                    batch = stream.protect(sighting, tracked)
-                    sink.put((sighting, batch))
-                    for frame, losses in zip(tracked, batch.losses(), strict=True):
-                        tally.add(frame.treatment, lost_beside(frame), losses)
+                    sink.put((sighting, tracked, stream.protect(sighting, tracked)))
                     progress(len(tracked))
         except KeyboardInterrupt:
             if not tally.frames:
@@ -69,11 +72,15 @@ def record(
 
 
 def _sightings(stream: Stream, reader: VideoReader, size: int, limit: int | None) -> Iterator[Sighting]:
-    first = 0
+    first, start = 0, None
     for images, pts in reader.batches(size):
+        # A camera's clock began long ago.
+        start = pts[0] if start is None else start
         count = len(pts) if limit is None else min(len(pts), limit - first)
         if count:
-            yield replace(stream.look(images[:count].to(stream.device()), first), pts=pts[:count])
+            yield replace(
+                stream.look(images[:count].to(stream.device()), first), pts=[tick - start for tick in pts[:count]]
+            )
         first += count
         if first == limit:
             return

@@ -17,7 +17,7 @@ def plain_errors() -> Iterator[None]:
 
     try:
         yield
-    except (MediaError, NoFaceError, WeightsNotFound, CorruptWeights, ValueError) as error:
+    except (MediaError, NoFaceError, WeightsNotFound, CorruptWeights, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

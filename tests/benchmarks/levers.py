@@ -167,7 +167,7 @@ class Table:
         """Protect, store as FFV1, read back, compare."""
         detectors = [self.readers["RetinaFace"], self.readers["MTCNN"]]
         # Frames far apart: a face lost in one is not held in the next.
-        deidentifier = Deidentifier(lever.attacker(), obfuscator=lever.hide, hide_with=detectors, hold=0)
+        deidentifier = Deidentifier(lever.attacker(), obfuscator=lever.hide, hide_with=detectors, hold=0, window=0)
         began = time.process_time()
         (batch,) = deidentifier.frames([self.originals])
         seconds = time.process_time() - began

@@ -72,7 +72,9 @@ def run(case: Case, originals: Tensor) -> tuple[Tensor, Tensor]:
         return hidden, hidden
     # Kept frames lie about a second apart: where a face was in the last one says nothing about this one, and places
     # held would pile up (a quarter of talk_video00's frames), beside what "none" hides.
-    deidentifier = Deidentifier(SETS[case.authorised].attacker(), obfuscator=obfuscator, hide_with=detectors, hold=0)
+    deidentifier = Deidentifier(
+        SETS[case.authorised].attacker(), obfuscator=obfuscator, hide_with=detectors, hold=0, window=0
+    )
     batches = list(deidentifier.frames(torch.split(originals, BATCH)))
     return torch.cat([batch.hidden for batch in batches]), torch.cat([batch.images for batch in batches])
 
