@@ -241,11 +241,12 @@ class Stream:
 
     def _places(self, frame: Tracked) -> Faces:
         """What is hidden in a frame: the faces last, so that they lie on top."""
-        found = frame.found
         if isinstance(self.obfuscator, Obfuscator):
             # A mosaic trembles as the box does, so the smoothed box around a face stands for it.
-            found = found[~_held_by(found.boxes, frame.smoothed.boxes)]
-        return _joined(frame.beside, found)
+            found = frame.found[~_held_by(frame.found.boxes, frame.smoothed.boxes)]
+            return _joined(frame.beside, found)
+        # What is put in a face's place follows the face itself; the smoothed box around it shows no other.
+        return _joined(frame.held, _joined(frame.filled, frame.found))
 
     def _own(self, originals: Tensor, faces: Sequence[Faces]) -> list[Faces]:
         """The faces, with what the other authorised models read of them."""

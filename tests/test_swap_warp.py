@@ -293,6 +293,19 @@ def test_models_are_asked_only_where_landmarks_lack() -> None:
     assert torch.equal(out[:2], swap(target[:2], [known, known]))
 
 
+class Reads68(Sees):
+    reads = "landmarks"
+
+
+def test_68_points_are_preferred_to_the_five_that_a_face_comes_with() -> None:
+    known = face(points_of())
+    five = known.replace(landmarks=points_of(count=5, at=(49.0, 50.0))[None])
+    target = smooth(2)
+    for model, expected in ((Reads68(known), known), (Reads68(Faces.empty()), five), (Sees(known), five)):
+        swap = WarpSwapper(smooth(1), model, source_faces=known)
+        assert torch.equal(swap(target, [five]), WarpSwapper(smooth(1), source_faces=known)(target, [expected]))
+
+
 def test_each_face_seen_serves_one_place() -> None:
     """A place that is held beside a face that is found is not taken for it."""
     known = face(points_of(at=(60.0, 50.0), scale=300))

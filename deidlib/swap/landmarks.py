@@ -36,8 +36,8 @@ def read_landmarks(images: Tensor, models: Sequence[Landmarker], faces: Sequence
 def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[Landmarker]) -> list[list[Tensor | None]]:
     """The landmarks of faces.
 
-    Landmarks that faces come with are taken; models are asked about the frames in which a face has none (a row of
-    NaN counts as none).
+    Landmarks that faces come with are taken, except that five points give way to a model that reads 68. Models are
+    asked about the frames in which a face lacks some (a row of NaN counts as none).
 
     Args:
         images: ``(B, 3, H, W)``.
@@ -45,17 +45,19 @@ def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[Landma
         models: each gets what the one before has read.
 
     Returns:
-        For each face ``(68, 2)`` or ``(5, 2)`` finite pixels, or ``None`` where no model sees it.
+        For each face ``(68, 2)`` or ``(5, 2)`` finite pixels, or ``None`` where nobody sees any.
     """
     rows = [_finite(known) for known in faces]
-    missing = [i for i, row in enumerate(rows) if any(points is None for points in row)]
+    finer = any(getattr(model, "reads", None) == "landmarks" for model in models)
+    missing = [i for i, row in enumerate(rows) if any(p is None or (finer and len(p) == 5) for p in row)]
     if missing and models:
         seen = read_landmarks(images[missing], models, [faces[i] for i in missing])
         for i, found in zip(missing, seen, strict=True):
             partner = _partners(faces[i].boxes, found.to(faces[i].boxes.device).boxes)
             read = _finite(found)
             rows[i] = [
-                own if own is not None or k is None else read[k] for own, k in zip(rows[i], partner, strict=True)
+                own if k is None or read[k] is None or (own is not None and not finer) else read[k]
+                for own, k in zip(rows[i], partner, strict=True)
             ]
     return rows
 

@@ -41,7 +41,8 @@ class WarpSwapper(FaceSwapper):
     colours, contrast and broad shadows in Lab, and fades out around the face. Pose, outline, eyelids and lips follow
     the target; nothing of the target's own pixels is left in the face, unless parts are kept.
 
-    The landmarks are those that the faces come with, else what ``landmarks`` read. A face is hidden by the fallback
+    The landmarks are those that the faces come with, else what ``landmarks`` read; 68 points are preferred to five. A
+    face is hidden by the fallback
     where nobody sees landmarks (at a place that is only held, say), where some lie outside of the frame or of the
     face's region, where it is smaller than ``smallest``, and where the map would fold, since the head is turned too
     far from the source's pose.
