@@ -148,8 +148,8 @@ def _readers(evaluation: Evaluation) -> str:
         f"landmarks {_text(settings['miss']['landmarks_in_face_sizes'])} face sizes off and gaze "
         f"{_text(settings['miss']['gaze_deg'])}° off. Extra: found where the original has no face. Boxes that "
         f"overlap by no more than {_text(settings['min_iou'])} are not of one face. DiffScore: 0 is read as on the "
-        "original; the "
-        "normalised one reaches 1 for each term that is there. A row is what the chain up to that reader reads."
+        "original; the normalised one reaches 1 for each term that is there. A row is what the chain up to that reader "
+        "reads."
     )
     if evaluation.settings["truth"] is not None:
         note += " Authorised readers are compared with the truth that was given, others with their own reading."
@@ -228,16 +228,31 @@ def _quality(quality: QualityResult | None, covered: Sequence[float]) -> str:
     )
 
 
+_READ_BY = {
+    "iou": ("boxes",),
+    "nme_box": ("boxes", "landmarks"),
+    "head_pose_deg": ("boxes", "landmarks"),
+    "gaze_deg": ("gaze",),
+}
+
+
 def _curves(evaluation: Evaluation) -> str:
     if len(evaluation) == 1:
         return "<p>One frame only.</p>"
     colours = {name: k for k, name in enumerate(evaluation.readers)}
 
     def lines(measure: str, readers: Sequence[ReaderResult]) -> list[Line]:
+        # A reader of gaze repeats the landmarks that it was given; its line would only hide theirs.
+        own = [reader for reader in readers if reader.reads in _READ_BY[measure]] or readers
         made = [
-            Line(reader.name, [frame.mean(measure) for frame in reader.frames], colours[reader.name],
-                 reader.role == "unauthorised") for reader in readers
-        ]  # fmt: skip
+            Line(
+                reader.name,
+                [frame.mean(measure) for frame in reader.frames],
+                colours[reader.name],
+                reader.role == "unauthorised",
+            )
+            for reader in own
+        ]
         return [line for line in made if any(value is not None for value in line.values)]
 
     charts = []
@@ -261,7 +276,10 @@ def _curves(evaluation: Evaluation) -> str:
         mark = evaluation.identity.threshold
         unit = "cosine" if mark is None else "cosine; across: the threshold"
         charts.append(chart(title, unit, [line], mark=mark, top=1))
-    note = "Means over a frame's faces, misses included. Solid: authorised. Dashed: not authorised."
+    note = (
+        "Means over a frame's faces, misses included, of the readers that read it themselves. "
+        "Solid: authorised. Dashed: not authorised."
+    )
     return f"<p>{note}</p>" + "".join(charts)
 
 
