@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from deidlib.pipeline import Deidentifier, Summary
 from deidlib.segments import FrameRecord, WorkFolder
 from deidlib.steps import SignStep
 from deidlib.targets.base import TargetModel
-from deidlib.video import MediaWriteError, VideoReader, VideoWriter
+from deidlib.video import MediaWriteError, VideoReader, VideoWriter, files
 
 SIZE = 32
 # Frames of a clip of two whole segments and a bit, as batches of 4 make segments of 64.
@@ -199,6 +200,44 @@ def test_killed_while_it_writes_the_output(source: Path, whole: tuple[Path, Summ
         protector().video(source, target, batch_size=4)
         assert sha(target) == sha(whole[0])
         assert names(target.parent) == ["out.mkv", "out.mkv.json"]
+
+
+def test_ctrl_c_leaves_a_state_to_go_on_from(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    target, total = tmp_path / "out.mkv", [0]
+
+    def interrupt(more: int) -> None:
+        total[0] += more
+        if total[0] == 100:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        protector().video(source, target, batch_size=4, progress=interrupt)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("deidlib")]
+    assert names(tmp_path) == [".out.mkv.deidlib-work"]
+    assert "000000.0.json" in names(tmp_path / ".out.mkv.deidlib-work")
+    assert not list((tmp_path / ".out.mkv.deidlib-work").glob("*.partial"))
+    protector().video(source, target, batch_size=4)
+    assert sha(target) == sha(whole[0])
+
+
+def test_a_full_disk_loses_nothing_that_is_complete(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, commit = tmp_path / "out.mkv", files.commit
+
+    def full(temporary: Path, path: Path) -> None:
+        if path.name == "000001.0.mkv":
+            raise OSError(28, "No space left on device")
+        commit(temporary, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deidlib.video.writer.commit", full)
+        with pytest.raises(MediaWriteError, match=r"000001.0.mkv: could not write .*No space left on device"):
+            protector().video(source, target, batch_size=4)
+    assert names(tmp_path) == [".out.mkv.deidlib-work"]
+    assert {"000000.0.json", "000000.0.mkv"} <= set(names(tmp_path / ".out.mkv.deidlib-work"))
+    protector().video(source, target, batch_size=4)
+    assert sha(target) == sha(whole[0])
 
 
 # Nothing is exposed
