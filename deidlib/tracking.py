@@ -94,7 +94,7 @@ class FaceTracker:
             nothing is filled or held leave the frame as it is, *with any face that the detectors missed*.
         after_hold: what becomes of a face lost for longer than ``hold`` while others are found. ``"stay"``: its place
             stays hidden until a face is found there again, unless it left at the edge of the frame, or had been seen in
-            less than three frames. ``"drop"``: its place is given up. ``"whole-frame"``: as ``"stay"``, and the whole
+            less than eight frames. ``"drop"``: its place is given up. ``"whole-frame"``: as ``"stay"``, and the whole
             frame is hidden.
         smoothing: frames before and after over which the region of a found face is evened out; it only ever grows.
 
