@@ -113,7 +113,7 @@ def test_a_frame_depends_on_no_frame_beyond_the_window_and_is_no_later(
 
 
 def motion(seed: int, length: int) -> NDArray[np.float64]:
-    """Boxes of a face whose edges change velocity by up to 0.04 sizes, and which moves by up to 0.16 sizes per frame."""
+    """Boxes of a face of about 100 pixels: edges change velocity by up to 4 pixels, the middle moves by 16 at most."""
     generator = np.random.default_rng(seed)
     size = 100.0
     # Half of the change for the middle and half for the size, in units of the smallest size that there is.
