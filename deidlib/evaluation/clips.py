@@ -77,6 +77,8 @@ class Clip:
                 for number, (images, _) in enumerate(reader.selected(1, numbers.__contains__)):
                     if images is not None:
                         found[number] = images[0]
+                    if len(found) == len(numbers):
+                        break
             return found
         pictures = [self.path] if self.kind == "image" else _pictures(self.path)
         return {number: self._picture(pictures[number])[0] for number in numbers}

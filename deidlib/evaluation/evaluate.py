@@ -139,7 +139,7 @@ def evaluate(
     }
     identity = None
     if embedder is not None:
-        faces = _aligned_strangers(strangers, groups)
+        faces = _aligned_strangers(strangers, groups, device)
         every = max(1, math.ceil(frames / _MOST_FRAMES))
         identity = IdentityTally(embedder, faces, threshold, every, identities, len(clips) == 1)
     rows: dict[str, list[float]] = {}
@@ -303,17 +303,18 @@ def _check_truth(
         raise EvaluationError("identities must name every face of every frame of the truth.")
 
 
-def _aligned_strangers(strangers: Sequence[Tensor], groups: Mapping[Role, Mapping[str, Reader]]) -> Tensor:
-    """Aligned faces of the strangers, as the first detector with points finds them."""
+def _aligned_strangers(strangers: Sequence[Tensor], groups: Mapping[Role, Mapping[str, Reader]], device: str) -> Tensor:
+    """Aligned faces of the strangers, as the first detector that finds some with points finds them; on the CPU."""
     crops = [torch.zeros(0, 3, 112, 112)]
     detectors = [_for_originals(reader) for group in groups.values() for reader in group.values()]
     for image in strangers:
+        image = image.to(device)
         for detector in detectors:
             if detector.reads != "boxes":
                 continue
             (found,) = detector.predict(image)
             if len(found) and found.landmarks is not None:
-                crops.append(align(image, [found]))
+                crops.append(align(image, [found]).cpu())
                 break
         else:
             raise EvaluationError(
