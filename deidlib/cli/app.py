@@ -7,6 +7,7 @@ import typer
 from deidlib.cli.demo import demo
 from deidlib.cli.evaluate import evaluate
 from deidlib.cli.protect import protect
+from deidlib.cli.swap import swap
 from deidlib.cli.weights import weights_app
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(protect)
+app.command()(swap)
 app.command()(evaluate)
 app.command()(demo)
 app.add_typer(weights_app, name="weights")

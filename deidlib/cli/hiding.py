@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 
-def hiding_of(text: str, blocks: int) -> Any:
+def hiding_of(text: str, blocks: int, device: str = "cpu") -> Any:
     """The obfuscator that ``--hide`` names.
 
     Args:
         text: ``pixelate``, ``blur``, ``solid``, or ``swap:FILE``, the face of another.
         blocks: cells of the mosaic across the face.
+        device: where the models of a swapper run.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name; a file whose face cannot be shown.
     """
+    from deidlib.cli.swap import swapper_of
     from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 
     kind, _, file = text.partition(":")
     if kind == "swap" and file:
-        return _swapping(file)
+        return swapper_of(file, device, blocks=blocks)
     if text == "pixelate":
         return Pixelate(blocks=blocks)
     if text == "blur":
@@ -27,7 +29,3 @@ def hiding_of(text: str, blocks: int) -> Any:
     if text == "solid":
         return Solid()
     raise ValueError(f"--hide must be pixelate, blur, solid or swap:FILE, got {text!r}. Try --hide pixelate.")
-
-
-def _swapping(file: str) -> Any:
-    raise ValueError(f"--hide swap:{file} is not available in this version. Use --hide pixelate.")

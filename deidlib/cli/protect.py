@@ -108,7 +108,7 @@ def protect(
         )
         deidentifier = Deidentifier(
             attacker,
-            obfuscator=hiding_of(hide, blocks),
+            obfuscator=hiding_of(hide, blocks, where),
             hide_with=hiders_of(hide_with, models, where),
             on_missing=on_missing,
             hold=hold,
@@ -119,6 +119,8 @@ def protect(
         video |= {"verify": verify, "quality_wanted": quality_wanted}
         if faces is not None and (live is not None or source.is_dir()):
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")
+        if frames is not None and live is None:
+            raise ValueError(f"--frames is for a camera or a pipe, got {source}. Cut the file instead.")
         if live is not None:
             typer.echo("a camera or a pipe can be read once only: it is neither checked nor continued", err=True)
             Work(deidentifier, video | {"limit": frames}).one(live, target, target.name)

@@ -38,9 +38,13 @@ class Work:
         make_folder(target.parent)
         if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
             faces = None if self.faces is None else self._single(source)
-            report(source, target, self.deidentifier.image(source, target, faces=faces))
+            self.report(source, target, self.deidentifier.image(source, target, faces=faces))
         else:
-            report(source, target, self._video(source, target, label))
+            self.report(source, target, self._video(source, target, label))
+
+    def report(self, source: Path | str | int, target: Path, summary: Any) -> None:
+        """Print what happened to a file."""
+        report(source, target, summary)
 
     def _video(self, source: Path | str | int, target: Path, label: str) -> Any:
         from tqdm.auto import tqdm

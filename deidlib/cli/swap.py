@@ -1,0 +1,138 @@
+"""``deidlib swap``, and the swapper that ``--hide swap:FILE`` means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from deidlib.cli.errors import plain_errors
+from deidlib.cli.files import Codec, jobs_of
+from deidlib.cli.names import device_of, hiders_of, named, readers
+from deidlib.cli.work import Work, run_folder, say
+
+Method = Literal["warp", "cosegmentation"]
+OnMissing = Literal["hold", "whole-frame", "error", "keep"]
+Audio = Literal["drop", "copy"]
+
+
+def swap(
+    original: Annotated[Path, typer.Argument(metavar="IN", help="An image, a video, or a folder of them.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write (.png or .mkv), or a folder.")],
+    source: Annotated[Path, typer.Option(help="An image of the face to show instead.")],
+    method: Annotated[
+        Method, typer.Option(help="warp needs no weights; cosegmentation needs some that are not free.")
+    ] = "warp",
+    landmarks: Annotated[
+        str,
+        typer.Option(help="Who reads landmarks for warp, in turn: mtcnn (five points), or retinaface,fan (68)."),
+    ] = "mtcnn",
+    keep: Annotated[str, typer.Option(help="Parts of each face to leave, for warp: eyes, mouth. They identify.")] = "",
+    which: Annotated[
+        int | None, typer.Option(min=0, help="The number of the source's face, if it has several.")
+    ] = None,
+    blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across a face that cannot be swapped.")] = 4,
+    hide_with: Annotated[str, typer.Option(help="Detectors that say where faces are.")] = "mtcnn",
+    on_missing: Annotated[OnMissing, typer.Option(help="A frame without a face; as for deidlib protect.")] = "hold",
+    hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
+    window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
+    codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
+    quality: Annotated[int | None, typer.Option(help="Of h264 and mjpeg, as for deidlib protect.")] = None,
+    audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
+    batch: Annotated[int, typer.Option(min=1, help="Frames at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Show another face in place of every face in IN; nothing is attacked.
+
+    A face that cannot be swapped is pixelated. As with deidlib protect, no output appears before it is complete, and
+    the same command continues what was interrupted. To let authorised models read the result as the original, use
+    deidlib protect --hide swap:FILE.
+    """
+    from deidlib.attack import IFGSMAttacker
+    from deidlib.fingerprint import described
+    from deidlib.job import versions
+    from deidlib.pipeline import Deidentifier
+
+    with plain_errors():
+        jobs = jobs_of(original, target, codec)
+        where = device_of(device)
+        swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
+        detectors = hiders_of(hide_with, {}, where)
+        # No step of an attack: the frames come out as they were hidden.
+        attacker = IFGSMAttacker(detectors, max_iterations=0)
+        deidentifier = Deidentifier(attacker, obfuscator=swapper, on_missing=on_missing, hold=hold, window=window)
+        video = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio, "verify": False}
+        work = Swaps(deidentifier, video)
+        if not original.is_dir():
+            work.one(original, target, original.name)
+            return
+        settings = {"deidentifier": described(deidentifier), "video": video, "versions": versions()}
+        failed = run_folder(work, jobs, original, target, settings)
+        if failed:
+            typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
+            raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Swaps(Work):
+    """Files in which faces are swapped and nothing is attacked."""
+
+    def report(self, source: Path | str | int, target: Path, summary: Any) -> None:
+        """Print what happened to a file."""
+        say(
+            f"{target}: {summary.frames} frames, {summary.found} with faces swapped, or pixelated where that could not "
+            f"be; {summary.filled} filled in, {summary.held} held, {summary.partly_held} with a lost face held "
+            f"besides, {summary.whole_frame} wholly hidden, {summary.kept} kept as they were"
+        )
+        if not summary.found:
+            say(f"warning: no face was found in {source}", err=True)
+
+
+def swapper_of(
+    file: str | Path,
+    device: str,
+    *,
+    method: Method = "warp",
+    landmarks: str = "mtcnn",
+    keep: str = "",
+    which: int | None = None,
+    blocks: int = 4,
+) -> Any:
+    """The swapper that shows the face in a file.
+
+    Args:
+        file: an image.
+        device: where models run.
+        method: ``"warp"`` or ``"cosegmentation"``.
+        landmarks: names of models, in turn; the first must be a detector.
+        keep: parts to leave, separated by commas.
+        which: number of the face in the file.
+        blocks: cells of the mosaic over faces that cannot be swapped.
+
+    Raises:
+        ValueError: no face in the file, or several and none chosen; an unknown name.
+        MediaReadError: it is no image.
+    """
+    from deidlib.obfuscate import Pixelate
+    from deidlib.swap.cosegmentation import CoSegmentationSwapper, CropSwapper
+    from deidlib.swap.warp import WarpSwapper
+    from deidlib.video import read_image
+
+    image, fallback = read_image(file), Pixelate(blocks=blocks)
+    models = list(named(landmarks, device, "--landmarks", readers()).values())
+    if models[0].reads != "boxes":
+        raise ValueError(f"--landmarks must begin with a detector, got {landmarks}. Try retinaface,{landmarks}.")
+    parts: list[Any] = [part.strip() for part in keep.split(",") if part.strip()]
+    try:
+        if method == "warp":
+            return WarpSwapper(image.to(device), models, which=which, keep=parts, fallback=fallback)
+        if parts:
+            raise ValueError("--keep is for --method warp.")
+        (faces,) = models[0].predict(image.to(device))
+        chosen = faces if which is None else faces[which : which + 1]
+        net = CropSwapper.load().to(device)
+        return CoSegmentationSwapper(image.to(device), source_faces=chosen, net=net, fallback=fallback)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
