@@ -78,8 +78,8 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
     """
 
     reads: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
-    mean: Tensor
-    std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(
         self,
@@ -111,14 +111,14 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
             first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
             first.weight.data = first.weight.data.flip(1)
             mean, std = mean.flip(0), std.flip(0)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        self.register_buffer("scale", 255 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
         # Batch norms folded into the convolutions and channels last: a third less time per iteration.
         self.net = _fold_batch_norm(net.eval()).to(memory_format=torch.channels_last)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The heads over all A anchors: box code ``(B, A, 4)``, logits ``(B, A, 2)``, point code ``(B, A, 5, 2)``."""
-        x = (images * 255 - self.mean.to(images)) / self.std.to(images)
+        x = torch.addcmul(self.shift.to(images), images, self.scale.to(images))
         net: Any = self.net
         levels = net.fpn(net.body(x.contiguous(memory_format=torch.channels_last)))
         levels = [ssh(level) for ssh, level in zip((net.ssh1, net.ssh2, net.ssh3), levels, strict=True)]
