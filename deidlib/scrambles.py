@@ -155,43 +155,7 @@ def _gather(images: Tensor, source: Tensor, cell: int) -> Tensor:
     return moved.view(frames, height, width, channels).permute(0, 3, 1, 2)
 
 
-@dataclass(frozen=True)
-class CellInversion(Scramble):
-    """Cells whose colours are inverted, half of them, as the key decides: 0 becomes 255.
-
-    Args:
-        cell: side of a cell, pixels.
-
-    Raises:
-        ValueError: not a whole number >= 1.
-    """
-
-    cell: int = 4
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.cell, int) and self.cell >= 1):
-            raise ValueError(f"cell must be a whole number of pixels, got {self.cell!r}.")
-
-    def plan(self, key: Key, label: str, height: int, width: int) -> Tensor:
-        """``(H, W)``: 1 where colours are kept, -1 where they are inverted."""
-        down, across = -(-height // self.cell), -(-width // self.cell)
-        bits = key.words(f"{label}/inversion", down * across) >> np.uint64(63)
-        sign = torch.from_numpy(1 - 2 * bits.astype(np.float32)).view(down, across)
-        return sign.repeat_interleave(self.cell, 0).repeat_interleave(self.cell, 1)[:height, :width].contiguous()
-
-    def __call__(self, images: Tensor, plans: Tensor) -> Tensor:
-        """Scramble frames."""
-        check_image_shape(images)
-        _check_plans(images, plans)
-        sign = plans[:, None].to(images)
-        # x where the sign is 1 and 1 - x where it is -1, exactly.
-        return images * sign + (1 - sign) / 2
-
-
-_KNOWN: dict[str, type[CellPermutation] | type[CellInversion]] = {
-    "CellPermutation": CellPermutation,
-    "CellInversion": CellInversion,
-}
+_KNOWN = {"CellPermutation": CellPermutation}
 
 
 def scramble_of(settings: Mapping[str, Any]) -> Scramble:
