@@ -93,7 +93,7 @@ def test_protect_an_image(image: Path) -> None:
     target = image.parent / "new" / "folder" / "out.png"
     result = deidlib("protect", image, target, "--iterations", 2, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"{target}: 1 frames, 1 with faces hidden and attacked, 0 held")
+    assert result.stdout.startswith(f"{target}: 1 frames, 1 with faces hidden and attacked, 0 filled in, 0 held")
     assert "final loss: mtcnn" in result.stdout
     assert "device: cpu" in result.stderr
     before, after = read_image(image), read_image(target)
