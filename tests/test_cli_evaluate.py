@@ -64,6 +64,21 @@ def test_everything_is_written(clip: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("toys")
+def test_the_challenge_csv_is_a_truth(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    header = ["frame", "score", "x", "y", "w", "h", *(f"point_{k:02d}_{axis}" for k in range(5) for axis in "xy")]
+    x, y, width, height = 14, 20, 40, 60
+    shares = [(0.25, 0.4), (0.75, 0.4), (0.5, 0.6), (0.3, 0.8), (0.7, 0.8)]
+    points = [value for a, b in shares for value in (x + a * width, y + b * height)]
+    row = ",".join(map(str, [1, 0.9, x, y, width, height, *points]))
+    (tmp_path / "truth.csv").write_text(",".join(header) + "\n" + row + "\n")
+    # Only the first frame has a face, and there it is where the protected frame's is.
+    result = deidlib("evaluate", *clip, "--truth", tmp_path / "truth.csv", "--no-quality")
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stdout.splitlines() if "mtcnn" in line]
+    assert "│ 1/1   │ 1     │ 1.000/1.000    │ 0.00 %" in line
+
+
+@pytest.mark.usefixtures("toys")
 def test_originals_in_the_report_are_announced(clip: tuple[Path, Path], tmp_path: Path) -> None:
     result = deidlib("evaluate", *clip, "--html", tmp_path / "a.html", "--show-originals", "--worst", 1)
     assert result.exit_code == 0

@@ -129,8 +129,8 @@ def test_originals_are_shown_only_when_asked_for(
 
 def test_the_numbers_are_in_it(tmp_path: Path, result: Evaluation) -> None:
     text = " ".join(page_of(tmp_path, result).text)
-    assert "5 of 6 (83.3%)" in text
-    assert "0 of 6 (0.0%)" in text
+    assert "5 of 6 (83.3 %)" in text
+    assert "0 of 6 (0 %)" in text
     overlap = (5 - 1 + 36 / 44) / 6
     assert f"{overlap:.3f} / 0.000" in text
     assert result.sha256["protected"] in text

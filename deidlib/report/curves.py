@@ -66,15 +66,19 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
     parts = []
     width = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}"'
     for tick in ticks:
-        parts.append(f'<line class="grid" stroke="#ccc" {width} y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
+        parts.append(
+            f'<line stroke="currentColor" stroke-opacity="0.25" {width} y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
+        )
+        parts.append(
+            f'<text fill="currentColor" x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>'
+        )
     parts += [
-        f'<text x="{x(frame):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{frame}</text>'
+        f'<text fill="currentColor" x="{x(frame):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{frame}</text>'
         for frame in _frame_ticks(count)
     ]
-    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">frame</text>')
+    parts.append(f'<text fill="currentColor" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">frame</text>')
     if mark is not None:
-        stroke = 'class="mark" stroke="#555" stroke-width="1.5" stroke-dasharray="2 4"'
+        stroke = 'stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 4"'
         parts.append(f'<line {stroke} {width} y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
     for line in lines:
         style = _stroke(line)

@@ -123,14 +123,16 @@ def _in_short(evaluation: Evaluation) -> str:
             much = "this file" if reader.found > reader.faces / 2 else "a part of this file"
             wrong = "" if reader.role == "authorised" else f" It can read {much}."
             lines.append(
-                f"<b>{escape(reader.name)}</b> ({role}) finds {reader.found / reader.faces:.1%} of {reader.faces} "
-                f"faces, mean overlap {overlap:.3f}.{wrong}"
+                f"<b>{escape(reader.name)}</b> ({role}) finds {_percent(reader.found / reader.faces)} of "
+                f"{reader.faces} faces, mean overlap {overlap:.3f}.{wrong}"
             )
         else:
             lines.append(f"<b>{escape(reader.name)}</b> ({role}) finds none of {reader.faces} faces.")
     identity = evaluation.identity
     if identity is not None and identity.mean is not None:
-        share = "" if identity.accepted is None else f"; {identity.accepted:.1%} would be taken for their original"
+        share = (
+            "" if identity.accepted is None else f"; {_percent(identity.accepted)} would be taken for their original"
+        )
         lines.append(f"Identity: mean cosine {identity.mean:.3f}, at most {_text(identity.greatest)}{share}.")
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
 
@@ -145,7 +147,7 @@ def _readers(evaluation: Evaluation) -> str:
     settings = evaluation.settings
     note = (
         "Every face that a reader finds on the original counts, found again or not: a miss counts as an overlap of 0, "
-        f"landmarks {_text(settings['miss']['landmarks_in_face_sizes'])} face sizes off and gaze "
+        f"landmarks {_text(settings['miss']['landmarks_in_face_sizes'])} × the face's size off and gaze "
         f"{_text(settings['miss']['gaze_deg'])}° off. Extra: found where the original has no face. Boxes that "
         f"overlap by no more than {_text(settings['min_iou'])} are not of one face. DiffScore: 0 is read as on the "
         "original; the normalised one reaches 1 for each term that is there. A row is what the chain up to that reader "
@@ -169,7 +171,7 @@ def _reader_row(reader: ReaderResult) -> list[str]:
     return [
         escape(reader.name),
         "authorised" if reader.role == "authorised" else "not authorised",
-        (f"{reader.found} of {faces} ({reader.found / faces:.1%})" if faces else "none to find")
+        (f"{reader.found} of {faces} ({_percent(reader.found / faces)})" if faces else "none to find")
         + (f", {reader.extra} extra" if reader.extra else ""),
         show("iou", "mean", "min"),
         show("nme_box", "mean", "p95", share=True),
@@ -194,10 +196,11 @@ def _identity(identity: IdentityResult | None) -> str:
         ["taken for the original at that threshold", _percent(identity.accepted)],
         ["faces compared; without points, not compared", f"{identity.faces}; {identity.unaligned}"],
     ]
+    every = "every frame" if identity.every == 1 else f"one frame in {identity.every}"
     for name, values in identity.attackers.items():
         rows.append([
             f"{name}: cosine with the same person in other frames, mean",
-            f"{_text(values['cosine_genuine'])} ({values['genuine']:.0f} pairs, one frame in {identity.every})",
+            f"{_text(values['cosine_genuine'])} ({values['genuine']:.0f} pairs, {every})",
         ])  # fmt: skip
         if not math.isnan(values["cosine_impostor"]):
             rows.append([f"{name}: right person most alike (by chance)",
@@ -224,7 +227,7 @@ def _quality(quality: QualityResult | None, covered: Sequence[float]) -> str:
     ])  # fmt: skip
     area = sum(covered) / len(covered)
     return _table(("against the original", "whole frame", "inside the faces' region", "outside"), rows) + (
-        f"<p>The region covers {area:.1%} of the frames. ∞: unchanged.</p>"
+        f"<p>The region covers {_percent(area)} of the frames. ∞: unchanged.</p>"
     )
 
 
@@ -353,6 +356,8 @@ def _text(value: float | None) -> str:
 def _percent(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return _text(value)
+    if value in (0, 1):
+        return f"{100 * value:.0f} %"
     return f"{100 * value:.2f} %" if value < 0.1 else f"{100 * value:.1f} %"
 
 

@@ -33,12 +33,11 @@ code {{ overflow-wrap: anywhere; font-size: .85em; }}
 .panels {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: .6rem; }}
 .panels figure {{ margin: 0; }}
 .panels img {{ width: 100%; height: auto; display: block; }}
+svg {{ color: var(--soft); }}
 figcaption {{ font-size: .85rem; color: var(--soft); }}
 .chart {{ margin: 1.2rem 0; max-width: 60rem; }}
 .chart > svg {{ width: 100%; height: auto; display: block; }}
-svg text {{ fill: var(--soft); font: 12px system-ui, sans-serif; }}
-.grid {{ stroke: var(--rule); }}
-.mark {{ stroke: var(--soft); }}
+svg text {{ font: 12px system-ui, sans-serif; }}
 {" ".join(f".c{k} {{ stroke: var(--c{k}); }} circle.c{k} {{ fill: var(--c{k}); }}" for k in range(len(LIGHT)))}
 .legend {{ list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: .2rem 0;
   font-size: .85rem; }}
