@@ -100,13 +100,19 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_all_examples_are_run_below() -> None:
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"protect_image", "own_target_model", "compare_step_rules"}
+    assert names == {"protect_image", "own_target_model", "compare_step_rules", "swap_face"}
 
 
 def test_example_protect_image(example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example.main(target=tmp_path / "protected.png", iterations=15)
     assert (tmp_path / "protected.png").is_file()
     assert "MTCNN finds 1 faces in the original and 1 in the protected" in capsys.readouterr().out
+
+
+def test_example_swap_face(example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example.main(target=tmp_path / "swapped.png", iterations=5)
+    assert (tmp_path / "swapped.png").is_file()
+    assert capsys.readouterr().out.count("IoU with the original's box: [0.") == 3
 
 
 def test_example_own_target_model(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
