@@ -119,10 +119,9 @@ def cases(clip: str) -> list[tuple[Case, str]]:
     rest = [Case(clip, hiding, name) for hiding in HIDING if hiding != DEFAULT for name in ("none", EVERYBODY)]
     default = [(case, stored) for case in first for stored in STORED]
     default.append((Case(clip, DEFAULT, "RetinaFace + MPIIGaze"), "FFV1"))
-    if clip == "T002_talk":
-        return default + [(case, stored) for stored in STORED for case in rest]
-    # Frames of 720p take long: fewer of them, and no codec for every way of hiding.
-    return default + [(case, "FFV1") for case in rest if case.authorised == "none" or case.hiding == "8 blocks"]
+    # Frames of 720p take long: fewer ways of hiding.
+    rest = [case for case in rest if clip == "T002_talk" or case.authorised == "none" or case.hiding == "8 blocks"]
+    return default + [(case, "FFV1") for case in rest]
 
 
 def strangers() -> list[Tensor]:
