@@ -437,7 +437,7 @@ def test_options_are_checked(image: Path, option: list[str]) -> None:
 
 
 def test_interrupted(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Deidentifier, "image", interrupt)
