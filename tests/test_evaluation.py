@@ -165,6 +165,18 @@ def test_frames_are_let_go(tmp_path: Path) -> None:
     assert done == [(n, 40) for n in range(0, 41, 2)]
 
 
+def test_a_reading_keeps_no_more_than_itself(tmp_path: Path) -> None:
+    class Slices(Patches):
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            return [Faces(torch.rand(50_000, 4).cumsum(dim=1)[:1], torch.rand(50_000)[:1]) for _ in images]
+
+    a = video(tmp_path / "a.mkv", [frame(LEFT)])
+    reader = evaluate(a, a, authorised={"slices": Slices()}, quality=False).readers["slices"]
+    for faces in (reader.originals[0], reader.protected[0]):
+        assert faces.boxes.untyped_storage().nbytes() == 16
+        assert faces.scores.untyped_storage().nbytes() == 4
+
+
 def test_readers_without_a_detector_are_told_by_their_group(clip: tuple[Path, Path]) -> None:
     points, gaze = Patches(reads="landmarks"), Patches(reads="gaze")
     result = evaluate(*clip, authorised={"red": Patches(), "gaze": gaze}, unauthorised={"points": points})
@@ -463,6 +475,21 @@ def test_the_json_has_no_nan_and_says_why_a_value_is_null(clip: tuple[Path, Path
             assert owner["undefined"][path.rsplit("/", 1)[1]], path
     with pytest.raises(EvaluationError, match="cannot be written"):
         write_evaluation(tmp_path / "none" / "a.json", result)
+
+
+def test_every_key_is_on_the_page(clip: tuple[Path, Path]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    data = evaluate(*clip, authorised={"red": Patches()}, embedder=brightness, strangers=[frame(LEFT)[None]]).to_json()
+    reader, identity, quality = data["readers"]["red"], data["identity"], data["quality"]
+    parts = (
+        data, data["clips"][0], data["settings"], reader, reader["summary"], reader["summary"]["iou"],
+        reader["frames"][0], reader["diffscore"], identity,
+    )  # fmt: skip
+    keys = {key for part in parts for key in part} - {"undefined"} | {"naive", "linkage", "fingerprint"}
+    assert not {key for key in keys if f"`{key}`" not in page}
+    stems = {key.removesuffix("_inside").removesuffix("_outside") for key in quality["frames"][0]} - {"undefined"}
+    assert not {key for key in stems if f"`{key}`" not in page}
+    assert f"`{data['format']}`" in page
 
 
 def test_an_unchanged_frame_has_no_psnr_and_says_that_it_is_infinite(tmp_path: Path) -> None:

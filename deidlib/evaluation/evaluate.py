@@ -156,7 +156,7 @@ def evaluate(
             for name, tally in tallies.items():
                 own = tally.role == "unauthorised" or truth is None
                 for i in range(len(before)):
-                    a, b = here[name][i].to("cpu"), there[name][i].to("cpu")
+                    a, b = _kept(here[name][i]), _kept(there[name][i])
                     tally.add(a, b, a if own or truth is None else truth.frames[done + i], seen_by)
             if picture is not None:
                 picture.update(before, after, places)
@@ -240,6 +240,15 @@ def _in_turn(images: Tensor, groups: Mapping[Role, Mapping[str, Reader]], places
             models = cast(Mapping[str, TargetModel[Any]], group)
             read |= read_in_turn(images, models, united(known) if known else places)
     return read
+
+
+def _kept(faces: Faces) -> Faces:
+    """On the CPU, each field by itself: a slice of all that a detector considered would keep all of that."""
+
+    def alone(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.detach().cpu().clone()
+
+    return faces.replace(**{field: alone(getattr(faces, field)) for field in ("boxes", "scores", "landmarks", "gaze")})
 
 
 def _of(groups: Mapping[Role, Mapping[str, Reader]], name: str) -> Reader:
