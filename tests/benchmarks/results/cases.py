@@ -49,7 +49,7 @@ class Clip:
             return torch.stack(kept), reader.info.fps
 
 
-CLIPS = {"T002_talk": Clip("T002_talk.mp4", 18), "talk_video00": Clip("talk_video00.mp4", 72, smallest=60.0)}
+CLIPS = {"T002_talk": Clip("T002_talk.mp4", 30), "talk_video00": Clip("talk_video00.mp4", 72, smallest=60.0)}
 
 HIDING: dict[str, Obfuscator] = {
     "4 blocks": Pixelate(blocks=4),
