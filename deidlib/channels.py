@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,16 +109,14 @@ class JPEG(Channel):
         """Quantise the 8x8 cosine transform of luma and halved chroma."""
         height, width = images.shape[-2:]
         even = functional.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
-        planes = _planes(_BT601, 255 * even)
-        luma, *chroma = (_whole(plane) for plane in planes)
-        chroma = [_whole(functional.avg_pool2d(plane, 2)) for plane in chroma]
+        luma, chroma = _planes(_BT601, 255 * even)
+        chroma = _whole(functional.avg_pool2d(_whole(chroma, -128, 127), 2), -128, 127)
         fine, coarse = (self._steps(table).to(images) for table in (_LUMA_STEPS, _CHROMA_STEPS))
-        luma = _coded(luma - 128, 8, fine, 0.5) + 128
-        chroma = [_coded(plane - 128, 8, coarse, 0.5) for plane in chroma]
-        luma, *chroma = _whole(luma, 0, 255), *(_whole(plane, -128, 127) for plane in chroma)
+        luma = _whole(_coded(_whole(luma) - 128, 8, fine, 0.5) + 128, 0, 255)
+        chroma = _whole(_coded(chroma, 8, coarse, 0.5), -128, 127)
         # libjpeg's "fancy upsampling".
-        chroma = [functional.interpolate(plane, scale_factor=2.0, mode="bilinear") for plane in chroma]
-        return _seen(_mixed(_BT601, luma, *chroma))[..., :height, :width]
+        chroma = functional.interpolate(chroma, scale_factor=2.0, mode="bilinear")
+        return _seen(luma + _colour(_BT601, chroma))[..., :height, :width]
 
     def _steps(self, table: Tensor) -> Tensor:
         percent = 5000 // self.quality if self.quality < 50 else 200 - 2 * self.quality
@@ -147,11 +146,9 @@ class H264(Channel):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Quantise the transform of luma and halved chroma."""
-        luma, *chroma = _video_planes(images)
-        fine, coarse = (2 ** ((qp - 4) / 6) for qp in (self.crf, _chroma_qp(self.crf)))
-        luma = _coded(luma, 8, luma.new_tensor(fine), _ROUNDING)
-        chroma = [_coded(plane, 4, plane.new_tensor(coarse), _ROUNDING) for plane in chroma]
-        return _video_rgb(luma, *chroma)
+        luma, chroma = _video_planes(images)
+        fine, coarse = (luma.new_tensor(2 ** ((qp - 4) / 6)) for qp in (self.crf, _chroma_qp(self.crf)))
+        return _video_rgb(_coded(luma, 8, fine, _ROUNDING), _coded(chroma, 4, coarse, _ROUNDING))
 
 
 def channel(name: str) -> Channel:
@@ -219,96 +216,122 @@ _CHROMA_STEPS = torch.full((8, 8), 99.0)
 _CHROMA_STEPS[:4, :4] = torch.tensor([[17.0, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
 
 
+class _Straight(torch.autograd.Function):
+    """Another result going forward, the gradient as it comes going back."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, result: Tensor) -> Tensor:
+        return result.view_as(result)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
 def _straight(values: Tensor, result: Tensor) -> Tensor:
     """``result`` going forward, the gradient of ``values`` going back."""
-    return result.detach() + (values - values.detach())
+    straight: Tensor = _Straight.apply(values, result)
+    return straight
 
 
 def _whole(values: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
     """Rounded to whole numbers of a range."""
-    return _straight(values, values.round().clamp(low, high))
+    return _straight(values, values.detach().round().clamp_(low, high))
 
 
 def _seen(levels: Tensor) -> Tensor:
     """RGB levels as 8 bits hold them, in [0, 1]."""
-    return _straight(levels / 255, levels.round().clamp(0, 255) / 255)
+    return _whole(levels, 0, 255) / 255
 
 
-def _planes(weights: tuple[float, float], levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Luma in 0 to 255 and both colour differences around 128, each ``(B, 1, H, W)``, of RGB levels 0 to 255."""
+def _planes(weights: tuple[float, float], levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Luma ``(B, 1, H, W)`` and colour differences, to blue and to red, around 0 ``(B, 2, H, W)``, of RGB levels."""
+    matrix = levels.new_tensor(_matrix(weights))[:, :, None, None]
+    return functional.conv2d(levels, matrix[:1]), functional.conv2d(levels, matrix[1:])
+
+
+def _matrix(weights: tuple[float, float]) -> list[list[float]]:
+    """Luma and both colour differences, each by red, green and blue."""
     of_red, of_blue = weights
-    red, green, blue = levels[:, 0:1], levels[:, 1:2], levels[:, 2:3]
-    luma = of_red * red + (1 - of_red - of_blue) * green + of_blue * blue
-    return luma, 128 + (blue - luma) / (2 - 2 * of_blue), 128 + (red - luma) / (2 - 2 * of_red)
+    luma = [of_red, 1 - of_red - of_blue, of_blue]
+    to_blue = [(own - part) / (2 - 2 * of_blue) for own, part in zip((0, 0, 1), luma, strict=True)]
+    to_red = [(own - part) / (2 - 2 * of_red) for own, part in zip((1, 0, 0), luma, strict=True)]
+    return [luma, to_blue, to_red]
 
 
-def _mixed(weights: tuple[float, float], luma: Tensor, to_blue: Tensor, to_red: Tensor) -> Tensor:
-    """RGB levels of luma and colour differences around 0."""
+def _colour(weights: tuple[float, float], chroma: Tensor) -> Tensor:
+    """What RGB levels ``(B, 3, H, W)`` differ by from their luma."""
     of_red, of_blue = weights
-    red, blue = luma + (2 - 2 * of_red) * to_red, luma + (2 - 2 * of_blue) * to_blue
-    return torch.cat([red, (luma - of_red * red - of_blue * blue) / (1 - of_red - of_blue), blue], dim=1)
+    blue, red = 2 - 2 * of_blue, 2 - 2 * of_red
+    of_green = 1 - of_red - of_blue
+    matrix = chroma.new_tensor([[0, red], [-of_blue * blue / of_green, -of_red * red / of_green], [blue, 0]])
+    return functional.conv2d(chroma, matrix[:, :, None, None])
 
 
-def _video_planes(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Luma and chroma in 8 bits, limited range."""
-    luma, *chroma = _planes(_BT709, 255 * images)
-    chroma = [128 + (plane - 128) * 224 / 255 for plane in chroma]
+def _video_planes(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Luma and chroma in 8 bits, limited range; a frame of even sides has chroma of half its size.
+
+    swscale averages pairs of columns and, by 1 3 3 1, four rows.
+    """
+    matrix = 255 * images.new_tensor(_matrix(_BT709))[:, :, None, None]
+    luma, chroma, rows, stride = matrix[:1], matrix[1:], images, 1
     if not (images.shape[-1] % 2 or images.shape[-2] % 2):
-        chroma = [_halved(plane) for plane in chroma]
-    to_blue, to_red = (_whole(plane, 0, 255) for plane in chroma)
-    return _whole(16 + luma * 219 / 255, 0, 255), to_blue, to_red
+        chroma = chroma * (images.new_tensor([1.0, 3.0, 3.0, 1.0])[:, None] * images.new_tensor([1.0, 1.0])) / 16
+        rows, stride = functional.pad(images, (0, 0, 1, 1), mode="replicate"), 2
+    brightness = functional.conv2d(images, luma) * (219 / 255) + 16
+    return _whole(brightness, 0, 255), _whole(
+        functional.conv2d(rows, chroma * (224 / 255), stride=stride) + 128, 0, 255
+    )
 
 
-def _video_rgb(luma: Tensor, to_blue: Tensor, to_red: Tensor) -> Tensor:
-    chroma = [(_whole(plane, 0, 255) - 128) * 255 / 224 for plane in (to_blue, to_red)]
-    if chroma[0].shape != luma.shape:
-        # swscale, with which FFmpeg's readers convert, repeats each value.
-        chroma = [plane.repeat_interleave(2, -2).repeat_interleave(2, -1) for plane in chroma]
-    return _seen(_mixed(_BT709, (_whole(luma, 0, 255) - 16) * 255 / 219, *chroma))
+def _video_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Back to RGB in [0, 1]; swscale, with which FFmpeg's readers convert, repeats each value of halved chroma."""
+    brightness = (_whole(luma, 0, 255) - 16) * (255 / 219)
+    colour = _colour(_BT709, (_whole(chroma, 0, 255) - 128) * (255 / 224))
+    if colour.shape[-2:] == luma.shape[-2:]:
+        return _seen(brightness + colour)
+    frames, _, height, width = luma.shape
+    blocks = brightness.reshape(frames, 1, height // 2, 2, width // 2, 2) + colour[:, :, :, None, :, None]
+    return _seen(blocks.reshape(frames, 3, height, width))
 
 
-def _halved(plane: Tensor) -> Tensor:
-    """Chroma at half the resolution as swscale averages it: pairs of columns, and four rows by 1 3 3 1."""
-    columns = functional.pad(functional.avg_pool2d(plane, (1, 2)), (0, 0, 1, 1), mode="replicate")
-    kernel = plane.new_tensor([1.0, 3.0, 3.0, 1.0]).view(1, 1, 4, 1) / 8
-    return functional.conv2d(columns, kernel, stride=(2, 1))
-
-
-def _coded(plane: Tensor, size: int, steps: Tensor, rounding: float) -> Tensor:
-    """A plane ``(B, 1, H, W)`` after its cosine transform, block by block, has been quantised.
+def _coded(planes: Tensor, size: int, steps: Tensor, rounding: float) -> Tensor:
+    """Planes after their cosine transform, block by block, has been quantised.
 
     Args:
-        plane: levels.
+        planes: ``(B, C, H, W)`` levels.
         size: pixels of a block's side.
         steps: ``(size, size)`` by frequency down and across, or one for all.
         rounding: a coefficient of k + 1 - ``rounding`` steps or more counts as k + 1 of them.
     """
-    frames, _, height, width = plane.shape
+    frames, count, height, width = planes.shape
     below, beside = -height % size, -width % size
-    padded = functional.pad(plane, (0, beside, 0, below), mode="replicate")
-    basis = _cosines(size).to(plane)
-    # Blocks stay in their places, (B, rows of blocks, size, columns of blocks, size): nothing is copied.
+    padded = functional.pad(planes, (0, beside, 0, below), mode="replicate") if below or beside else planes
+    basis = _cosines(size).to(planes)
+    # Blocks stay in their places, (rows of blocks, size, columns of blocks, size): nothing is copied.
     rows = basis @ padded.reshape(frames, -1, size, width + beside)
     coefficients = rows.reshape(frames, -1, size, (width + beside) // size, size) @ basis.T
-    steps = steps.expand(size, size)[:, None]
-    # The mean of a block is predicted from others, and what is left of it errs on either side.
-    share = torch.full_like(basis, rounding)[:, None]
-    share[0, 0, 0] = 0.5
-    levels = (coefficients.detach().abs() / steps + share).floor() * coefficients.detach().sign()
-    kept = _guided(coefficients, levels * steps, steps) @ basis
+    kept = _quantised(coefficients, steps.expand(size, size)[:, None], rounding) @ basis
     restored = basis.T @ kept.reshape(frames, -1, size, width + beside)
-    return restored.reshape(frames, 1, height + below, width + beside)[..., :height, :width]
+    return restored.reshape(frames, count, height + below, width + beside)[..., :height, :width]
 
 
-def _guided(coefficients: Tensor, result: Tensor, steps: Tensor) -> Tensor:
-    """``result`` going forward; going back, coefficients far below a quantiser step are turned down.
+def _quantised(coefficients: Tensor, steps: Tensor, rounding: float) -> Tensor:
+    """Whole steps going forward; going back, coefficients far below a step are turned down.
 
     Straight through, an attack would spend its budget on what is quantised to nothing. Without any gradient, nothing
     could ever grow to survive.
     """
-    power = coefficients.detach().square()
-    share = _FLOOR + (1 - _FLOOR) * power / (power + (steps / 2).square())
-    return _straight(coefficients * share, result)
+    with torch.no_grad():
+        # The mean of a block is predicted from others, and what is left of it errs on either side.
+        share = torch.full_like(steps, rounding)
+        share[0, 0, 0] = 0.5
+        levels = coefficients / steps
+        size = levels.abs()
+        result = (size + share).floor_().copysign_(levels).mul_(steps)
+        power = size.square_()
+        weight = (power / (power + 0.25)).mul_(1 - _FLOOR).add_(_FLOOR)
+    return _straight(coefficients * weight, result)
 
 
 def _cosines(size: int) -> Tensor:

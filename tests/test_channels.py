@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.acceptance import SHARED, T002, compare, frames
+from benchmarks.acceptance import SHARED, T002, Reading, compare, frames
 from PIL import Image
 from skimage.data import astronaut
 from torch import Tensor
@@ -232,17 +232,23 @@ class TestAttack:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared media and weights")
-def test_a_protected_face_survives_what_it_was_told_of(tmp_path: Path) -> None:
-    originals = frames(T002[0], range(0, 9, 4))[..., 16:304, 104:392].contiguous()
+def test_a_protected_face_survives_what_the_attack_was_told_of() -> None:
+    originals = frames(T002[0], (0, 2))[..., 16:304, 104:392].contiguous()
     model = RetinaFace()
     truth = model.predict(originals)
     obfuscator = Pixelate(blocks=4)
     hidden, mask = to_grid(obfuscator(originals, truth)), obfuscator.mask(truth, *originals.shape[-2:])
-    readings = {}
-    for channels in ((), (JPEG(30),)):
-        attacker = IFGSMAttacker([model], max_iterations=25, step=AutoStep(), channels=channels)
-        images = attacker(hidden, originals, faces=truth, mask=mask).images
-        survivors = torch.cat([pillow(image[None], 30) for image in images])
-        readings[len(channels)] = compare(truth, model.predict(survivors))
-    assert readings[1].found == 1
-    assert readings[1].iou.mean() >= readings[0].iou.mean() + 0.02
+    plain, told = (
+        IFGSMAttacker([model], max_iterations=25, step=AutoStep(), channels=channels)(
+            hidden, originals, faces=truth, mask=mask
+        ).images
+        for channels in ((), [JPEG(15)])
+    )
+
+    def reading(images: Tensor, quality: int) -> Reading:
+        return compare(truth, model.predict(torch.cat([pillow(image[None], quality) for image in images])))
+
+    assert compare(truth, model.predict(plain)).found == 1
+    assert reading(plain, 15).found == 0
+    assert reading(told, 15).found == 1
+    assert reading(told, 15).iou.mean() >= 0.85
