@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from deidlib.combinations import Staged as Staged
     from deidlib.combinations import Sum as Sum
     from deidlib.faces import Faces as Faces
+    from deidlib.keys import Key as Key
     from deidlib.obfuscate import BoxBlur as BoxBlur
     from deidlib.obfuscate import GaussianBlur as GaussianBlur
     from deidlib.obfuscate import Pixelate as Pixelate
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from deidlib.steps import OptimizerStep as OptimizerStep
     from deidlib.steps import SignStep as SignStep
     from deidlib.steps import StepRule as StepRule
+    from deidlib.swap.base import FaceSwapper as FaceSwapper
+    from deidlib.swap.warp import WarpSwapper as WarpSwapper
     from deidlib.targets.base import Target as Target
     from deidlib.targets.base import TargetModel as TargetModel
     from deidlib.targets.base import observe as observe
     from deidlib.targets.fan import FAN as FAN
     from deidlib.targets.gaze import GazeResNet as GazeResNet
+    from deidlib.targets.keyed import Keyed as Keyed
     from deidlib.targets.mtcnn import MTCNN as MTCNN
     from deidlib.targets.retinaface import RetinaFace as RetinaFace
     from deidlib.video.errors import MediaError as MediaError
@@ -44,11 +48,14 @@ _HOME = {
     "Deidentifier": "pipeline",
     "FAN": "targets.fan",
     "FaceRegion": "regions",
+    "FaceSwapper": "swap.base",
     "Faces": "faces",
     "GaussianBlur": "obfuscate",
     "GazeResNet": "targets.gaze",
     "GradientNorm": "combinations",
     "IFGSMAttacker": "attack",
+    "Key": "keys",
+    "Keyed": "targets.keyed",
     "MTCNN": "targets.mtcnn",
     "MediaError": "video.errors",
     "MomentumSignStep": "steps",
@@ -64,6 +71,7 @@ _HOME = {
     "TargetModel": "targets.base",
     "VideoReader": "video.reader",
     "VideoWriter": "video.writer",
+    "WarpSwapper": "swap.warp",
     "observe": "targets.base",
     "read_image": "video.images",
     "write_image": "video.images",

@@ -18,11 +18,14 @@ PUBLIC = [
     "Deidentifier",
     "FAN",
     "FaceRegion",
+    "FaceSwapper",
     "Faces",
     "GaussianBlur",
     "GazeResNet",
     "GradientNorm",
     "IFGSMAttacker",
+    "Key",
+    "Keyed",
     "MTCNN",
     "MediaError",
     "MomentumSignStep",
@@ -38,13 +41,24 @@ PUBLIC = [
     "TargetModel",
     "VideoReader",
     "VideoWriter",
+    "WarpSwapper",
     "observe",
     "read_image",
     "write_image",
     "__version__",
 ]
 # Imported inside the functions that need them, so that one that is missing or slow hurts nobody else.
-LATE = ["av", "cv2", "face_alignment", "facenet_pytorch", "kornia", "onnxruntime", "pooch", "torchmetrics"]
+LATE = [
+    "av",
+    "cryptography",
+    "cv2",
+    "face_alignment",
+    "facenet_pytorch",
+    "kornia",
+    "onnxruntime",
+    "pooch",
+    "torchmetrics",
+]
 
 
 def test_the_public_names_are_these() -> None:
