@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deidlib.manifest import sync_folder
 from deidlib.video.codecs import CODEC_TABLE, CODECS
-from deidlib.video.errors import MediaReadError, MediaWriteError
+from deidlib.video.errors import MediaError, MediaReadError, MediaWriteError
 
 
 def check_paths(source: str | Path, target: str | Path, *, codec: str | None = None) -> None:
@@ -26,7 +26,8 @@ def check_paths(source: str | Path, target: str | Path, *, codec: str | None = N
             writable.
     """
     source, target = Path(source), Path(target)
-    same = target.exists() and source.exists() and os.path.samefile(source, target)
+    reached = exists(source, MediaReadError), exists(target, MediaWriteError)
+    same = all(reached) and os.path.samefile(source, target)
     if same or source.resolve() == target.resolve():
         raise MediaWriteError(f"output equals input: {target}. Choose another name; the original is never overwritten.")
     if codec is None:
@@ -36,9 +37,17 @@ def check_paths(source: str | Path, target: str | Path, *, codec: str | None = N
         check_video_target(target, codec)
 
 
+def exists(path: Path, error: type[MediaError]) -> bool:
+    """Whether there is such a file; an error of that kind if a folder above it may not be looked into."""
+    try:
+        return path.exists()
+    except OSError as cause:
+        raise error(f"{path} cannot be reached ({cause.strerror}). Check the folders above it.") from cause
+
+
 def check_readable(path: Path, kind: str) -> None:
     """Refuse what cannot be a media file, before FFmpeg says so in its words."""
-    if not path.exists():
+    if not exists(path, MediaReadError):
         raise MediaReadError(f"{path} does not exist. Expected a {kind} file; check the path.")
     if path.is_dir():
         raise MediaReadError(f"{path} is a folder. Expected a {kind} file.")
@@ -53,7 +62,7 @@ def check_video_target(path: Path, codec: str) -> None:
     if codec == "png-folder":
         if path.suffix:
             raise MediaWriteError(f"{path}: codec 'png-folder' writes a folder; give a name without {path.suffix!r}.")
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if exists(path, MediaWriteError) and not (path.is_dir() and not any(path.iterdir())):
             raise MediaWriteError(f"{path} exists and is no empty folder. Choose another name, or remove it.")
     elif path.suffix.lower() not in CODEC_TABLE[codec].formats:
         fitting = [name for name, known in CODEC_TABLE.items() if path.suffix.lower() in known.formats]
@@ -62,7 +71,7 @@ def check_video_target(path: Path, codec: str) -> None:
             f"{path}: codec {codec!r} goes into {' or '.join(CODEC_TABLE[codec].formats)}, not {path.suffix!r}. "
             f"Change the name{other}."
         )
-    elif path.is_dir():
+    elif exists(path, MediaWriteError) and path.is_dir():
         raise MediaWriteError(f"{path} is a folder. Name the file to be written.")
     check_writable(path)
 
