@@ -64,11 +64,10 @@ class GaussianBlur(Channel):
         reach = math.ceil(3 * self.sigma)
         places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
         kernel = torch.exp(-places.square() / (2 * self.sigma**2))
-        kernel = kernel / kernel.sum()
-        frames, colours, height, width = images.shape
-        planes = functional.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-        planes = functional.conv2d(functional.conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-        return planes.view(frames, colours, height, width)
+        kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+        padded = functional.pad(images, (reach,) * 4, mode="replicate")
+        across = functional.conv2d(padded, kernel, groups=3)
+        return functional.conv2d(across, kernel.transpose(2, 3), groups=3)
 
 
 @dataclass(frozen=True)
