@@ -263,7 +263,13 @@ SEVERAL: dict[str, Case] = {
         P(4, 32), models=("a/retinaface", "b/retinaface", "b/mpiigaze"), stores=("FFV1",), wrong_keys=4, strangers=False
     ),
 }
-GROUPS: dict[str, dict[str, Case]] = {"search": SEARCH, "loop": LOOP, "size": SIZE, "several": SEVERAL}
+MAIN: dict[str, Case] = {
+    "eps 8, whole frames": Case(P(4, 32), cut=False, stores=("FFV1",)),
+    "eps 16, crf 23 in the loop": Case(P(4, 32), 16, (H264(23),)),
+    "eps 8, crf 18 in the loop": Case(P(4, 32), 8, (H264(18),), stores=("FFV1", "crf 18", "MJPG")),
+    "eps 8, crf 23 in the loop": Case(P(4, 32), 8, (H264(23),)),
+}
+GROUPS: dict[str, dict[str, Case]] = {"main": MAIN, "search": SEARCH, "loop": LOOP, "size": SIZE, "several": SEVERAL}
 
 MODELS: dict[str, Callable[[], TargetModel[Any]]] = {
     "retinaface": RetinaFace,
@@ -414,15 +420,40 @@ def degrees(changes: np.ndarray[Any, Any]) -> list[float]:
     return [float(changes.mean()), *(float(np.quantile(changes, q)) for q in (0.5, 0.05, 0.95))]
 
 
+def overhead(bench: Bench, repetitions: int = 25) -> dict[str, float]:
+    """Time of one loss and gradient of RetinaFace through a key, as a multiple of that without one.
+
+    Each is taken right after the other, and the median of the ratios is reported: machines are seldom quiet.
+    """
+    originals = bench.originals[:2]
+    plain = bench.models["retinaface"]
+    faces = plain.predict(originals)
+    readers: dict[str, TargetModel[Any]] = {"no key": plain}
+    for cell, tile in ((4, 32), (1, 16)):
+        readers[f"cells {cell} in {tile}"] = Keyed(plain, KEY, scramble=P(cell, tile), nonce=NONCE).at(range(2))
+    targets = {name: reader.target(originals, faces) for name, reader in readers.items()}
+    times: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(repetitions):
+        for name, reader in readers.items():
+            began = time.process_time()
+            leaf = originals.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(reader.loss(leaf, targets[name]).sum(), leaf)
+            (originals + gradient.sign()).clamp(0, 1)
+            times[name].append(time.process_time() - began)
+    return {name: float(np.median(np.divide(spent, times["no key"]))) for name, spent in times.items()}
+
+
 def main() -> None:
     """Measure what is missing and print it."""
     os.environ.setdefault("DEIDLIB_WEIGHTS", str(SHARED / "weights"))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/keys"))
-    parser.add_argument("--only", choices=list(GROUPS))
+    parser.add_argument("--only", choices=[*GROUPS, "overhead"])
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     bench = Bench()
+    if options.only in (None, "overhead"):
+        print("time of an iteration, times that without a key:", overhead(bench), flush=True)
     for group, cases in GROUPS.items():
         if options.only not in (None, group):
             continue
