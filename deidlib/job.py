@@ -305,6 +305,25 @@ def sidecar_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.json")
 
 
+def describe(target: Path, key: Any) -> None:
+    """Say beside an output that is written in one go by which key it is read.
+
+    Without a key there is nothing to be said, unless something is said already, of an output that this one replaces.
+
+    Args:
+        target: the output.
+        key: as for :class:`VideoJob`.
+
+    Raises:
+        MediaWriteError: it cannot be written.
+    """
+    path = sidecar_of(target)
+    if key is not None or path.exists():
+        with reporting(target, "its description"):
+            said = None if key is None else key.to_dict()
+            write_json(path, {"format": FORMAT, "versions": versions(), "key": said}, indent=2)
+
+
 def _records(sighting: Sighting, tracked: Sequence[Tracked], batch: ProtectedBatch) -> list[FrameRecord]:
     truth = batch.truth or [{} for _ in batch.treatment]
     return [

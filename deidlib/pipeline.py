@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deidlib.attack import IFGSMAttacker
 from deidlib.faces import Faces
-from deidlib.job import VideoJob
+from deidlib.job import VideoJob, describe
 from deidlib.live import record
 from deidlib.obfuscate import Concealment, Pixelate
 from deidlib.settings import VideoSettings
@@ -99,13 +99,14 @@ class Deidentifier:
         for sighting, tracked in stream.follow(sightings()):
             yield stream.protect(sighting, tracked)
 
-    def image(self, source: str | Path, target: str | Path, *, faces: Faces | None = None) -> Summary:
+    def image(self, source: str | Path, target: str | Path, *, faces: Faces | None = None, key: Any = None) -> Summary:
         """Protect an image file; the result is a PNG.
 
         Args:
             source: any image that Pillow reads.
             target: the ``.png`` to write; it appears when it is complete.
             faces: where faces are, if that is known; no detector is asked then.
+            key: as for :meth:`video`.
 
         Raises:
             MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
@@ -115,6 +116,7 @@ class Deidentifier:
         _check_png(Path(target))
         images = read_image(source).to(self._stream().device())
         (batch,) = self.frames([images], faces=None if faces is None else [faces])
+        describe(Path(target), key)
         write_image(target, batch.images.cpu())
         tally = Tally()
         tally.add(batch.treatment[0], 0, batch.losses()[0])
@@ -176,6 +178,7 @@ class Deidentifier:
                 raise ValueError(f"audio='copy' and faces need a file that can be read twice, got source {source!r}.")
             name("protecting")
             with VideoReader(source) as reader:
+                describe(Path(target), key)
                 return record(self._stream(), reader, Path(target), settings, limit, tell)
         check_paths(source, target, codec=codec)
         if limit is not None:

@@ -6,7 +6,9 @@ import typer
 
 from deidlib.cli.demo import demo
 from deidlib.cli.evaluate import evaluate
+from deidlib.cli.key import key_app
 from deidlib.cli.protect import protect
+from deidlib.cli.read import read
 from deidlib.cli.swap import swap
 from deidlib.cli.weights import weights_app
 
@@ -17,9 +19,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(protect)
+app.command()(read)
 app.command()(swap)
 app.command()(evaluate)
 app.command()(demo)
+app.add_typer(key_app, name="key")
 app.add_typer(weights_app, name="weights")
 
 

@@ -44,13 +44,13 @@ def readers_of(names: str, device: str, option: str) -> dict[str, Any]:
     return named(names, device, option, readers()) if names.strip(" ,") else {}
 
 
-def models_of(names: str, device: str) -> dict[str, Any]:
+def models_of(names: str, device: str, option: str = "--targets") -> dict[str, Any]:
     """The authorised models of a comma list, at least one of them a detector."""
-    models = named(names, device, "--targets")
+    models = named(names, device, option)
     if not any(model.reads == "boxes" for model in models.values()):
         raise ValueError(
-            f"--targets must name a detector, which says where faces are; got {names}, which need one. "
-            f"Try --targets mtcnn,{names}."
+            f"{option} must name a detector, which says where faces are; got {names}, which need one. "
+            f"Try {option} mtcnn,{names}."
         )
     return models
 

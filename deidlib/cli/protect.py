@@ -10,6 +10,7 @@ import typer
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, jobs_of, live_source
 from deidlib.cli.hiding import hiding_of
+from deidlib.cli.keyed import KeyedWork, scramble_for
 from deidlib.cli.names import device_of, hiders_of, models_of, step_and_combination
 from deidlib.cli.work import Work, run_folder
 
@@ -27,6 +28,9 @@ def protect(
     ],
     target: Annotated[Path, typer.Argument(help="The file to write (.png or .mkv), or a folder.")],
     targets: Annotated[str, typer.Option(help="Authorised models, separated by commas.")] = "mtcnn",
+    key: Annotated[
+        Path | None, typer.Option(help="A key file (deidlib key new): the authorised models read by this key only.")
+    ] = None,
     hide: Annotated[str, typer.Option(help="pixelate, blur, solid, or swap:FILE, the face of another.")] = "pixelate",
     blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across the face region.")] = 4,
     epsilon: Annotated[float, typer.Option(min=0, max=255, help="Largest change of a pixel, in grey levels.")] = 8,
@@ -90,9 +94,11 @@ def protect(
     """
     from deidlib.attack import IFGSMAttacker
     from deidlib.detections import read_detections
+    from deidlib.keys import Key
     from deidlib.pipeline import Deidentifier
 
     with plain_errors():
+        secret = None if key is None else Key.load(key)
         live = live_source(source)
         jobs = [] if live is not None else jobs_of(source, target, codec)
         where = device_of(device)
@@ -123,12 +129,19 @@ def protect(
             raise ValueError(f"--frames is for a camera or a pipe, got {source}. Cut the file instead.")
         if live is not None:
             typer.echo("a camera or a pipe can be read once only: it is neither checked nor continued", err=True)
-            Work(deidentifier, video | {"limit": frames}).one(live, target, target.name)
+            _work(deidentifier, video | {"limit": frames}, None, secret).one(live, target, target.name)
         elif not source.is_dir():
             known = None if faces is None else read_detections(faces).frames
-            _one(Work(deidentifier, video, known), source, target)
+            _one(_work(deidentifier, video, known, secret), source, target)
         else:
-            _all(Work(deidentifier, video), jobs, source, target)
+            _all(_work(deidentifier, video, None, secret), jobs, source, target)
+
+
+def _work(deidentifier: Any, video: dict[str, Any], faces: Any, key: Any) -> Work:
+    """What is done to each file: with a key, for its holder only."""
+    if key is None:
+        return Work(deidentifier, video, faces)
+    return KeyedWork(deidentifier, video, faces, key=key, scramble=scramble_for(video["codec"]))
 
 
 def _channels(names: str) -> list[Any]:
@@ -153,6 +166,8 @@ def _all(work: Work, jobs: list[tuple[Path, Path]], source: Path, target: Path) 
     from deidlib.job import versions
 
     settings = {"deidentifier": described(work.deidentifier), "video": work.video, "versions": versions()}
+    if isinstance(work, KeyedWork):
+        settings["key"] = {"id": work.key.id, "scramble": work.scramble.settings()}
     try:
         failed = run_folder(work, jobs, source, target, settings)
     except KeyboardInterrupt:

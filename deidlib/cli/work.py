@@ -38,7 +38,7 @@ class Work:
         make_folder(target.parent)
         if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
             faces = None if self.faces is None else self._single(source)
-            self.report(source, target, self.deidentifier.image(source, target, faces=faces))
+            self.report(source, target, self.deidentifier.image(source, target, faces=faces, key=self.video.get("key")))
         else:
             self.report(source, target, self._video(source, target, label))
 

@@ -1,0 +1,200 @@
+"""``deidlib read``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deidlib.cli.errors import plain_errors
+from deidlib.cli.files import IMAGE_SUFFIXES
+from deidlib.cli.names import device_of, models_of
+from deidlib.cli.sidecar import Description, description_of, opened
+
+_OVERLAY_CODECS = {".mkv": "ffv1", ".mp4": "h264", ".mov": "h264", ".avi": "mjpeg"}
+
+
+def read(
+    protected: Annotated[Path, typer.Argument(help="An image, a video, or a folder of frames as png-folder writes.")],
+    key: Annotated[Path | None, typer.Option(help="The key file, if PROTECTED was protected with a key.")] = None,
+    models: Annotated[
+        str, typer.Option(help="Who reads, separated by commas; by default all that the key opens, or mtcnn.")
+    ] = "",
+    sidecar: Annotated[
+        Path | None, typer.Option(help="The description that was written with PROTECTED; by default PROTECTED.json.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write what is read to this file.")] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(help="Draw it on the protected frames: .mkv loses nothing, .mp4 and .avi do; .png of an image."),
+    ] = None,
+    first: Annotated[
+        int, typer.Option(min=0, help="The number of the first frame in the protected clip, if some were cut off.")
+    ] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Frames read at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""
+    from deidlib.detections import Detections, write_detections
+    from deidlib.evaluation.clips import Clip
+    from deidlib.keys import Key
+    from deidlib.manifest import sha256_of
+
+    with plain_errors():
+        secret = None if key is None else Key.load(key)
+        described = description_of(protected, sidecar, wanted=secret is not None)
+        record = opened(described, secret, protected)
+        names = _names(models, record)
+        _check_outputs(json, overlay, protected, [protected, key, None if described is None else described.path])
+        clip = Clip.open(protected, _kind(protected))
+        content = sha256_of(protected)
+        for warning in _doubts(described, clip.frames, content, first):
+            typer.echo(f"warning: {warning}", err=True)
+        where = device_of(device)
+        readers = models_of(names, where, "--models")
+        if record is not None:
+            assert secret is not None
+            readers = {name: record.keyed(model, secret) for name, model in readers.items()}
+        times = _times(clip)
+        with _canvas(overlay, clip, times) as draw:
+            frames = _read(clip, list(readers.values()), first, batch, where, draw)
+        faces, found = sum(map(len, frames)), sum(len(known) > 0 for known in frames)
+        typer.echo(f"{protected}: {len(frames)} frames, {found} with faces; {faces} faces read by {', '.join(readers)}")
+        if not faces:
+            typer.echo(f"warning: nothing could be read from {protected}", err=True)
+        if json is not None:
+            detections = Detections(frames, clip.size, content, tuple(readers), times.pts, times.base)
+            write_detections(json, detections)
+            typer.echo(f"detections: {json}")
+        if overlay is not None:
+            typer.echo(f"overlay: {overlay}")
+
+
+def _names(models: str, record: Any) -> str:
+    """The models that shall read, once it is known that they can."""
+    if record is None:
+        return models.strip(" ,") or "mtcnn"
+    names = [part.strip().lower() for part in models.split(",") if part.strip()] or list(record.models)
+    others = [name for name in names if name not in record.models]
+    if others:
+        raise ValueError(
+            f"{', '.join(others)} cannot read this file: it was protected for {', '.join(record.models)}. "
+            f"Try --models {','.join(record.models)}."
+        )
+    return ",".join(names)
+
+
+def _doubts(described: Description | None, frames: int, content: str, first: int) -> Iterator[str]:
+    """Why readings may be worse than they were."""
+    if described is None:
+        return
+    if described.sha256 is not None and described.sha256 != content:
+        yield f"this is not the file that {described.path} describes, but another one, or it has been changed"
+    if described.frames is not None and frames != described.frames and not first:
+        yield (
+            f"{described.frames} frames were protected, and here are {frames}; if some were cut off at the beginning, "
+            "say how many: --first N"
+        )
+
+
+def _read(
+    clip: Any, models: Sequence[Any], first: int, batch: int, device: str, draw: Callable[..., None]
+) -> list[Any]:
+    """What the models read on every frame; of the pixels nothing is kept."""
+    from tqdm.auto import tqdm
+
+    from deidlib.targets.base import observe
+
+    frames: list[Any] = []
+    with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr) as bar:
+        for images in clip.batches(batch):
+            number = first + len(frames)
+            told = [model.at(range(number, number + len(images))) for model in models]
+            seen = [faces.to("cpu") for faces in observe(images.to(device), told)]
+            draw(images, seen)
+            frames += seen
+            bar.update(len(images))
+    return frames
+
+
+# What is written
+
+
+@dataclass(frozen=True)
+class _Times:
+    """When the frames of a clip are shown, where that is known."""
+
+    fps: Fraction
+    base: Fraction | None = None
+    pts: tuple[int, ...] | None = None
+
+
+def _times(clip: Any) -> _Times:
+    from deidlib.manifest import read_json
+    from deidlib.video import VideoReader
+
+    if clip.kind == "video":
+        with VideoReader(clip.path) as reader:
+            return _Times(reader.info.fps, clip.time_base, clip.pts)
+    known = read_json(clip.path / "frames.json") if clip.kind == "frames" else None
+    if known is None or len(known.get("pts", ())) != clip.frames:
+        return _Times(Fraction(25))
+    return _Times(Fraction(known["fps"]), Fraction(known["time_base"]), tuple(known["pts"]))
+
+
+@contextlib.contextmanager
+def _canvas(overlay: Path | None, clip: Any, times: _Times) -> Iterator[Callable[..., None]]:
+    """Takes frames and what was read on them, and draws both into a file that appears when it is complete."""
+    from deidlib.video import VideoWriter, write_image
+    from deidlib.visualize import draw_faces
+
+    if overlay is None:
+        yield lambda images, faces: None
+    elif clip.kind == "image":
+        yield lambda images, faces: write_image(overlay, draw_faces(images, faces))
+    else:
+        with VideoWriter(
+            overlay, times.fps, clip.size, codec=_OVERLAY_CODECS[overlay.suffix.lower()], time_base=times.base
+        ) as writer:
+            pts = iter(times.pts or ())
+
+            def draw(images: Any, faces: Any) -> None:
+                ticks = None if times.pts is None else [next(pts) for _ in faces]
+                writer.write(draw_faces(images, faces), ticks)
+
+            yield draw
+
+
+def _kind(path: Path) -> Any:
+    from deidlib.video import MediaReadError
+
+    if not path.exists():
+        raise MediaReadError(f"{path} does not exist. Expected a protected image or video; check the path.")
+    if path.is_dir():
+        return "frames"
+    return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+
+
+def _check_outputs(json: Path | None, overlay: Path | None, protected: Path, inputs: Sequence[Path | None]) -> None:
+    """Before the work: outputs can be written, and replace nothing that is needed to read the file again."""
+    from deidlib.video.files import check_writable
+
+    of_image = _kind(protected) == "image"
+    suffixes = (".png",) if of_image else tuple(_OVERLAY_CODECS)
+    for option, path, fitting in (("--json", json, (".json",)), ("--overlay", overlay, suffixes)):
+        if path is None:
+            continue
+        if path.suffix.lower() not in fitting:
+            raise ValueError(f"{option} must name a file that ends in {' or '.join(fitting)}, got {path}.")
+        for known in inputs:
+            if known is not None and path.resolve() == known.resolve():
+                raise ValueError(f"{option} {path} would replace {known}, which is read. Choose another name.")
+        if path.is_dir():
+            raise ValueError(f"{option} {path} is a folder. Name the file to be written.")
+        check_writable(path)
