@@ -58,8 +58,10 @@ class CellPermutation(Scramble):
     is left at the right and lower border, less than a cell, stays where it is.
 
     Args:
-        cell: side of a cell, pixels: 1 hides best, larger ones survive compression.
-        tile: side of a tile, pixels, a multiple of ``cell``. A tile of n cells has n! orders.
+        cell: side of a cell, pixels. Smaller ones are fine noise to whoever has no key, which a network looks through.
+        tile: side of a tile, pixels, a multiple of ``cell``. A tile of n cells has n! orders. Larger ones hide more, as
+            everybody sees the means of tiles, and survive compression less. The defaults are for faces up to some 250
+            pixels; for larger ones take both in proportion (docs/keys.md).
 
     Raises:
         ValueError: sides are no whole numbers >= 1, or a tile does not consist of at least four cells.

@@ -57,7 +57,7 @@ class Keyed(TargetModel[KeyedTarget]):
     Args:
         model: the model that the holder of the key runs.
         key: the secret; derive sub-keys for parties that are to read different things.
-        scramble: what the key decides. The default holds against H.264 too; see docs/keys.md.
+        scramble: what the key decides; the default was chosen by measurement (docs/keys.md).
         nonce: public text that makes every frame of this clip scrambled in its own way; a new one for every clip.
             ``None``: all frames alike, so that keys can be attacked over many frames.
 
