@@ -410,6 +410,32 @@ def test_faces_of_one_frame_and_strangers_set_the_threshold(tmp_path: Path) -> N
         )
 
 
+def test_what_only_others_take_for_a_face_is_reported_beside(tmp_path: Path) -> None:
+    both = torch.where(torch.arange(WIDTH) < WIDTH // 2, frame(LEFT), frame(RIGHT, channel=1))
+    half = torch.where(torch.arange(WIDTH) < WIDTH // 2, frame(LEFT, channel=2), frame(RIGHT, channel=1))
+    write_image(tmp_path / "a.png", both)
+    write_image(tmp_path / "b.png", half)
+    groups: dict[str, Any] = {
+        "authorised": {"red": Patches()},
+        "unauthorised": {"red too": Patches(), "green": Patches(1)},
+    }
+    result = evaluate(tmp_path / "a.png", tmp_path / "b.png", embedder=brightness, threshold=0.5, **groups)
+    assert result.identity is not None
+    # The green face was overlooked, and is what it was; the red one has become blue.
+    assert [len(frame) for frame in result.identity.cosines] == [1]
+    assert result.identity.mean is not None
+    assert result.identity.mean < 0.5
+    assert result.identity.accepted == 0
+    assert [list(frame) for frame in result.identity.beside] == [[pytest.approx(1)]]
+    # Only what the authorised detectors find is inside.
+    assert result.covered == pytest.approx([48 * 72 / (HEIGHT * WIDTH)])
+    # Where there is a truth, nothing else is a face.
+    truth = Detections(Patches().predict(both[None]))
+    told = evaluate(tmp_path / "a.png", tmp_path / "b.png", embedder=brightness, truth=truth, **groups)
+    assert told.identity is not None
+    assert list(told.identity.beside) == [()]
+
+
 def test_reidentification_is_that_of_the_metric(clip: tuple[Path, Path]) -> None:
     with VideoReader(clip[0]) as before, VideoReader(clip[1]) as after:
         here, there = (torch.stack([f.image for f in reader]) for reader in (before, after))

@@ -163,6 +163,24 @@ def test_the_worst_frames_are_chosen_in_turn_and_bounded(result: Evaluation) -> 
     assert {choice.number for choice in order} == {1, 4}
 
 
+def test_a_face_that_was_overlooked_is_shown_as_its_finder_sees_it(tmp_path: Path) -> None:
+    both = torch.where(torch.arange(128) < 64, frame(LEFT), frame(RIGHT, channel=1))
+    result = evaluate(
+        video(tmp_path / "a.mkv", [both] * 3),
+        video(tmp_path / "b.mkv", [torch.where(torch.arange(128) < 64, frame(), both)] * 3),
+        authorised={"red": Patches()},
+        unauthorised={"red too": Patches(), "green": Patches(1)},
+        embedder=brightness,
+    )
+    # In turn: the authorised reader's worst, the best of another, and what is most alike.
+    first, second, third = choose(result, 3)
+    assert (first.reader.name, second.reader.name, third.reader.name) == ("red", "green", "green")
+    assert "overlooked, or is none (cosine 1.000)" in third.why
+    write_report(tmp_path / "r.html", result, worst=0)
+    text = " ".join(Page((tmp_path / "r.html").read_text(encoding="utf-8")).text)
+    assert "Faces on the originals that only unauthorised detectors see: 3." in text
+
+
 def test_the_number_of_frames_shown_can_be_said(tmp_path: Path, result: Evaluation) -> None:
     assert len(page_of(tmp_path, result, worst=1).sources) == 3
     assert not page_of(tmp_path, result, worst=0).sources

@@ -122,6 +122,12 @@ def show(result: Any) -> None:
             )
     elif identity is not None:
         typer.echo("identity: no face could be compared")
+    beside = [] if identity is None else [value for frame in identity.beside for value in frame]
+    if beside:
+        typer.echo(
+            f"identity: unauthorised detectors take {len(beside)} more places of the originals for faces, which were "
+            f"overlooked or are none: cosine {max(beside):.3f} at most"
+        )
     if result.quality is not None:
         words = [
             f"{label} {_number(result.quality.mean(name))}"

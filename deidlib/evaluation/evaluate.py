@@ -65,8 +65,9 @@ def evaluate(
     the results is what the chain up to that reader reads. A group without a detector is given the places that the
     authorised detectors find (unauthorised readers), or those of the truth (authorised ones).
 
-    Everything that concerns the picture (quality inside and outside, identity) goes by the faces that *any* of the
-    detectors finds on the original, or by the truth.
+    Everything that concerns the picture (quality inside and outside, identity) goes by the faces that the authorised
+    detectors find on the original, or by the truth. What only unauthorised detectors take for a face on the original
+    is compared by the embedder too, and reported beside: a face that the protection has overlooked, or no face.
 
     Memory does not grow with the frames' pixels: frames are read in step and let go; numbers and readings are kept.
 
@@ -152,7 +153,7 @@ def evaluate(
         for before, after in pair.batches(batch_size):
             before, after = before.to(device), after.to(device)
             given = None if truth is None else [known.to(device) for known in truth.frames[done : done + len(before)]]
-            here, there, places = _read(before, after, range(start, start + len(before)), groups, given)
+            here, there, places, beside = _read(before, after, range(start, start + len(before)), groups, given)
             for name, tally in tallies.items():
                 own = tally.role == "unauthorised" or truth is None
                 for i in range(len(before)):
@@ -164,7 +165,7 @@ def evaluate(
             covered += inside.float().mean(dim=(1, 2, 3)).tolist()
             if identity is not None:
                 for i in range(len(before)):
-                    identity.add(before[i : i + 1], after[i : i + 1], places[i])
+                    identity.add(before[i : i + 1], after[i : i + 1], places[i], beside[i])
             start, done = start + len(before), done + len(before)
             if progress is not None:
                 progress(done, frames)
@@ -218,16 +219,24 @@ def _read(
     numbers: range,
     groups: Mapping[Role, Mapping[str, Reader]],
     truth: Sequence[Faces] | None,
-) -> tuple[Readings, Readings, list[Faces]]:
-    """What everybody reads on the originals and on the protected frames, and where the faces are."""
+) -> tuple[Readings, Readings, list[Faces], list[Faces]]:
+    """What everybody reads on the originals and on the protected frames, where the faces are, and where else."""
     clear = {role: {name: _for_originals(reader) for name, reader in group.items()} for role, group in groups.items()}
     told = {role: {name: _at(reader, numbers) for name, reader in group.items()} for role, group in groups.items()}
     here = _in_turn(before, clear, truth)
-    found = [faces for name, faces in here.items() if _of(groups, name).reads == "boxes"]
-    places = list(truth) if truth is not None else united(found)
+    found = {
+        role: [here[name] for name, reader in group.items() if reader.reads == "boxes"]
+        for role, group in groups.items()
+    }
+    if truth is not None:
+        places, beside = list(truth), [Faces.empty(device=before.device)] * len(before)
+    else:
+        places = united(found["authorised"] or found["unauthorised"])
+        everything = united([places, *found["unauthorised"]])
+        beside = [known[len(sure) :] for known, sure in zip(everything, places, strict=True)]
     # Where nobody authorised looks for faces, their places are known from elsewhere.
     there = _in_turn(after, told, [Faces(known.boxes, known.scores) for known in places])
-    return here, there, places
+    return here, there, places, beside
 
 
 def _in_turn(images: Tensor, groups: Mapping[Role, Mapping[str, Reader]], places: Sequence[Faces] | None) -> Readings:

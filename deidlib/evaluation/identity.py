@@ -34,6 +34,7 @@ class IdentityResult:
 
     Args:
         cosines: per frame, the cosine of every protected face and the clear face of its own frame.
+        beside: the same for what only unauthorised detectors take for a face: a face that was overlooked, or none.
         threshold: the cosine above which he takes two faces for one person; None if it could not be found.
         threshold_from: where it comes from, or why there is none.
         impostors: pairs of different people that it comes from.
@@ -45,6 +46,7 @@ class IdentityResult:
     """
 
     cosines: Sequence[tuple[float, ...]]
+    beside: Sequence[tuple[float, ...]]
     threshold: float | None
     threshold_from: str
     impostors: int
@@ -101,25 +103,23 @@ class IdentityTally:
             "linkage": ReIdentification(embedder, Linkage(), false_accept_rate=_FALSE_ACCEPT_RATE),
         }
         self._cosines: list[tuple[float, ...]] = []
+        self._beside: list[tuple[float, ...]] = []
         self._clear: list[Tensor] = []
         self._impostors: list[float] = []
         self._unaligned = self._sampled = 0
         self._crowded = False
 
     @torch.no_grad()
-    def add(self, original: Tensor, protected: Tensor, faces: Faces) -> None:
-        """Add a frame ``(1, 3, H, W)`` of each, and the faces of the original."""
+    def add(self, original: Tensor, protected: Tensor, faces: Faces, beside: Faces) -> None:
+        """Add a frame ``(1, 3, H, W)`` of each, the faces of the original, and what else somebody takes for a face."""
         number = len(self._cosines)
         self._crowded |= len(faces) > 1
-        if not len(faces):
-            self._cosines.append(())
+        self._beside.append(self._compared(original, protected, beside)[1])
+        clear, cosines = self._compared(original, protected, faces)
+        self._cosines.append(cosines)
+        self._unaligned += len(faces) - len(cosines)
+        if not cosines:
             return
-        if faces.landmarks is None or not bool(faces.landmarks.isfinite().all()):
-            self._unaligned += len(faces)
-            self._cosines.append(())
-            return
-        clear, probes = (self.embedder(align(images, [faces])).cpu() for images in (original, protected))
-        self._cosines.append(tuple(cosine_similarity(clear, probes, dim=-1).clamp(-1, 1).tolist()))
         if number % self.every:
             return
         # Faces of one frame are different people for certain; those of different frames may not be.
@@ -147,6 +147,7 @@ class IdentityTally:
             }
         return IdentityResult(
             cosines=self._cosines,
+            beside=self._beside,
             threshold=threshold,
             threshold_from=source,
             impostors=len(self._impostors),
@@ -156,6 +157,13 @@ class IdentityTally:
             attackers=attackers,
             why_no_attackers=why,
         )
+
+    def _compared(self, original: Tensor, protected: Tensor, faces: Faces) -> tuple[Tensor, tuple[float, ...]]:
+        """Embeddings of the clear faces and their cosines to the protected ones; none without points to align by."""
+        if not len(faces) or faces.landmarks is None or not bool(faces.landmarks.isfinite().all()):
+            return torch.zeros(0, 1), ()
+        clear, probes = (self.embedder(align(images, [faces])).cpu() for images in (original, protected))
+        return clear, tuple(cosine_similarity(clear, probes, dim=-1).clamp(-1, 1).tolist())
 
     def _threshold(self) -> tuple[float | None, str]:
         if self.given is not None:

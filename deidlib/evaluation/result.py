@@ -226,10 +226,15 @@ def _identity(identity: IdentityResult) -> dict[str, Any]:
         "faces": identity.faces,
         "unaligned": identity.unaligned,
         "impostors": identity.impostors,
+        "beside": sum(map(len, identity.beside)),
         "reidentification_every": identity.every,
         "threshold_from": identity.threshold_from,
     } | _explained({
         "cosine": (_finite_spread([value for frame in identity.cosines for value in frame]), _NO_FACE),
+        "cosine_beside": (
+            _finite_spread([value for frame in identity.beside for value in frame]),
+            "unauthorised detectors find no face that the authorised ones do not find",
+        ),
         "threshold": (identity.threshold, identity.threshold_from),
         "accepted": (
             identity.accepted,
@@ -243,7 +248,10 @@ def _identity(identity: IdentityResult) -> dict[str, Any]:
             or None,
             identity.why_no_attackers or "",
         ),
-    }) | {"frames": [{"cosine": list(frame)} for frame in identity.cosines]}  # fmt: skip
+    }) | {"frames": [
+        {"cosine": list(sure), "cosine_beside": list(beside)}
+        for sure, beside in zip(identity.cosines, identity.beside, strict=True)
+    ]}  # fmt: skip
 
 
 def _quality(quality: QualityResult, covered: Sequence[float]) -> dict[str, Any]:

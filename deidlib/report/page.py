@@ -133,6 +133,12 @@ def _in_short(evaluation: Evaluation) -> str:
         share = (
             "" if identity.accepted is None else f"; {_percent(identity.accepted)} would be taken for their original"
         )
+        if any(identity.beside):
+            count = sum(map(len, identity.beside))
+            lines.append(
+                f"Faces on the originals that only unauthorised detectors see: {count}. Look at them: they may have been "
+                "overlooked."
+            )
         lines.append(f"Identity: mean cosine {identity.mean:.3f}, at most {_text(identity.greatest)}{share}.")
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
 
@@ -196,6 +202,14 @@ def _identity(identity: IdentityResult | None) -> str:
         ["taken for the original at that threshold", _percent(identity.accepted)],
         ["faces compared; without points, not compared", f"{identity.faces}; {identity.unaligned}"],
     ]
+    beside = [value for frame in identity.beside for value in frame]
+    if beside:
+        rows.append(
+            [
+                "beside them, what only unauthorised detectors take for a face on the original: overlooked, or no face",
+                f"{len(beside)}, greatest cosine {_text(max(beside))}",
+            ]
+        )
     every = "every frame" if identity.every == 1 else f"one frame in {identity.every}"
     for name, values in identity.attackers.items():
         rows.append([

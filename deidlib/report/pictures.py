@@ -77,11 +77,15 @@ def choose(evaluation: Evaluation, most: int) -> list[Choice]:
                    f"{score:.3f})") for score, number in sorted(read)
         ])  # fmt: skip
     if evaluation.identity is not None:
-        first = next(iter(evaluation.readers.values()))
-        alike = [(max(frame), number) for number, frame in enumerate(evaluation.identity.cosines) if frame]
+        frames = zip(evaluation.identity.cosines, evaluation.identity.beside, strict=True)
+        alike = [
+            (max(*sure, *beside, -1.0), number, max(beside, default=-1.0) > max(sure, default=-1.0))
+            for number, (sure, beside) in enumerate(frames)
+            if sure or beside
+        ]
         queues.append([
-            Choice(number, first, f"the face resembles its original most (cosine {value:.3f})")
-            for value, number in sorted(alike, key=lambda s: (-s[0], s[1]))
+            _alike(evaluation, value, number, other)
+            for value, number, other in sorted(alike, key=lambda s: (-s[0], s[1]))
         ])  # fmt: skip
     chosen: dict[int, Choice] = {}
     while len(chosen) < most and any(queues):
@@ -92,6 +96,16 @@ def choose(evaluation: Evaluation, most: int) -> list[Choice]:
                 best = queue.pop(0)
                 chosen[best.number] = best
     return sorted(chosen.values(), key=lambda choice: choice.number)
+
+
+def _alike(evaluation: Evaluation, value: float, number: int, beside: bool) -> Choice:
+    if not beside:
+        first = next(iter(evaluation.readers.values()))
+        return Choice(number, first, f"the face resembles its original most (cosine {value:.3f})")
+    detectors = [reader for reader in evaluation.of("unauthorised") if reader.reads == "boxes"]
+    reader = max(detectors, key=lambda reader: len(reader.originals[number]))
+    why = f"only {reader.name} or its like see a face that was overlooked, or is none (cosine {value:.3f})"
+    return Choice(number, reader, why)
 
 
 def panels(
