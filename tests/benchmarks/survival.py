@@ -84,7 +84,7 @@ CELLS = [
     Cell(T002, 16, "retinaface", 8, ("h264:28",), True),
     Cell(T002, 16, "retinaface", 8, ("jpeg:75",), True),
     *(Cell(TALK, 4, "retinaface", 8, survive, True, iterations=30) for survive in ((), ("h264:23",))),
-    *(Cell(T002, 4, "mtcnn", 8, survive, True, iterations=30) for survive in ((), ("h264:23",))),
+    *(Cell(T002, 8, "mtcnn", 8, survive, True) for survive in ((), ("h264:23",))),
 ]
 
 
