@@ -23,7 +23,7 @@ from deidlib.video import VideoReader, VideoWriter
 
 from .cases import CLIPS, HIDING, SETS, STORED, Case, large
 
-BATCH = 8
+BATCH = 4
 
 
 def load(path: Path) -> Tensor:
