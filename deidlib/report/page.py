@@ -136,8 +136,8 @@ def _in_short(evaluation: Evaluation) -> str:
         if any(identity.beside):
             count = sum(map(len, identity.beside))
             lines.append(
-                f"Faces on the originals that only unauthorised detectors see: {count}. Look at them: they may have been "
-                "overlooked."
+                f"Faces on the originals that only unauthorised detectors see: {count}. Look at them: they may have "
+                "been overlooked."
             )
         lines.append(f"Identity: mean cosine {identity.mean:.3f}, at most {_text(identity.greatest)}{share}.")
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"

@@ -17,6 +17,7 @@ from deidlib.evaluation import Evaluation
 from deidlib.evaluation.clips import Clip, Pair
 from deidlib.evaluation.reading import ReaderResult
 from deidlib.faces import Faces
+from deidlib.metrics import pair
 from deidlib.visualize import amplified, draw_boxes, draw_faces
 
 # Widths of embedded pictures, pixels.
@@ -103,7 +104,13 @@ def _alike(evaluation: Evaluation, value: float, number: int, beside: bool) -> C
         first = next(iter(evaluation.readers.values()))
         return Choice(number, first, f"the face resembles its original most (cosine {value:.3f})")
     detectors = [reader for reader in evaluation.of("unauthorised") if reader.reads == "boxes"]
-    reader = max(detectors, key=lambda reader: len(reader.originals[number]))
+    sure = [known.originals[number] for known in evaluation.of("authorised") if known.reads == "boxes"]
+
+    def more(reader: ReaderResult) -> int:
+        seen = reader.originals[number]
+        return min((len(pair(known, seen).spurious) for known in sure), default=len(seen))
+
+    reader = max(detectors, key=more)
     why = f"only {reader.name} or its like see a face that was overlooked, or is none (cosine {value:.3f})"
     return Choice(number, reader, why)
 
