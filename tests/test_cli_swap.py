@@ -15,7 +15,7 @@ from deidlib.cli.hiding import hiding_of
 from deidlib.cli.swap import swapper_of
 from deidlib.demo import moving_astronaut
 from deidlib.obfuscate import Pixelate
-from deidlib.swap import WarpSwapper
+from deidlib.swap import WarpSwapper, steady
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.video import VideoReader, VideoWriter, read_image, write_image
 
@@ -41,11 +41,14 @@ def clip() -> Tensor:
     return moving_astronaut(3)
 
 
-def test_swap_writes_the_clip_with_another_face(face: Path, clip: Tensor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--no-steady",)])
+def test_swap_writes_the_clip_with_another_face(
+    arguments: tuple[str, ...], face: Path, clip: Tensor, tmp_path: Path
+) -> None:
     source, out = tmp_path / "in.mkv", tmp_path / "out.mkv"
     with VideoWriter(source, Fraction(12), (256, 256)) as writer:
         writer.write(clip)
-    result = deidlib("swap", source, out, "--source", face)
+    result = deidlib("swap", source, out, "--source", face, *arguments)
     assert result.exit_code == 0, result.output
     assert "3 frames, 3 with faces swapped" in result.output
     assert "attacked" not in result.output
@@ -53,7 +56,8 @@ def test_swap_writes_the_clip_with_another_face(face: Path, clip: Tensor, tmp_pa
         written = torch.cat([images for images, _ in reader.batches(8)])
     detector = MTCNN()
     known = detector.predict(clip)
-    expected = WarpSwapper(read_image(face), detector)(clip, known).mul(255).round()
+    followed = known if arguments else steady(known)
+    expected = WarpSwapper(read_image(face), detector)(clip, followed).mul(255).round()
     assert float((written.mul(255) - expected).abs().max()) < 1.5
     for before, after in zip(known, detector.predict(written), strict=True):
         assert float(iou(before.boxes, after.boxes).max()) > 0.8

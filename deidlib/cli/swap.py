@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import Codec, jobs_of
+from deidlib.cli.files import IMAGE_SUFFIXES, Codec, jobs_of
 from deidlib.cli.names import device_of, hiders_of, named, readers
 from deidlib.cli.work import Work, run_folder, say
 
@@ -38,6 +39,9 @@ def swap(
     on_missing: Annotated[OnMissing, typer.Option(help="A frame without a face; as for deidlib protect.")] = "hold",
     hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
     window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
+    steady: Annotated[
+        bool, typer.Option(help="Look through a video first, and smooth over time where its faces are.")
+    ] = True,
     codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
     quality: Annotated[int | None, typer.Option(help="Of h264 and mjpeg, as for deidlib protect.")] = None,
     audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
@@ -64,7 +68,7 @@ def swap(
         attacker = IFGSMAttacker(detectors, max_iterations=0)
         deidentifier = Deidentifier(attacker, obfuscator=swapper, on_missing=on_missing, hold=hold, window=window)
         video = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio, "verify": False}
-        work = Swaps(deidentifier, video)
+        work = Swaps(deidentifier, video, steady=steady, device=where)
         if not original.is_dir():
             work.one(original, target, original.name)
             return
@@ -77,7 +81,41 @@ def swap(
 
 @dataclass(frozen=True)
 class Swaps(Work):
-    """Files in which faces are swapped and nothing is attacked."""
+    """Files in which faces are swapped and nothing is attacked.
+
+    Args:
+        steady: whether the faces of a video are smoothed over time.
+        device: where the models are.
+    """
+
+    steady: bool = False
+    device: str = "cpu"
+
+    def one(self, source: Path | str | int, target: Path, label: str) -> None:
+        """Swap the faces in a file, and say what happened."""
+        if self.steady and isinstance(source, Path) and source.suffix.lower() not in IMAGE_SUFFIXES:
+            replace(self, faces=self._smoothed(source, label), steady=False).one(source, target, label)
+        else:
+            super().one(source, target, label)
+
+    def _smoothed(self, source: Path, label: str) -> list[Any]:
+        from tqdm.auto import tqdm
+
+        from deidlib.swap.clip import steady
+        from deidlib.targets.base import observe
+        from deidlib.video import VideoReader
+
+        landmarkers = [m for m in getattr(self.deidentifier.obfuscator, "models", ()) if m.reads == "landmarks"]
+        faces: list[Any] = []
+        with VideoReader(source) as reader, tqdm(total=reader.info.frames, unit="frame", file=sys.stderr) as bar:
+            bar.set_description(f"{label} looking")
+            for images, _ in reader.batches(self.video["batch_size"]):
+                known = observe(images.to(self.device), self.deidentifier.attacker.named_models().values())
+                for model in landmarkers:
+                    known = model.predict(images.to(self.device), known)
+                faces += [found.to("cpu") for found in known]
+                bar.update(len(images))
+        return steady(faces)
 
     def report(self, source: Path | str | int, target: Path, summary: Any) -> None:
         """Print what happened to a file."""

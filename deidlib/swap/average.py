@@ -74,7 +74,7 @@ def average_face(
                     f"face {k} of picture {number} has no landmarks: give models that read them, such as MTCNN()."
                 )
             pictures.append(image.detach().cpu())
-            shape = outline.all_points(points.detach().cpu())
+            shape = outline.all_points(points.detach().cpu(), known.boxes[k])
             if _skewness(shape) > _STRAIGHT:
                 raise ValueError(
                     f"face {k} of picture {number}, at {[round(v) for v in known.boxes[k].tolist()]}, is turned aside "

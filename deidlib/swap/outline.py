@@ -14,6 +14,8 @@ from deidlib.swap.thinplate import ThinPlate
 _FOREHEAD = (((17,), 0.2), ((19,), 0.36), ((21, 22), 0.42), ((24,), 0.36), ((26,), 0.2))
 _EYES, _MOUTH = (slice(36, 42), slice(42, 48)), slice(48, 68)
 _DIRECTIONS = 64
+# Share of the way from mouth to chin by which a face's box may correct the chin.
+_STRETCH = 0.3
 
 
 def five_of(landmarks: Tensor) -> Tensor:
@@ -22,14 +24,15 @@ def five_of(landmarks: Tensor) -> Tensor:
     return torch.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
 
 
-def all_points(landmarks: Tensor) -> Tensor:
+def all_points(landmarks: Tensor, box: Tensor | None = None) -> Tensor:
     """68 points of a face, of which five may be all that is known.
 
-    The generic face of :mod:`deidlib.camera` is seen from where the five points fit best (an affine camera), and bent
-    so that they fit.
+    The generic face of :mod:`deidlib.camera` is seen from where the five points fit best (an affine camera), and all
+    but its jaw bent so that they fit; its chin is moved towards the lower edge of the box, which detectors draw there.
 
     Args:
         landmarks: ``(68, 2)``, returned as they are, or ``(5, 2)``; pixels.
+        box: ``(4,)`` xyxy of the face.
 
     Returns:
         ``(68, 2)`` float64.
@@ -41,10 +44,27 @@ def all_points(landmarks: Tensor) -> Tensor:
     if len(points) == 68:
         return points
     model, known = face_model(68).to(points.device), face_model(5).to(points.device)
-    camera: Tensor = torch.linalg.lstsq(_homogeneous(known), points).solution
-    seen, fitted = _homogeneous(model) @ camera, _homogeneous(known) @ camera
-    whole: Tensor = seen + ThinPlate.fit(fitted, points - fitted)(seen)
-    return whole
+    # Smiling widens the mouth and not the face: the camera is told by the eyes, the nose and the mouth's middle.
+    pick = points.new_tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0.5, 0.5]])
+    camera: Tensor = torch.linalg.lstsq(_homogeneous(pick @ known), pick @ points).solution
+    whole, fitted = _homogeneous(model) @ camera, _homogeneous(known) @ camera
+    bent = ThinPlate.fit(fitted, points - fitted)(whole[17:])
+    whole = torch.cat([whole[:17], whole[17:] + bent])
+    return whole if box is None else _chin_at(whole, float(box[3]))
+
+
+def _chin_at(points: Tensor, bottom: float) -> Tensor:
+    """The points with the lower jaw stretched along the face so that it ends at a height, if that is near."""
+    mouth, chin = points[[48, 54]].mean(dim=0), points[8]
+    down = chin - mouth
+    if not float(down[1]) > 0.5 * float(down.norm()):
+        return points  # lying down, or upside down: the lower edge says nothing about the chin
+    factor = min(max((bottom - float(mouth[1])) / float(down[1]), 1 - _STRETCH), 1 + _STRETCH) - 1
+    # How far each point lies along the way from the mouth to the chin.
+    share = ((points[:17] - mouth) @ down / down.square().sum()).clamp(0, 1)
+    moved = points.clone()
+    moved[:17] += factor * share[:, None] * down
+    return moved
 
 
 def forehead(points: Tensor, reach: float = 1.0) -> Tensor:

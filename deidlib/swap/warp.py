@@ -25,7 +25,7 @@ Part = Literal["eyes", "mouth"]
 # Shares of the face's width.
 _MARGIN, _FEATHER, _LIGHT, _PART_FEATHER = 0.02, 0.07, 0.12, 0.06
 # So much of the source's rim stays out, that nothing but skin comes in: beside its outline there is hair, and darkness.
-_NARROW, _LOW = {68: 0.12, 5: 0.1}, 0.75
+_NARROW, _LOW = {68: 0.12, 5: 0.12}, 0.75
 # The part of the forehead that is all of the source.
 _FOREHEAD = 0.8
 # Landmarks of two faces are never quite at the same places of them: the map need not meet them exactly.
@@ -93,7 +93,7 @@ class WarpSwapper(FaceSwapper):
         self.models = tuple(landmarks) if isinstance(landmarks, Sequence) else (landmarks,)
         self.keep = tuple(sorted(keep))
         self.smallest = smallest
-        self.source, self.source_landmarks = source_face(source, self.models, source_faces, which)
+        self.source, self.source_landmarks, self.source_box = source_face(source, self.models, source_faces, which)
         self._pyramid = Pyramid(self.source)
 
     def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
@@ -113,7 +113,8 @@ class WarpSwapper(FaceSwapper):
         if len(own) != len(landmarks):
             own, landmarks = (p if len(p) == 5 else outline.five_of(p) for p in (own, landmarks))
         try:
-            points, source = outline.all_points(landmarks), outline.all_points(own)
+            points = outline.all_points(landmarks, face.boxes[0])
+            source = outline.all_points(own, self.source_box)
             size = outline.width(points)
             region = self.fallback.region.cover(face.to("cpu"), height, width)[0].double()
             if size < self.smallest or not _all_within(landmarks, region):
@@ -153,8 +154,8 @@ class WarpSwapper(FaceSwapper):
 
 def source_face(
     source: Tensor | str | Path, models: Sequence[Landmarker], faces: Faces | None, which: int | None
-) -> tuple[Tensor, Tensor]:
-    """The source and the landmarks of its one face.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The source, and the landmarks and the box of its one face.
 
     Args:
         source: ``(1, 3, H, W)``, or an image file.
@@ -163,7 +164,7 @@ def source_face(
         which: number of the face, if there are several.
 
     Returns:
-        ``(1, 3, H, W)`` on the CPU; ``(68, 2)`` or ``(5, 2)`` float64.
+        ``(1, 3, H, W)``; ``(68, 2)`` or ``(5, 2)`` float64; ``(4,)``; all on the CPU.
 
     Raises:
         ValueError: see :class:`WarpSwapper`.
@@ -197,7 +198,7 @@ def source_face(
     height, width = image.shape[2:]
     if not _all_within(points, torch.ones(height, width)):
         raise ValueError("the source's face is cut off by the border. Take a picture that shows all of it.")
-    return image.cpu(), points
+    return image.cpu(), points, chosen.boxes[0].detach().cpu()
 
 
 def _all_within(points: Tensor, region: Tensor) -> bool:
