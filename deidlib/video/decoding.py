@@ -62,7 +62,10 @@ class Decoding:
         if source.path is not None:
             check_readable(source.path, "video")
         try:
-            self.container: InputContainer = av.open(source.address, mode="r", format=source.kind)
+            # Nobody reads its metadata, in whatever characters they are.
+            self.container: InputContainer = av.open(
+                source.address, mode="r", format=source.kind, metadata_errors="ignore"
+            )
         except (av.FFmpegError, OSError, IndexError) as error:
             raise MediaReadError(
                 f"{source.name} is not a video, or cut off so that it cannot be opened ({reason_of(error)}). "

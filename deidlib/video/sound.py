@@ -30,7 +30,7 @@ class SoundCopy:
         import av
 
         try:
-            self.container = av.open(str(source), mode="r")
+            self.container = av.open(str(source), mode="r", metadata_errors="ignore")
         except (av.FFmpegError, OSError) as error:
             raise MediaReadError(f"{source}: its sound cannot be read ({reason_of(error)}).") from error
         self._packets: Iterator[Packet[AudioStream]] = iter(())
