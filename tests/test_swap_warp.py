@@ -272,6 +272,14 @@ def test_landmarks_outside_of_the_region_are_not_believed() -> None:
     assert hidden_by_the_fallback(known.replace(boxes=torch.tensor([[50.0, 20.0, 90.0, 70.0]])))
 
 
+@pytest.mark.parametrize(
+    "box", [(0.0, 20.0, 80.0, 82.0), (20.0, -3.0, 75.0, 82.0), (20.0, 20.0, 96.0, 82.0), (20.0, 20.0, 75.0, 99.0)]
+)
+def test_a_box_that_reaches_the_border_is_hidden_by_the_fallback(box: tuple[float, ...]) -> None:
+    """Landmarks of a face that is cut off are guesses, even if all lie within the frame."""
+    assert hidden_by_the_fallback(face(points_of()).replace(boxes=torch.tensor([box])))
+
+
 def test_one_of_two_faces_cannot_be_swapped() -> None:
     good, bad = points_of(at=(70.0, 50.0), scale=300), points_of(yaw=75, at=(22.0, 50.0), scale=300)
     both, target = face(good, bad), torch.rand(1, 3, SIZE, SIZE)

@@ -42,10 +42,9 @@ class WarpSwapper(FaceSwapper):
     the target; nothing of the target's own pixels is left in the face, unless parts are kept.
 
     The landmarks are those that the faces come with, else what ``landmarks`` read; 68 points are preferred to five. A
-    face is hidden by the fallback
-    where nobody sees landmarks (at a place that is only held, say), where some lie outside of the frame or of the
-    face's region, where it is smaller than ``smallest``, and where the map would fold, since the head is turned too
-    far from the source's pose.
+    face is hidden by the fallback where nobody sees landmarks (at a place that is only held, say), where its box
+    reaches the border or some landmarks lie outside of its region, where it is smaller than ``smallest``, and where
+    the map would fold, since the head is turned too far from the source's pose.
 
     Args:
         source: the face to show: ``(1, 3, H, W)`` RGB in [0, 1], or an image file; best one that looks into the
@@ -117,7 +116,7 @@ class WarpSwapper(FaceSwapper):
             source = outline.all_points(own, self.source_box)
             size = outline.width(points)
             region = self.fallback.region.cover(face.to("cpu"), height, width)[0].double()
-            if size < self.smallest or not _all_within(landmarks, region):
+            if size < self.smallest or _cut(face.boxes[0], height, width) or not _all_within(landmarks, region):
                 return None
             reach = _reach(points, region)
             narrow = _NARROW[len(landmarks)]
@@ -199,6 +198,12 @@ def source_face(
     if not _all_within(points, torch.ones(height, width)):
         raise ValueError("the source's face is cut off by the border. Take a picture that shows all of it.")
     return image.cpu(), points, chosen.boxes[0].detach().cpu()
+
+
+def _cut(box: Tensor, height: int, width: int) -> bool:
+    """Whether a box reaches the border: some of the face may lie beyond it, and its landmarks are guesses then."""
+    left, top, right, bottom = (float(edge) for edge in box)
+    return left <= 0 or top <= 0 or right >= width or bottom >= height
 
 
 def _all_within(points: Tensor, region: Tensor) -> bool:
