@@ -41,7 +41,7 @@ def description(stream: Stream, settings: VideoSettings, faces: Sequence[Faces] 
     """All settings that the result depends on, as JSON."""
     given = None
     if faces is not None:
-        given = fingerprint([described([known.boxes, known.scores]) for known in faces])
+        given = fingerprint([described([known.boxes, known.scores, known.landmarks]) for known in faces])
     return {
         "deidentifier": described(stream),
         "video": asdict(settings),

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from deidlib.camera import face_model
 from deidlib.faces import Faces
+from deidlib.fingerprint import described, fingerprint
 from deidlib.obfuscate import GaussianBlur, Pixelate, Rectangle, Solid
 from deidlib.regions import FaceRegion
 from deidlib.swap import outline
 from deidlib.swap.colour import match_colour
 from deidlib.swap.lattice import Lattice, Pyramid
 from deidlib.swap.thinplate import ThinPlate
-from deidlib.swap.warp import WarpSwapper
+from deidlib.swap.warp import Part, WarpSwapper
+from deidlib.targets.mtcnn import MTCNN
 from deidlib.video import write_image
 
 SIZE = 96
@@ -360,3 +362,12 @@ def test_a_source_must_show_one_face_or_one_must_be_chosen() -> None:
         WarpSwapper(picture.repeat(2, 1, 1, 1), source_faces=face(points_of()))
     with pytest.raises(TypeError, match="float"):
         WarpSwapper(picture.mul(255).byte(), source_faces=face(points_of()))
+
+
+def test_a_job_with_the_same_source_and_models_can_be_continued() -> None:
+    def mark(seed: int, keep: tuple[Part, ...] = ()) -> str:
+        return fingerprint(described(WarpSwapper(smooth(seed), MTCNN(), source_faces=face(points_of()), keep=keep)))
+
+    assert mark(1) == mark(1)
+    assert mark(1) != mark(2)
+    assert mark(1) != mark(1, ("eyes",))
