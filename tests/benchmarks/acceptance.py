@@ -81,7 +81,9 @@ def protect(
     )
     obfuscator = Pixelate()
     began = time.perf_counter()
-    batches = list(Deidentifier(attacker, obfuscator=obfuscator).frames(torch.split(originals, 8)))
+    # The frames are apart in time, so that nothing is to be held or smoothed from one to the next.
+    deidentifier = Deidentifier(attacker, obfuscator=obfuscator, hold=0, window=0)
+    batches = list(deidentifier.frames(torch.split(originals, 8)))
     seconds = time.perf_counter() - began
     protected = []
     for number, image in enumerate(torch.cat([batch.images for batch in batches])):
