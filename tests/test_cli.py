@@ -23,7 +23,7 @@ from deidlib.faces import Faces
 from deidlib.manifest import sha256_of
 from deidlib.pipeline import Deidentifier
 from deidlib.targets.mtcnn import MTCNN
-from deidlib.video import VideoReader, VideoWriter, read_image, write_image
+from deidlib.video import MediaError, VideoReader, VideoWriter, read_image, write_image
 
 
 def deidlib(*arguments: str | Path | int) -> Result:
@@ -574,3 +574,22 @@ def test_gaze_beside_others_takes_the_plain_sum() -> None:
     assert step_and_combination("auto", "auto", gaze) == (MomentumSignStep(), Sum())
     assert step_and_combination("i-fgsm", "gradient-norm", gaze) == (SignStep(), GradientNorm())
     assert step_and_combination("ni-fgsm", "sum", pair) == (MomentumSignStep(nesterov=True), Sum())
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deidlib.cli.files import jobs_of
+
+    closed = tmp_path / "clips" / "closed"
+    closed.mkdir(parents=True)
+    (tmp_path / "clips" / "open.mp4").touch()
+    assert [path.name for path, _ in jobs_of(tmp_path / "clips", tmp_path / "out", "ffv1")] == ["open.mp4"]
+    looked = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return looked(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(MediaError, match="closed cannot be read"):
+        jobs_of(tmp_path / "clips", tmp_path / "out", "ffv1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -41,12 +43,12 @@ def jobs_of(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]
             f"the output folder {target} must not be the input folder or lie inside it. Choose another place."
         )
     jobs: dict[Path, Path] = {}
-    for path in sorted(source.rglob("*")):
+    for path in sorted(_files_below(source)):
         inside = path.relative_to(source)
         # Hidden ones are nobody's recordings: work folders, thumbnails, what other systems leave behind.
         if any(part.startswith(".") for part in inside.parts):
             continue
-        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
             out = (target / inside).with_suffix(suffix_of(path, codec))
             if out in jobs:
                 raise MediaWriteError(f"{jobs[out]} and {path} would both be written to {out}. Rename one.")
@@ -54,6 +56,20 @@ def jobs_of(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]
     if not jobs:
         raise MediaReadError(f"{source} holds no image or video ({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}).")
     return [(path, out) for out, path in jobs.items()]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and the folders in it. One that cannot be read is an error, not an empty one."""
+    from deidlib.video import MediaReadError
+
+    def refuse(error: OSError) -> None:
+        raise MediaReadError(
+            f"the folder {error.filename} cannot be read ({error.strerror}), so what is in it would be left out. "
+            "Make it readable, or move it away."
+        ) from error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (path for name in names if (path := Path(place, name)).is_file())
 
 
 def suffix_of(source: Path, codec: Codec) -> str:
