@@ -2,8 +2,9 @@
 
 Needs the shared weights and media beside the project; a few minutes of a core. The attacker has many frames of one clip
 with what the authorised model read on their originals, protected with one key for all frames (his best case) or another
-for every frame. He trains a small network to read the five points from the protected frame; it is judged on later frames of
-the clip. The same network trained on frames that were hidden and never perturbed shows what the mosaic gives anyway.
+for every frame. He trains a small network to read the five points from the protected frame; it is judged on later
+frames of the clip. The same network trained on frames that were hidden and never perturbed shows what the mosaic gives
+anyway.
 """
 
 from __future__ import annotations
