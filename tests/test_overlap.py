@@ -139,6 +139,7 @@ def test_an_exhausted_source_stays_exhausted() -> None:
         assert list(items) == []
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("waiting", ["for an item", "for room", "for the end"])
 def test_an_interrupt_ends_it_at_once(waiting: str) -> None:
     release = threading.Event()
@@ -152,7 +153,7 @@ def test_an_interrupt_ends_it_at_once(waiting: str) -> None:
             yield stuck()
 
     def interrupt() -> None:
-        time.sleep(0.1)
+        time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
         release.set()

@@ -202,6 +202,7 @@ def test_killed_while_it_writes_the_output(source: Path, whole: tuple[Path, Summ
         assert names(target.parent) == ["out.mkv", "out.mkv.json"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_a_state_to_go_on_from(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
     target, total = tmp_path / "out.mkv", [0]
 
@@ -342,6 +343,7 @@ def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) 
     assert last.frames_below == thrice.frames_below == 4
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> None:
     attacker = IFGSMAttacker([Marked([20, 67])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
     protector = Deidentifier(attacker, obfuscator=Solid())
