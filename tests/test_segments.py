@@ -343,7 +343,6 @@ def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) 
     assert last.frames_below == thrice.frames_below == 4
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> None:
     attacker = IFGSMAttacker([Marked([20, 67])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
     protector = Deidentifier(attacker, obfuscator=Solid())
