@@ -1,4 +1,4 @@
-"""Attacks on keyed protection by somebody without the key: ``python -m tests.benchmarks.key_attacks``.
+"""Attacks on keyed protection by somebody without the key: ``python -m tests.benchmarks.key_attacks [static] [nonce]``.
 
 Needs the shared weights and media beside the project; about ten minutes of a core. The attacker knows the library, its
 settings, the weights and where the face is (the mosaic shows it), and in the known-plaintext case what the authorised
@@ -14,6 +14,7 @@ model reads on the originals. He looks for the order of the cells, tile by tile,
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -156,12 +157,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     # Tiles that hold something of any face; the others are left alone.
     busy = avg_pool2d(mask.amax(dim=0, keepdim=True), TILE).flatten() > 0
-    for kind, given in (("one for all frames", None), ("another for every frame", nonce)):
+    kinds = {"static": ("one for all frames", None), "nonce": ("another for every frame", nonce)}
+    for kind, given in (kinds[name] for name in sys.argv[1:] or kinds):
         keyed = Keyed(model, key, scramble=scramble, nonce=given)
         attacker = IFGSMAttacker([keyed], max_iterations=50, step=AutoStep())
         protected = attacker(hidden, originals, faces=truth, mask=mask, numbers=range(len(originals))).images
         target = model.target(originals, truth)
-        with_key = keyed.scramble(protected, keyed.target(originals, truth).plan)
+        with_key = keyed.scramble(protected, keyed.at(range(len(originals))).target(originals, truth).plan)
         print(f"| the key itself | {kind} | all frames | {seen(model, with_key, truth)} | 100% |", flush=True)
         right = truth_of(scramble, key, "every frame/cells" if given is None else f"{given}/frame 0/cells")
         rest = slice(KNOWN, KNOWN + HELD_OUT)
