@@ -165,7 +165,7 @@ def main() -> None:
         target = model.target(originals, truth)
         with_key = keyed.scramble(protected, keyed.at(range(len(originals))).target(originals, truth).plan)
         print(f"| the key itself | {kind} | all frames | {seen(model, with_key, truth)} | 100% |", flush=True)
-        right = truth_of(scramble, key, "every frame/cells" if given is None else f"{given}/frame 0/cells")
+        right = truth_of(scramble, key, "every frame" if given is None else f"{given}/frame 0")
         rest = slice(KNOWN, KNOWN + HELD_OUT)
         for search in (mixed, climbed):
             for name, source in (("protected", protected), ("hidden, never perturbed", hidden)):
