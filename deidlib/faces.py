@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,3 +104,20 @@ class Faces:
     def replace(self, **fields: Any) -> Faces:
         """A copy with the named fields exchanged, validated again."""
         return replace(self, **fields)
+
+
+def check_per_frame(faces: Sequence[Faces], frames: Sized) -> None:
+    """Make sure that there is one :class:`Faces` for every frame.
+
+    Args:
+        faces: entries.
+        frames: as many of them: a batch ``(B, ...)``, say.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    if len(faces) != len(frames):
+        raise ValueError(
+            f"faces must hold one Faces per frame: got {len(faces)} for {len(frames)} frames. "
+            "A frame without faces has Faces.empty()."
+        )

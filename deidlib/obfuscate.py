@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deidlib.boxes import expand
-from deidlib.faces import Faces
+from deidlib.faces import Faces, check_per_frame
 from deidlib.images import check_image_shape, check_images
 from deidlib.regions import FaceRegion
 
@@ -95,11 +95,7 @@ class Obfuscator(ABC):
             ValueError: images are no valid batch, or there is not one ``Faces`` per frame.
         """
         check_images(images)
-        if len(faces) != len(images):
-            raise ValueError(
-                f"faces must hold one Faces per frame: got {len(faces)} for {len(images)} frames. "
-                "A frame without faces has Faces.empty()."
-            )
+        check_per_frame(faces, images)
         height, width = images.shape[2:]
         out = images.clone()
         for frame, (image, known) in enumerate(zip(images, faces, strict=True)):

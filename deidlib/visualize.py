@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deidlib.camera import Camera, head_pose, project_axes
-from deidlib.faces import Faces
+from deidlib.faces import Faces, check_per_frame
 from deidlib.images import check_images
 
 Color = tuple[float, float, float]
@@ -59,8 +59,7 @@ def draw_faces(
     single = isinstance(images, Tensor) and images.ndim == 3
     batch = check_images(images[None] if single else images)
     frames = [faces] if isinstance(faces, Faces) else list(faces)
-    if len(frames) != len(batch):
-        raise ValueError(f"faces must hold one Faces per frame: got {len(frames)} for {len(batch)} frames.")
+    check_per_frame(frames, batch)
     drawn = []
     for image, known in zip(batch, frames, strict=True):
         image = draw_boxes(image, known.boxes, color)

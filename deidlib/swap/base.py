@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, check_per_frame
 from deidlib.images import check_images
 from deidlib.obfuscate import Obfuscator, Pixelate, Rectangle
 
@@ -88,11 +88,7 @@ class FaceSwapper(ABC):
             ValueError: images are no valid batch, or there is not one ``Faces`` per frame.
         """
         check_images(images)
-        if len(faces) != len(images):
-            raise ValueError(
-                f"faces must hold one Faces per frame: got {len(faces)} for {len(images)} frames. "
-                "A frame without faces has Faces.empty()."
-            )
+        check_per_frame(faces, images)
         faces = [known.to(images.device) for known in faces]
         if not any(len(known) for known in faces):
             return images.clone()
