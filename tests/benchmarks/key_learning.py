@@ -10,6 +10,7 @@ anyway.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,8 @@ from deidlib.targets.keyed import Keyed, new_nonce
 from deidlib.targets.retinaface import RetinaFace
 
 from .acceptance import SHARED, T002, frames
+from .key_attacks import LEFT, SIZE, TOP
 
-TOP, LEFT, SIZE = 32, 96, 320
 TRAINED, STRIDE, ITERATIONS, EPOCHS = 60, 3, 25, 150
 
 
@@ -68,7 +69,7 @@ def error(read: Tensor, points: Tensor, size: Tensor) -> float:
     return float(((read - points).norm(dim=-1).mean(dim=1) / size).mean())
 
 
-def learned(images: Tensor, points: Tensor) -> nn.Module:
+def learned(images: Tensor, points: Tensor) -> Callable[[Tensor], Tensor]:
     """A network from frames ``(B, 3, H, W)`` to five points ``(B, 5, 2)`` in pixels."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -87,13 +88,12 @@ def learned(images: Tensor, points: Tensor) -> nn.Module:
         schedule.step()
     net.eval()
 
-    class Reader(nn.Module):
-        def forward(self, pictures: Tensor) -> Tensor:
-            with torch.no_grad():
-                read: Tensor = net(pictures) * spread + mean
-            return read
+    @torch.no_grad()
+    def read(pictures: Tensor) -> Tensor:
+        points: Tensor = net(pictures) * spread + mean
+        return points
 
-    return Reader()
+    return read
 
 
 if __name__ == "__main__":

@@ -33,23 +33,9 @@ def load(path: Path) -> Tensor:
 
 
 def store(path: Path, frames: Tensor, fps: Fraction, codec: str, quality: int | None) -> None:
-    """Write a clip as :class:`VideoWriter` does; MJPG as the reference writes it, into an AVI."""
-    if codec == "mjpeg" and path.suffix == ".avi":
-        _store_mjpeg(path, frames, fps, quality or 4)
-        return
+    """Write a clip."""
     with VideoWriter(path, fps, (frames.shape[2], frames.shape[3]), codec=codec, quality=quality) as writer:
         writer.write(frames)
-
-
-def _store_mjpeg(path: Path, frames: Tensor, fps: Fraction, quality: int) -> None:
-    import av
-
-    with av.open(str(path), mode="w") as container:
-        stream: Any = container.add_stream("mjpeg", rate=fps, options={"qmin": str(quality), "qmax": str(quality)})
-        stream.width, stream.height, stream.pix_fmt = frames.shape[3], frames.shape[2], "yuvj420p"
-        for frame in frames.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def protect(case: Case, originals: Tensor, fps: Fraction, folder: Path) -> tuple[Tensor, Tensor]:
