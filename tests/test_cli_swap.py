@@ -10,11 +10,14 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from deidlib import cli
+from deidlib.attack import IFGSMAttacker
 from deidlib.boxes import iou
 from deidlib.cli.hiding import hiding_of
-from deidlib.cli.swap import swapper_of
+from deidlib.cli.swap import Swaps, swapper_of
 from deidlib.demo import moving_astronaut
+from deidlib.fingerprint import fingerprint
 from deidlib.obfuscate import Pixelate
+from deidlib.pipeline import Deidentifier
 from deidlib.swap import WarpSwapper, steady
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.video import VideoReader, VideoWriter, read_image, write_image
@@ -105,3 +108,10 @@ def test_what_a_user_can_mend_is_one_line(face: Path, clip: Tensor, tmp_path: Pa
     assert "unknown model 'nobody'" in error("--source", face, "--landmarks", "nobody")
     assert "missing.png" in error("--source", tmp_path / "missing.png")
     assert "which must be 0 to 0" in error("--source", face, "--which", "3")
+
+
+def test_a_folder_is_done_again_when_faces_are_to_be_smoothed_or_no_longer() -> None:
+    deidentifier = Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0))
+    smoothed, plain = (Swaps(deidentifier, {}, steady=steady).settings() for steady in (True, False))
+    assert fingerprint(smoothed) != fingerprint(plain)
+    assert fingerprint(smoothed) == fingerprint(Swaps(deidentifier, {}, steady=True).settings())

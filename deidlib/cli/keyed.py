@@ -6,17 +6,12 @@ import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from deidlib.cli.files import Codec
 from deidlib.cli.work import Work, say
 from deidlib.fingerprint import described, fingerprint
 from deidlib.keys import Key
 from deidlib.scrambles import CellPermutation, Scramble
-
-
-def scramble_for(codec: Codec) -> Scramble:
-    """What the key decides, as it was measured to serve best for a codec; see docs/keys.md."""
-    return CellPermutation()
 
 
 @dataclass(frozen=True)
@@ -27,11 +22,15 @@ class KeyedWork(Work):
 
     Args:
         key: the secret.
-        scramble: what it decides.
+        scramble: what it decides; of all that were measured, the default serves every codec best (docs/keys.md).
     """
 
     key: Key = field(kw_only=True)
-    scramble: Scramble = field(kw_only=True)
+    scramble: Scramble = field(default=CellPermutation(), kw_only=True)
+
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on, as JSON."""
+        return super().settings() | {"key": {"id": self.key.id, "scramble": self.scramble.settings()}}
 
     def one(self, source: Path | str | int, target: Path, label: str) -> None:
         """Protect a file, and say what happened.

@@ -10,9 +10,9 @@ import typer
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, jobs_of, live_source
 from deidlib.cli.hiding import hiding_of
-from deidlib.cli.keyed import KeyedWork, scramble_for
+from deidlib.cli.keyed import KeyedWork
 from deidlib.cli.names import device_of, hiders_of, models_of, step_and_combination
-from deidlib.cli.work import Work, run_folder
+from deidlib.cli.work import Work, run
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
 Combine = Literal["auto", "gradient-norm", "sum"]
@@ -130,18 +130,16 @@ def protect(
         if live is not None:
             typer.echo("a camera or a pipe can be read once only: it is neither checked nor continued", err=True)
             _work(deidentifier, video | {"limit": frames}, None, secret).one(live, target, target.name)
-        elif not source.is_dir():
-            known = None if faces is None else read_detections(faces).frames
-            _one(_work(deidentifier, video, known, secret), source, target)
         else:
-            _all(_work(deidentifier, video, None, secret), jobs, source, target)
+            known = None if faces is None else read_detections(faces).frames
+            run(_work(deidentifier, video, known, secret), jobs, source, target)
 
 
 def _work(deidentifier: Any, video: dict[str, Any], faces: Any, key: Any) -> Work:
     """What is done to each file: with a key, for its holder only."""
     if key is None:
         return Work(deidentifier, video, faces)
-    return KeyedWork(deidentifier, video, faces, key=key, scramble=scramble_for(video["codec"]))
+    return KeyedWork(deidentifier, video, faces, key=key)
 
 
 def _channels(names: str) -> list[Any]:
@@ -149,37 +147,3 @@ def _channels(names: str) -> list[Any]:
     from deidlib.channels import channel
 
     return [channel(part.strip().lower()) for part in names.split(",") if part.strip()]
-
-
-def _one(work: Work, source: Path, target: Path) -> None:
-    try:
-        work.one(source, target, source.name)
-    except ValueError as error:
-        message = str(error) if str(source) in str(error) else f"{source}: {error}"
-        raise ValueError(message) from error
-    except KeyboardInterrupt:
-        _interrupted()
-
-
-def _all(work: Work, jobs: list[tuple[Path, Path]], source: Path, target: Path) -> None:
-    from deidlib.fingerprint import described
-    from deidlib.job import versions
-
-    settings = {"deidentifier": described(work.deidentifier), "video": work.video, "versions": versions()}
-    if isinstance(work, KeyedWork):
-        settings["key"] = {"id": work.key.id, "scramble": work.scramble.settings()}
-    try:
-        failed = run_folder(work, jobs, source, target, settings)
-    except KeyboardInterrupt:
-        _interrupted()
-    if failed:
-        typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
-        raise typer.Exit(1)
-
-
-def _interrupted() -> None:
-    typer.echo(
-        "interrupted; nothing was left under an unfinished output's name. The same command goes on where it stopped.",
-        err=True,
-    )
-    raise typer.Exit(130)

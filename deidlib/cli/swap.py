@@ -12,7 +12,7 @@ import typer
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import IMAGE_SUFFIXES, Codec, jobs_of
 from deidlib.cli.names import device_of, hiders_of, named, readers
-from deidlib.cli.work import Work, run_folder, say
+from deidlib.cli.work import Work, run, say
 
 Method = Literal["warp", "cosegmentation"]
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
@@ -55,8 +55,6 @@ def swap(
     deidlib protect --hide swap:FILE.
     """
     from deidlib.attack import IFGSMAttacker
-    from deidlib.fingerprint import described
-    from deidlib.job import versions
     from deidlib.pipeline import Deidentifier
 
     with plain_errors():
@@ -68,15 +66,7 @@ def swap(
         attacker = IFGSMAttacker(detectors, max_iterations=0)
         deidentifier = Deidentifier(attacker, obfuscator=swapper, on_missing=on_missing, hold=hold, window=window)
         video = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio, "verify": False}
-        work = Swaps(deidentifier, video, steady=steady, device=where)
-        if not original.is_dir():
-            work.one(original, target, original.name)
-            return
-        settings = {"deidentifier": described(deidentifier), "video": video, "versions": versions()}
-        failed = run_folder(work, jobs, original, target, settings)
-        if failed:
-            typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
-            raise typer.Exit(1)
+        run(Swaps(deidentifier, video, steady=steady, device=where), jobs, original, target)
 
 
 @dataclass(frozen=True)
@@ -90,6 +80,10 @@ class Swaps(Work):
 
     steady: bool = False
     device: str = "cpu"
+
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on, as JSON."""
+        return super().settings() | {"steady": self.steady}
 
     def one(self, source: Path | str | int, target: Path, label: str) -> None:
         """Swap the faces in a file, and say what happened."""

@@ -42,6 +42,13 @@ class Work:
         else:
             self.report(source, target, self._video(source, target, label))
 
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on, as JSON."""
+        from deidlib.fingerprint import described
+        from deidlib.job import versions
+
+        return {"deidentifier": described(self.deidentifier), "video": self.video, "versions": versions()}
+
     def report(self, source: Path | str | int, target: Path, summary: Any) -> None:
         """Print what happened to a file."""
         report(source, target, summary)
@@ -79,7 +86,39 @@ class Work:
         return info.frames
 
 
-def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, target: Path, settings: Any) -> int:
+def run(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, target: Path) -> None:
+    """Do the work on a file, or on all files of a folder, and end the program as it went.
+
+    Raises:
+        ValueError: a single file cannot be read or written, or shows no face where there must be one.
+        typer.Exit: files of a folder failed, or the user interrupted.
+    """
+    failed = 0
+    try:
+        if source.is_dir():
+            failed = run_folder(work, jobs, source, target)
+        else:
+            _run_one(work, source, target)
+    except KeyboardInterrupt:
+        typer.echo(
+            "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
+            "stopped.",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    if failed:
+        typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
+        raise typer.Exit(1)
+
+
+def _run_one(work: Work, source: Path, target: Path) -> None:
+    try:
+        work.one(source, target, source.name)
+    except ValueError as error:
+        raise ValueError(_named(error, source)) from error
+
+
+def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, target: Path) -> int:
     """Protect all files of a folder; what is finished is not done again, and what fails does not stop the others.
 
     Args:
@@ -87,7 +126,6 @@ def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, targ
         jobs: inputs and outputs.
         source: the folder that the inputs lie in.
         target: the folder that the outputs go to; its manifest says what has been done.
-        settings: what the results depend on, as JSON.
 
     Returns:
         How many files failed.
@@ -98,7 +136,7 @@ def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, targ
     from deidlib.manifest import Manifest, sha256_of
 
     make_folder(target)
-    manifest, mark, failed, finished = Manifest(target / MANIFEST), fingerprint(settings), 0, 0
+    manifest, mark, failed, finished = Manifest(target / MANIFEST), fingerprint(work.settings()), 0, 0
     with tqdm(total=len(jobs), unit="file", desc="all files", file=sys.stderr) as bar:
         for number, (one, out) in enumerate(jobs):
             line = {"output": out.relative_to(target).as_posix(), "input": one.relative_to(source).as_posix()}
@@ -114,7 +152,7 @@ def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, targ
                     manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)} | size)
             except Exception as error:
                 # Whatever is wrong with one file does not stop the others; the exit code tells.
-                message = str(error) if str(one) in str(error) else f"{one}: {error}"
+                message = _named(error, one)
                 say(f"error: {message}", err=True)
                 manifest.add(line | {"status": "failed", "error": message.replace(f"{source}/", "")})
                 failed += 1
@@ -122,6 +160,11 @@ def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, targ
     if finished:
         say(f"{finished} of {len(jobs)} files were finished before, and left as they are", err=True)
     return failed
+
+
+def _named(error: Exception, path: Path) -> str:
+    """What went wrong, and with which file."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _is_done(last: dict[str, Any] | None, line: dict[str, Any], out: Path) -> bool:
