@@ -23,7 +23,7 @@ from deidlib.settings import VideoSettings
 from deidlib.stream import NoFaceError, ProtectedBatch, Sighting, Stream, lost_beside
 from deidlib.summary import Summary, Tally
 from deidlib.tracking import Tracked
-from deidlib.video import MediaReadError, MediaWriteError, VideoInfo, VideoReader, VideoWriter, read_image
+from deidlib.video import MediaReadError, MediaWriteError, VideoInfo, VideoReader, read_image
 from deidlib.video.errors import reporting
 
 FORMAT = "deidlib-protection/1"
@@ -233,17 +233,9 @@ class VideoJob:
         """The output, under a name of its own in the work folder."""
         self.stage("writing")
         output = segments.folder.output()
-        info, settings = self.info, self.settings
+        sound = self.source if self.settings.audio == "copy" and self.info.has_audio else None
         with (
-            VideoWriter(
-                output,
-                info.fps,
-                (info.height, info.width),
-                codec=settings.codec,
-                quality=settings.quality,
-                time_base=info.time_base,
-                sound=self.source if settings.audio == "copy" and info.has_audio else None,
-            ) as writer,
+            self.settings.writer(output, self.info, sound=sound) as writer,
             Ahead(self._frames_of(segments, round_), _WAITING) as batches,
         ):
             for records, images in batches:

@@ -11,7 +11,7 @@ from deidlib.settings import VideoSettings
 from deidlib.stream import ProtectedBatch, Sighting, Stream, lost_beside
 from deidlib.summary import Summary, Tally
 from deidlib.tracking import Tracked
-from deidlib.video import VideoReader, VideoWriter
+from deidlib.video import VideoReader
 
 _WAITING = 2
 
@@ -41,15 +41,8 @@ def record(
         MediaError: the source cannot be read, or the file cannot be written.
         NoFaceError: a frame without a face, with ``on_missing="error"``.
     """
-    tally, info = Tally(), reader.info
-    with VideoWriter(
-        target,
-        info.fps,
-        (info.height, info.width),
-        codec=settings.codec,
-        quality=settings.quality,
-        time_base=info.time_base,
-    ) as writer:
+    tally = Tally()
+    with settings.writer(target, reader.info) as writer:
 
         def write(item: tuple[Sighting, Sequence[Tracked], ProtectedBatch]) -> None:
             sighting, tracked, batch = item

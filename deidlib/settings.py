@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from deidlib.video import VideoInfo, VideoWriter
 
 # Frames, about: what is lost at most when a job is interrupted.
 _SEGMENT = 64
@@ -29,6 +32,18 @@ class VideoSettings:
             raise ValueError(f"quality_wanted is an overlap (IoU) in [0, 1], got {self.quality_wanted}.")
         if self.repairs < 0:
             raise ValueError(f"repairs must be >= 0 rounds, got {self.repairs}.")
+
+    def writer(self, path: Path, like: VideoInfo, *, sound: Path | None = None) -> VideoWriter:
+        """A writer of a file like the one that was read."""
+        return VideoWriter(
+            path,
+            like.fps,
+            (like.height, like.width),
+            codec=self.codec,
+            quality=self.quality,
+            time_base=like.time_base,
+            sound=sound,
+        )
 
     @property
     def segment(self) -> int:
