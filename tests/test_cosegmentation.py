@@ -153,7 +153,9 @@ def test_shrink(scale: str, modules: dict[str, Any]) -> None:
     shrink = Shrink(1, round(1 / float(scale)))
     assert list(shrink.weight.shape) == expected["weight_shape"]
     close(shrink.weight[0, 0, shrink.reach], expected["weight_center_row"], 1e-7)
-    close(shrink(recipe.image((1, 1, 96, 128), 11)), expected["out"], 1e-6)
+    # The vectors were summed in single precision: that of 1/32, of 125 x 125 products, is 3e-6 from the sum in double,
+    # and which single one comes out depends on the machine's order.
+    close(shrink.double()(recipe.image((1, 1, 96, 128), 11).double()).float(), expected["out"], 1e-5)
     assert Shrink.factor_of(shrink.weight) == shrink.factor
 
 

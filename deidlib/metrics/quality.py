@@ -175,8 +175,12 @@ class ImageQuality(FrameMetric):
         check_images(protected, name="protected")
         if len(faces) != len(reference):
             raise ValueError(f"expected one Faces per frame: {len(reference)} frames, got {len(faces)} entries.")
-        height, width = reference.shape[-2:]
-        inside = (self.region.mask(faces, height, width) > 0).to(reference)
+        # One by one: how a batch is summed depends on its size, in the last bits.
+        for k, face in enumerate(faces):
+            self._update(reference[k : k + 1], protected[k : k + 1], face)
+
+    def _update(self, reference: Tensor, protected: Tensor, face: Faces) -> None:
+        inside = (self.region.mask([face], *reference.shape[-2:]) > 0).to(reference)
         outside = 1 - inside
         # Only windows that lie outside altogether say something about the outside.
         far = 1 - max_pool2d(inside, 2 * _SSIM_REACH + 1, stride=1, padding=_SSIM_REACH)

@@ -63,7 +63,8 @@ class FileSink(Sink):
         self.duration = max(1, round(1 / (fps * time_base)))
         self.sound: SoundCopy | None = None
         with reporting(path, "the header"):
-            # Bit-exact: no random identity and no version in the file, so that the same work gives the same bytes.
+            # Bit-exact: no random identity and no version in the file, so that the same work gives the same bytes
+            # (but for H.264: x264's macroblock tree differs between runs, and without it files grow by a quarter).
             exact = {"fflags": "+bitexact"}
             kind = codec.formats[path.suffix.lower()]
             self.container = av.open(str(temporary), mode="w", format=kind, container_options=exact)
