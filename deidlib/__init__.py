@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deidlib.video.images import write_image as write_image
     from deidlib.video.reader import VideoReader as VideoReader
     from deidlib.video.writer import VideoWriter as VideoWriter
+    from deidlib.warm_start import WarmStart as WarmStart
 
 __version__ = "0.1.0"
 
@@ -71,6 +72,7 @@ _HOME = {
     "TargetModel": "targets.base",
     "VideoReader": "video.reader",
     "VideoWriter": "video.writer",
+    "WarmStart": "warm_start",
     "WarpSwapper": "swap.warp",
     "observe": "targets.base",
     "read_image": "video.images",

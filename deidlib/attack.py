@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from deidlib.channels import Channel
 from deidlib.combinations import Combination, Sum
@@ -43,6 +44,28 @@ class AttackResult:
     def final_losses(self) -> dict[str, Tensor]:
         """Per model ``(B,)``: the losses of the returned images."""
         return {name: rows.gather(0, self.best[None])[0] for name, rows in self.losses.items()}
+
+    @classmethod
+    def joined(cls, results: Sequence[AttackResult]) -> AttackResult:
+        """Attacks on some frames and on those after them, as one.
+
+        Args:
+            results: at least one, by the same models on frames of one size.
+        """
+        length = max(len(result.objective) for result in results)
+
+        def rows(values: Sequence[Tensor]) -> Tensor:
+            return torch.cat([pad(value, (0, 0, 0, length - len(value)), value=torch.nan) for value in values], dim=1)
+
+        return cls(
+            images=torch.cat([result.images for result in results]),
+            losses={name: rows([result.losses[name] for result in results]) for name in results[0].losses},
+            objective=rows([result.objective for result in results]),
+            iterations=torch.cat([result.iterations for result in results]),
+            best=torch.cat([result.best for result in results]),
+            converged=torch.cat([result.converged for result in results]),
+            faces=[faces for result in results for faces in result.faces],
+        )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from deidlib.summary import Summary, Tally
 from deidlib.tracking import Tracked
 from deidlib.video import MediaReadError, MediaWriteError, VideoInfo, VideoReader, read_image
 from deidlib.video.errors import reporting
+from deidlib.warm_start import Before
 
 FORMAT = "deidlib-protection/1"
 
@@ -149,16 +150,21 @@ class VideoJob:
             return
         self.stage("protecting")
         done = {k for k in segments.known() if segments.latest(k, 0) is not None}
-        frames = 0
+        frames, last, before = 0, None, None
         with (
             SegmentWriter(segments, 0) as writer,
             Behind[tuple[int, Tensor, list[FrameRecord]]](lambda item: writer.add(*item), _WAITING) as sink,
             Ahead(self._sightings(segments, 0, lambda batch: batch * size // length not in done), _WAITING) as seen,
         ):
             for sighting, tracked in self.stream.follow(seen):
+                number, offset = divmod(sighting.first, length)
                 if sighting.originals is not None:
-                    batch = self.stream.protect(sighting, tracked, truth=self.settings.verify)
+                    if number - 1 in done and offset == 0:
+                        before = _before(segments, number - 1, last, size)
+                    batch = self.stream.protect(sighting, tracked, truth=self.settings.verify, before=before)
+                    before = batch.last()
                     sink.put((sighting.first, batch.images.cpu(), _records(sighting, tracked, batch)))
+                last = tracked[-1]
                 frames += len(tracked)
                 self.progress(len(tracked))
         segments.folder.leave("clip", {"frames": frames})
@@ -324,6 +330,14 @@ def _records(sighting: Sighting, tracked: Sequence[Tracked], batch: ProtectedBat
             sighting.pts, sighting.faces, tracked, truth, batch.losses(), strict=True
         )
     ]
+
+
+def _before(segments: Segments, number: int, frame: Tracked | None, size: int) -> Before | None:
+    """The last frame of a segment that was complete, as it was when it was made."""
+    if frame is None or frame.treatment != "found":
+        return None
+    *_, images = segments.images(number, 0, size)
+    return Before(images[-1:], frame.found.boxes)
 
 
 def _read_back(output: Path, size: int) -> Iterator[Tensor]:

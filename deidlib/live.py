@@ -41,7 +41,7 @@ def record(
         MediaError: the source cannot be read, or the file cannot be written.
         NoFaceError: a frame without a face, with ``on_missing="error"``.
     """
-    tally = Tally()
+    tally, before = Tally(), None
     with settings.writer(target, reader.info) as writer:
 
         def write(item: tuple[Sighting, Sequence[Tracked], ProtectedBatch]) -> None:
@@ -56,7 +56,9 @@ def record(
                 Ahead(_sightings(stream, reader, settings.batch_size, limit), _WAITING) as seen,
             ):
                 for sighting, tracked in stream.follow(seen):
-                    sink.put((sighting, tracked, stream.protect(sighting, tracked)))
+                    batch = stream.protect(sighting, tracked, before=before)
+                    before = batch.last()
+                    sink.put((sighting, tracked, batch))
                     progress(len(tracked))
         except KeyboardInterrupt:
             if not tally.frames:

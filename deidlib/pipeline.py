@@ -24,6 +24,7 @@ from deidlib.targets.base import TargetModel
 from deidlib.tracking import FaceTracker
 from deidlib.video import MediaWriteError, VideoReader, check_paths, read_image, write_image
 from deidlib.video.codecs import check_quality
+from deidlib.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Deidentifier:
         after_hold: what becomes of a face lost for longer while others are found: ``"stay"`` hidden where it was,
             ``"drop"``, or ``"whole-frame"``.
         smoothing: frames over which the hidden region is kept from trembling; it never gets smaller than the face.
+        warm_start: how a frame starts from the one before it; every frame starts from its hidden self if not given.
 
     Raises:
         ValueError: no detector, or a setting that makes no sense.
@@ -66,6 +68,7 @@ class Deidentifier:
     window: int = 15
     after_hold: Literal["stay", "drop", "whole-frame"] = "stay"
     smoothing: int = 2
+    warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
         if not self._stream().detectors():
@@ -96,8 +99,11 @@ class Deidentifier:
                 yield stream.look(images, first, faces=known)
                 first += len(images)
 
+        before = None
         for sighting, tracked in stream.follow(sightings()):
-            yield stream.protect(sighting, tracked)
+            batch = stream.protect(sighting, tracked, before=before)
+            before = batch.last()
+            yield batch
 
     def image(self, source: str | Path, target: str | Path, *, faces: Faces | None = None, key: Any = None) -> Summary:
         """Protect an image file; the result is a PNG.
@@ -192,7 +198,7 @@ class Deidentifier:
         # Shorter looks ahead allow less smoothing.
         smoothing = min(self.smoothing, self.window // 2)
         tracker = FaceTracker(self.window, self.hold, self.on_missing, self.after_hold, smoothing)
-        return Stream(self.attacker, self.obfuscator, self.hide_with, tracker)
+        return Stream(self.attacker, self.obfuscator, self.hide_with, tracker, self.warm_start)
 
 
 def _ignore(_: object) -> None:

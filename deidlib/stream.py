@@ -16,6 +16,7 @@ from deidlib.images import to_grid
 from deidlib.obfuscate import Concealment, Obfuscator
 from deidlib.targets.base import TargetModel, matched, observe, read_in_turn, united
 from deidlib.tracking import FaceTracker, FaceTracking, Tracked, Treatment
+from deidlib.warm_start import Before, WarmStart
 
 
 class NoFaceError(ValueError):
@@ -60,6 +61,12 @@ class ProtectedBatch:
                     rows[i][name] = loss
         return rows
 
+    def last(self) -> Before | None:
+        """What the frame after these may start from, if the last of them was attacked."""
+        if self.treatment[-1] != "found":
+            return None
+        return Before(self.images[-1:], self.faces[-1].boxes)
+
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
@@ -90,6 +97,7 @@ class Stream:
     obfuscator: Concealment
     hide_with: Sequence[TargetModel[Any]] | None
     tracker: FaceTracker
+    warm_start: WarmStart | None = None
 
     def look(
         self, images: Tensor, first: int, *, faces: Sequence[Faces] | None = None, truth: bool = False
@@ -165,8 +173,17 @@ class Stream:
                 )
         return sighting, mine
 
-    def protect(self, sighting: Sighting, tracked: Sequence[Tracked], *, truth: bool = False) -> ProtectedBatch:
-        """Hide what is to be hidden, and attack the frames in which faces were found."""
+    def protect(
+        self, sighting: Sighting, tracked: Sequence[Tracked], *, truth: bool = False, before: Before | None = None
+    ) -> ProtectedBatch:
+        """Hide what is to be hidden, and attack the frames in which faces were found.
+
+        Args:
+            sighting: the frames.
+            tracked: where they are hidden.
+            truth: keep what the authorised models read on the originals.
+            before: the frame before the first of them, for a warm start.
+        """
         originals = self._originals(sighting)
         treatment = [frame.treatment for frame in tracked]
         faces = [frame.found if frame.treatment == "found" else frame.beside for frame in tracked]
@@ -176,7 +193,7 @@ class Stream:
         found = [i for i, what in enumerate(treatment) if what == "found"]
         if found:
             own = self._own(originals[found], [faces[i] for i in found])
-            attack = self._attack(self.attacker, sighting, found, hidden, originals, own)
+            attack = self._attack_found(sighting, found, hidden, originals, own, before)
             images = hidden.clone()
             images[found] = attack.images
             for i, known in zip(found, own, strict=True):
@@ -207,8 +224,12 @@ class Stream:
         if not bad:
             return images, {}
         own = self._own(originals[bad], [tracked[i].found for i in bad])
-        steps = effort * self.attacker.max_iterations
-        attacker = replace(self.attacker, max_iterations=steps, threshold=None)
+        if self.warm_start is None:
+            attacker = replace(self.attacker, max_iterations=effort * self.attacker.max_iterations)
+        else:
+            # Steps as small as those that led here, so that the frame stays like its neighbours.
+            attacker = self.warm_start.attacker(self.attacker, effort)
+        attacker = replace(attacker, threshold=None)
         hidden = self._hide(originals, tracked)
         attack = self._attack(attacker, sighting, bad, hidden, originals, own, init=images.to(hidden)[bad])
         better = images.to(hidden).clone()
@@ -252,6 +273,30 @@ class Stream:
         """The faces, with what the other authorised models read of them."""
         models = [model.for_originals for model in self.attacker.named_models().values()]
         return observe(originals, [model for model in models if model.reads != "boxes"], faces)
+
+    def _attack_found(
+        self,
+        sighting: Sighting,
+        rows: Sequence[int],
+        hidden: Tensor,
+        originals: Tensor,
+        own: Sequence[Faces],
+        before: Before | None,
+    ) -> AttackResult:
+        """All at once, or each from the one before it."""
+        if self.warm_start is None:
+            return self._attack(self.attacker, sighting, rows, hidden, originals, own)
+        parts: list[AttackResult] = []
+        last = -1
+        for i, faces in zip(rows, own, strict=True):
+            if i != last + 1:
+                before = None
+            attacker, init = self.attacker, None
+            if before is not None and self.warm_start.follows(before, faces):
+                attacker, init = self.warm_start.attacker(attacker), before.image.to(hidden)
+            parts.append(self._attack(attacker, sighting, [i], hidden, originals, [faces], init))
+            before, last = Before(parts[-1].images, faces.boxes), i
+        return AttackResult.joined(parts)
 
     def _attack(
         self,

@@ -41,6 +41,7 @@ PUBLIC = [
     "TargetModel",
     "VideoReader",
     "VideoWriter",
+    "WarmStart",
     "WarpSwapper",
     "observe",
     "read_image",

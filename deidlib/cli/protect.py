@@ -17,6 +17,7 @@ from deidlib.cli.work import Work, run
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
 Combine = Literal["auto", "gradient-norm", "sum"]
 Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
+Start = Literal["auto", "hidden", "predecessor"]
 AfterHold = Literal["stay", "drop", "whole-frame"]
 Audio = Literal["drop", "copy"]
 
@@ -78,6 +79,13 @@ def protect(
         str,
         typer.Option(help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma."),
     ] = "",
+    start: Annotated[
+        Start,
+        typer.Option(
+            help="Where the attack on a frame starts: its hidden self, or the protected frame before it, with "
+            "10 steps at most, which H.264 keeps better. auto: predecessor for h264 without a key, else hidden."
+        ),
+    ] = "auto",
     verify: Annotated[
         bool, typer.Option(help="Read the written video back through the authorised models, and mend what is bad.")
     ] = True,
@@ -96,6 +104,7 @@ def protect(
     from deidlib.detections import read_detections
     from deidlib.keys import Key
     from deidlib.pipeline import Deidentifier
+    from deidlib.warm_start import WarmStart
 
     with plain_errors():
         secret = None if key is None else Key.load(key)
@@ -120,6 +129,7 @@ def protect(
             hold=hold,
             window=window,
             after_hold=after_hold,
+            warm_start=WarmStart() if _is_warm(start, codec, key) else None,
         )
         video: dict[str, Any] = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio}
         video |= {"verify": verify, "quality_wanted": quality_wanted}
@@ -140,6 +150,11 @@ def _work(deidentifier: Any, video: dict[str, Any], faces: Any, key: Any) -> Wor
     if key is None:
         return Work(deidentifier, video, faces)
     return KeyedWork(deidentifier, video, faces, key=key)
+
+
+def _is_warm(start: Start, codec: str, key: Path | None) -> bool:
+    """A keyed model reads every frame in its own way: what was right for the frame before is noise in this one."""
+    return start == "predecessor" or (start == "auto" and codec == "h264" and key is None)
 
 
 def _channels(names: str) -> list[Any]:

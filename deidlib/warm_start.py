@@ -1,0 +1,80 @@
+"""``WarmStart``: attack a frame from where the frame before it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from deidlib.attack import IFGSMAttacker
+from deidlib.boxes import iou
+from deidlib.faces import Faces
+from deidlib.steps import MomentumSignStep, StepRule
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """The frame before one.
+
+    Args:
+        image: ``(1, 3, H, W)`` as it was protected.
+        boxes: ``(N, 4)`` of the faces that were attacked in it.
+    """
+
+    image: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Attack a frame from where the frame before it ended, with few and small steps.
+
+    Neighbouring frames of a clip look alike, and so do the perturbations they need. A frame that starts from the
+    protected frame before it, projected into its own ball, needs a sixth of the steps; and as the perturbation stands
+    still where it can, a codec that predicts frames from each other (H.264) keeps it, rather than throw new noise away
+    in every frame.
+
+    A frame starts afresh, from its hidden self and with the attacker's own settings, if the frame before it was not
+    attacked or if one of its faces is not where a face was. Frames are attacked one by one: what becomes of a frame
+    depends on those before it in the clip, and not on the batch.
+
+    Args:
+        iterations: steps at most for a frame that starts from the one before it; never more than the attacker's.
+        step: the step rule for it.
+        overlap: IoU with a face of the frame before from which on a face is taken for the same.
+
+    Raises:
+        ValueError: a negative number of iterations, or an overlap outside [0, 1].
+
+    Example:
+        >>> WarmStart().iterations
+        10
+    """
+
+    iterations: int = 10
+    step: StepRule[Any] = field(default_factory=lambda: MomentumSignStep(0.5 / 255))
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0:
+            raise ValueError(f"iterations must be >= 0, got {self.iterations}.")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"overlap is an IoU in [0, 1], got {self.overlap}.")
+
+    def attacker(self, attacker: IFGSMAttacker, effort: int = 1) -> IFGSMAttacker:
+        """The attacker of a frame that starts from the one before it.
+
+        Args:
+            attacker: that of a frame that starts afresh.
+            effort: how many times the number of steps.
+        """
+        steps = effort * min(self.iterations, attacker.max_iterations)
+        return replace(attacker, max_iterations=steps, step=self.step)
+
+    def follows(self, before: Before, faces: Faces) -> bool:
+        """Whether every face of a frame is where one was in the frame before."""
+        if not len(before.boxes):
+            return not len(faces)
+        overlaps = iou(faces.boxes, before.boxes.to(faces.boxes))
+        return bool((overlaps.amax(dim=1) >= self.overlap).all())
