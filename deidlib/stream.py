@@ -228,7 +228,7 @@ class Stream:
             attacker = replace(self.attacker, max_iterations=effort * self.attacker.max_iterations)
         else:
             # Steps as small as those that led here, so that the frame stays like its neighbours.
-            attacker = self.warm_start.attacker(self.attacker, effort)
+            attacker = self.warm_start.attacker(self.attacker, effort=effort)
         attacker = replace(attacker, threshold=None)
         hidden = self._hide(originals, tracked)
         attack = self._attack(attacker, sighting, bad, hidden, originals, own, init=images.to(hidden)[bad])
@@ -292,8 +292,9 @@ class Stream:
             if i != last + 1:
                 before = None
             attacker, init = self.attacker, None
-            if before is not None and self.warm_start.follows(before, faces):
-                attacker, init = self.warm_start.attacker(attacker), before.image.to(hidden)
+            if before is not None and bool((known := self.warm_start.known(before, faces)).any()):
+                attacker = self.warm_start.attacker(attacker, new_faces=not bool(known.all()))
+                init = before.image.to(hidden)
             parts.append(self._attack(attacker, sighting, [i], hidden, originals, [faces], init))
             before, last = Before(parts[-1].images, faces.boxes), i
         return AttackResult.joined(parts)
