@@ -14,15 +14,15 @@ from deidlib.faces import Faces
 from deidlib.job import VideoJob, describe
 from deidlib.live import record
 from deidlib.obfuscate import Concealment, Pixelate
-from deidlib.settings import VideoSettings
+from deidlib.settings import VideoSettings, check_checks
+from deidlib.still import protect_image
 from deidlib.stream import NoFaceError as NoFaceError
 from deidlib.stream import ProtectedBatch as ProtectedBatch
 from deidlib.stream import Sighting, Stream
 from deidlib.summary import Summary as Summary
-from deidlib.summary import Tally
 from deidlib.targets.base import TargetModel
 from deidlib.tracking import FaceTracker
-from deidlib.video import MediaWriteError, VideoReader, check_paths, read_image, write_image
+from deidlib.video import MediaWriteError, VideoReader, check_paths
 from deidlib.video.codecs import check_quality
 from deidlib.warm_start import WarmStart
 
@@ -105,28 +105,46 @@ class Deidentifier:
             before = batch.last()
             yield batch
 
-    def image(self, source: str | Path, target: str | Path, *, faces: Faces | None = None, key: Any = None) -> Summary:
+    def image(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        faces: Faces | None = None,
+        verify: bool = True,
+        quality_wanted: float = 0.9,
+        repairs: int = 2,
+        key: Any = None,
+    ) -> Summary:
         """Protect an image file; the result is a PNG.
 
         Args:
             source: any image that Pillow reads.
             target: the ``.png`` to write; it appears when it is complete.
             faces: where faces are, if that is known; no detector is asked then.
+            verify: as for :meth:`video`.
+            quality_wanted: as for :meth:`video`.
+            repairs: as for :meth:`video`.
             key: as for :meth:`video`.
 
         Raises:
             MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
             NoFaceError: no face, with ``on_missing="error"``.
+            ValueError: a setting that makes no sense.
         """
         check_paths(source, target)
         _check_png(Path(target))
-        images = read_image(source).to(self._stream().device())
-        (batch,) = self.frames([images], faces=None if faces is None else [faces])
-        describe(Path(target), key)
-        write_image(target, batch.images.cpu())
-        tally = Tally()
-        tally.add(batch.treatment[0], 0, batch.losses()[0])
-        return tally.summary()
+        check_checks(quality_wanted, repairs)
+        return protect_image(
+            self._stream(),
+            Path(source),
+            Path(target),
+            faces=faces,
+            key=key,
+            verify=verify,
+            quality_wanted=quality_wanted,
+            repairs=repairs,
+        )
 
     def video(
         self,

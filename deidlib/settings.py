@@ -28,10 +28,7 @@ class VideoSettings:
             raise ValueError(f"batch_size must be at least 1 frame, got {self.batch_size}.")
         if self.audio not in ("drop", "copy"):
             raise ValueError(f"audio must be 'drop' or 'copy', got {self.audio!r}.")
-        if not 0 <= self.quality_wanted <= 1:
-            raise ValueError(f"quality_wanted is an overlap (IoU) in [0, 1], got {self.quality_wanted}.")
-        if self.repairs < 0:
-            raise ValueError(f"repairs must be >= 0 rounds, got {self.repairs}.")
+        check_checks(self.quality_wanted, self.repairs)
 
     def writer(self, path: Path, like: VideoInfo, *, sound: Path | None = None) -> VideoWriter:
         """A writer of a file like the one that was read."""
@@ -49,3 +46,15 @@ class VideoSettings:
     def segment(self) -> int:
         """Frames in a segment: whole batches, so that a continued clip has the same batches."""
         return self.batch_size * max(1, round(_SEGMENT / self.batch_size))
+
+
+def check_checks(quality_wanted: float, repairs: int) -> None:
+    """Refuse settings of the reading back that make no sense.
+
+    Raises:
+        ValueError: an overlap outside [0, 1], or a negative number of rounds.
+    """
+    if not 0 <= quality_wanted <= 1:
+        raise ValueError(f"quality_wanted is an overlap (IoU) in [0, 1], got {quality_wanted}.")
+    if repairs < 0:
+        raise ValueError(f"repairs must be >= 0 rounds, got {repairs}.")

@@ -35,7 +35,7 @@ VOCABULARY = {
 BLOCKS = {"targets", "obfuscate", "metrics", "readers", "video", "visualize", "swap"}
 ATTACK = {"attack"}
 # Each may import those before it.
-PIPELINE = ("warm_start", "settings", "segments", "readback", "summary", "stream", "live", "job", "pipeline")
+PIPELINE = ("warm_start", "settings", "segments", "readback", "summary", "stream", "live", "job", "still", "pipeline")
 ASSEMBLY = {*PIPELINE, "demo", "evaluation", "report"}
 TOP = {"cli"}
 EVERYTHING = VOCABULARY | BLOCKS | ATTACK | ASSEMBLY | TOP

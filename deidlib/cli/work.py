@@ -14,6 +14,9 @@ from deidlib.cli.files import IMAGE_SUFFIXES, make_folder
 
 MANIFEST = "deidlib-manifest.jsonl"
 
+# Keywords of a video that an image has, too.
+_OF_IMAGES = ("verify", "quality_wanted", "repairs", "key")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -38,7 +41,8 @@ class Work:
         make_folder(target.parent)
         if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
             faces = None if self.faces is None else self._single(source)
-            self.report(source, target, self.deidentifier.image(source, target, faces=faces, key=self.video.get("key")))
+            settings = {name: value for name, value in self.video.items() if name in _OF_IMAGES}
+            self.report(source, target, self.deidentifier.image(source, target, faces=faces, **settings))
         else:
             self.report(source, target, self._video(source, target, label))
 
