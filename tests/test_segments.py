@@ -24,10 +24,12 @@ from deidlib.attack import IFGSMAttacker
 from deidlib.faces import Faces
 from deidlib.obfuscate import Solid
 from deidlib.pipeline import Deidentifier, Summary
+from deidlib.readback import Readback
 from deidlib.segments import FrameRecord, WorkFolder
 from deidlib.steps import SignStep
 from deidlib.targets.base import TargetModel
-from deidlib.video import MediaWriteError, VideoReader, VideoWriter, files
+from deidlib.video import MediaWriteError, VideoReader, VideoWriter, files, read_image, write_image
+from deidlib.warm_start import WarmStart
 
 SIZE = 32
 # Frames of a clip of two whole segments and a bit, as batches of 4 make segments of 64.
@@ -131,6 +133,27 @@ def test_a_job_that_goes_on_gives_the_same_bytes(
     )
     assert sum(counts) == COUNT
     assert names(tmp_path) == ["out.mkv", "out.mkv.json"]
+
+
+def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: Path) -> None:
+    """Frames start from those before them, across an interruption, too."""
+
+    def warm() -> Deidentifier:
+        return protector(warm_start=WarmStart(iterations=1), smoothing=0)
+
+    warm().video(source, tmp_path / "whole.mkv", batch_size=4)
+    for stop in (70, 132):
+        target = tmp_path / f"{stop}.mkv"
+        with pytest.raises(Stop):
+            warm().video(source, target, batch_size=4, progress=stopping_after(stop))
+        model = Cornered()
+        protector(model, warm_start=WarmStart(iterations=1), smoothing=0).video(source, target, batch_size=4)
+        assert sha(target) == sha(tmp_path / "whole.mkv")
+    # The frame at which it went on does depend on the one before it.
+    frames = moving()
+    (whole,) = warm().frames([frames])
+    (alone,) = warm().frames([frames[64:]])
+    assert not torch.equal(whole.images[64], alone.images[0])
 
 
 def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> None:
@@ -377,6 +400,31 @@ def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> N
         assert again.count("protecting") == 0
         assert summary == good
         assert sha(target) == sha(tmp_path / "good.mkv")
+
+
+def test_an_image_is_read_back_and_mended(tmp_path: Path) -> None:
+    write_image(tmp_path / "in.png", moving(6)[5:])
+    attacker = IFGSMAttacker([Marked([0])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
+    protector = Deidentifier(attacker, obfuscator=Solid())
+
+    def mended(name: str, **settings: Any) -> tuple[Readback, int]:
+        readback = protector.image(tmp_path / "in.png", tmp_path / name, **settings).readback
+        assert readback is not None
+        return readback, round(255 * float(read_image(tmp_path / name)[0, 0, 14, 14]))
+
+    bad, level = mended("bad.png", repairs=0)
+    assert (bad.below, bad.repaired, level) == ((0,), 0, 40)
+    # 40 levels of 255 are read 40 * 215 / 255 pixels off, of a box 12 wide: not found.
+    assert (bad.models["marked"].found, bad.models["marked"].mean_iou) == (0, 0)
+    good, level = mended("good.png", quality_wanted=0.99)
+    assert (good.below, good.repaired, level) == ((), 1, 255)
+    assert good.models["marked"].min_iou == 1
+    unread = protector.image(tmp_path / "in.png", tmp_path / "unread.png", verify=False)
+    assert unread.readback is None
+    assert (tmp_path / "unread.png").read_bytes() == (tmp_path / "bad.png").read_bytes()
+    with pytest.raises(ValueError, match=r"overlap \(IoU\) in \[0, 1\], got 2"):
+        mended("no.png", quality_wanted=2)
+    assert not (tmp_path / "no.png").exists()
 
 
 def test_a_face_that_is_not_found_counts_as_a_failure(source: Path, tmp_path: Path) -> None:
