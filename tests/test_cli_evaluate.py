@@ -14,6 +14,7 @@ from torch import Tensor
 from deidlib import cli, weights
 from deidlib.cli import names
 from deidlib.detections import read_detections
+from deidlib.images import to_grid
 from deidlib.obfuscate import Solid
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.video import write_image
@@ -76,6 +77,28 @@ def test_the_challenge_csv_is_a_truth(clip: tuple[Path, Path], tmp_path: Path) -
     assert result.exit_code == 0, result.output
     (line,) = [line for line in result.stdout.splitlines() if "mtcnn" in line]
     assert "│ 1/1   │ 1     │ 1.000/1.000    │ 0.00 %" in line
+
+
+@pytest.mark.usefixtures("toys")
+def test_lpips_where_it_is_wanted(clip: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(net: str) -> Callable[[Tensor, Tensor], Tensor]:
+        assert net == "vgg"
+        return lambda a, b: (a - b).abs().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr("deidlib.metrics.LPIPS", made)
+    told = ("--lpips", "vgg", "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    result = deidlib("evaluate", *clip, *told)
+    assert result.exit_code == 0, result.output
+    frames = json.loads((tmp_path / "a.json").read_text())["quality"]["frames"]
+    shown = [to_grid(other) for other in (frame(MOVED), frame(), frame(LEFT))]
+    wanted = [float((to_grid(frame(LEFT)) - other).abs().mean()) for other in shown]
+    assert [row["lpips"] for row in frames] == pytest.approx(wanted, abs=1e-6)
+    assert wanted[0] > 0 == wanted[2]
+    assert "LPIPS" in result.stdout
+    assert "LPIPS" in (tmp_path / "a.html").read_text()
+    without = deidlib("evaluate", *clip, "--html", tmp_path / "b.html")
+    assert "LPIPS" not in without.stdout + (tmp_path / "b.html").read_text()
+    refused(deidlib("evaluate", *clip, "--lpips", "alex", "--no-quality"), "--lpips is part of the quality")
 
 
 @pytest.mark.usefixtures("toys")

@@ -352,3 +352,22 @@ def test_a_job_that_is_continued_is_the_same_job(clips: Clips, tmp_path: Path) -
         # By the first, segments that are there are known to be of this job.
         seen.append([notes["fingerprint"], notes["output"], notes["key"]])
     assert seen[0] == seen[1]
+
+
+# Measuring
+
+
+def test_what_a_key_opens_is_measured_beside_the_same_model_without_it(home: Path, tmp_path: Path) -> None:
+    files = (home / "in.mkv", home / "out.mkv")
+    told = ("--key", home / "right.key", "--against", "mtcnn", "--no-quality", "--json", tmp_path / "numbers.json")
+    done(deidlib("evaluate", *files, *told))
+    readers = json.loads((tmp_path / "numbers.json").read_text())["readers"]
+    assert {name: reader["role"] for name, reader in readers.items()} == {
+        "mtcnn+key": "authorised",
+        "mtcnn": "unauthorised",
+    }
+    assert {name: reader["summary"]["found"] for name, reader in readers.items()} == {"mtcnn+key": 2, "mtcnn": 0}
+    refused(deidlib("evaluate", *files, "--key", home / "wrong.key"), "nothing is readable with this key")
+    refused(deidlib("evaluate", *files, "--key", home / "right.key", "--models", "retinaface"), "protected for mtcnn")
+    refused(deidlib("evaluate", home, home, "--key", home / "right.key"), "--key belongs to one file")
+    refused(deidlib("evaluate", *files, "--sidecar", home / "out.mkv.json"), "Add --key")

@@ -6,19 +6,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import make_folder
 from deidlib.cli.names import device_of, readers_of
+from deidlib.cli.sidecar import description_of, names_for, opened
+
+Lpips = Literal["alex", "vgg", "squeeze"]
 
 
 def evaluate(
     original: Annotated[Path, typer.Argument(help="An image, a video, or a folder of them.")],
     protected: Annotated[Path, typer.Argument(help="The same, protected; a video may be a folder of its frames.")],
-    models: Annotated[str, typer.Option(help="Authorised readers, separated by commas.")] = "mtcnn",
+    models: Annotated[
+        str | None,
+        typer.Option(help="Authorised readers, separated by commas; by default all that the key opens, or mtcnn."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The key file, if PROTECTED was protected with a key; --models read by it.")
+    ] = None,
+    sidecar: Annotated[
+        Path | None, typer.Option(help="The description that was written with PROTECTED; by default PROTECTED.json.")
+    ] = None,
     against: Annotated[
         str, typer.Option(help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin.")
     ] = "",
@@ -49,6 +61,9 @@ def evaluate(
     ] = None,
     min_iou: Annotated[float, typer.Option(min=0, max=0.999, help="Overlap from which boxes are of one face.")] = 0.5,
     quality: Annotated[bool, typer.Option(help="Measure PSNR, SSIM and flicker.")] = True,
+    lpips: Annotated[
+        Lpips | None, typer.Option(help="Measure LPIPS too, by this network, which torchvision downloads.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames read at a time.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
@@ -59,17 +74,23 @@ def evaluate(
 
         _check_outputs(json, html, export_detections)
         _check_use(html, hidden, show_originals, embedder, strangers, threshold)
+        if lpips is not None and not quality:
+            raise ValueError("--lpips is part of the quality. Leave out --no-quality.")
+        record, secret = _opened(protected, key, sidecar)
+        # Nobody at all may be authorised, if that is what was said.
+        names = models if record is None and models is not None else names_for(models or "", record)
         where = device_of(device)
         result = _measured(
             original,
             protected,
-            authorised=readers_of(models, where, "--models"),
+            authorised=_keyed(readers_of(names, where, "--models"), record, secret),
             unauthorised=readers_of(against, where, "--against"),
             truth=truth,
             embedder=_embedder_of(embedder),
             strangers=_pictures_of(strangers),
             threshold=threshold,
             quality=quality,
+            lpips=_lpips_of(lpips),
             min_iou=min_iou,
             batch_size=batch,
             device=where,
@@ -133,7 +154,8 @@ def show(result: Any) -> None:
             f"{label} {_number(result.quality.mean(name))}"
             for name, label in (("psnr_inside", "PSNR inside"), ("psnr_outside", "outside"),
                                 ("ssim_inside", "SSIM inside"), ("ssim_outside", "outside"),
-                                ("flicker_inside", "flicker inside"))
+                                ("flicker_inside", "flicker inside"), ("lpips", "LPIPS"), ("lpips_inside", "inside"))
+            if name in result.quality.frames
         ]  # fmt: skip
         typer.echo(f"picture: {', '.join(words)}")
 
@@ -189,6 +211,33 @@ def _check_use(
         raise ValueError("--hidden and --show-originals are about the report. Add --html FILE.")
     if not embedder and (strangers is not None or threshold is not None):
         raise ValueError("--strangers and --threshold are about an embedder. Add --embedder facenet.")
+
+
+def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[Any, Any]:
+    """What is said about the key that a file was protected with, and that key; nothing without ``--key``."""
+    from deidlib.keys import Key
+
+    if key is None:
+        if sidecar is not None:
+            raise ValueError("--sidecar says how a key is used. Add --key FILE.")
+        return None, None
+    if protected.is_dir():
+        raise ValueError(f"--key belongs to one file, got the folder {protected}. Evaluate the files one by one.")
+    secret = Key.load(key)
+    return opened(description_of(protected, sidecar, wanted=True), secret, protected), secret
+
+
+def _keyed(readers: dict[str, Any], record: Any, key: Any) -> dict[str, Any]:
+    """Readers that apply the key, under names of their own: the same without it may be asked, too."""
+    if record is None:
+        return readers
+    return {f"{name}+key": record.keyed(reader, key) for name, reader in readers.items()}
+
+
+def _lpips_of(net: Lpips | None) -> Any:
+    from deidlib.metrics import LPIPS
+
+    return None if net is None else LPIPS(net)
 
 
 def _embedder_of(name: str) -> Any:

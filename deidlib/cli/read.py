@@ -15,7 +15,7 @@ import typer
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import IMAGE_SUFFIXES
 from deidlib.cli.names import device_of, models_of
-from deidlib.cli.sidecar import Description, description_of, opened
+from deidlib.cli.sidecar import Description, description_of, names_for, opened
 
 _OVERLAY_CODECS = {".mkv": "ffv1", ".mp4": "h264", ".mov": "h264", ".avi": "mjpeg"}
 
@@ -50,7 +50,7 @@ def read(
         secret = None if key is None else Key.load(key)
         described = description_of(protected, sidecar, wanted=secret is not None)
         record = opened(described, secret, protected)
-        names = _names(models, record)
+        names = names_for(models, record)
         _check_outputs(json, overlay, protected, [protected, key, None if described is None else described.path])
         clip = Clip.open(protected, _kind(protected))
         content = sha256_of(protected)
@@ -74,20 +74,6 @@ def read(
             typer.echo(f"detections: {json}")
         if overlay is not None:
             typer.echo(f"overlay: {overlay}")
-
-
-def _names(models: str, record: Any) -> str:
-    """The models that shall read, once it is known that they can."""
-    if record is None:
-        return models.strip(" ,") or "mtcnn"
-    names = [part.strip().lower() for part in models.split(",") if part.strip()] or list(record.models)
-    others = [name for name in names if name not in record.models]
-    if others:
-        raise ValueError(
-            f"{', '.join(others)} cannot read this file: it was protected for {', '.join(record.models)}. "
-            f"Try --models {','.join(record.models)}."
-        )
-    return ",".join(names)
 
 
 def _doubts(described: Description | None, frames: int, content: str, first: int) -> Iterator[str]:

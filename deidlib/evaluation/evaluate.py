@@ -49,6 +49,7 @@ def evaluate(
     threshold: float | None = None,
     identities: Sequence[Sequence[int]] | None = None,
     quality: bool = True,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     min_iou: float = 0.5,
     miss: Miss | None = None,
     region: FaceRegion | None = None,
@@ -86,6 +87,7 @@ def evaluate(
         identities: who each face of ``truth`` is, by a number, frame by frame: for re-identification among several
             people.
         quality: measure PSNR, SSIM and flicker too.
+        lpips: measure it too, by :class:`deidlib.metrics.LPIPS` or any ``(images, images) -> (B,)``.
         min_iou: boxes must overlap by more than this to be of one face.
         miss: what a face counts that is not read.
         region: what is inside, for quality; ``FaceRegion()`` by default.
@@ -121,6 +123,8 @@ def evaluate(
     original, protected = Path(original), Path(protected)
     groups: dict[Role, dict[str, Reader]] = {"authorised": dict(authorised), "unauthorised": dict(unauthorised or {})}
     _check_readers(groups, truth is not None)
+    if lpips is not None and not quality:
+        raise EvaluationError("LPIPS is part of the quality, which is switched off. Leave one of them out.")
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be at least 1 frame, got {batch_size}.")
     clips = pairs(original, protected)
@@ -148,7 +152,7 @@ def evaluate(
     done = 0
     for pair in clips:
         seen_by = camera or Camera.default(pair.original.size[1], pair.original.size[0])
-        picture = ImageQuality(region) if quality else None
+        picture = ImageQuality(region, lpips=lpips) if quality else None
         start = 0
         for before, after in pair.batches(batch_size):
             before, after = before.to(device), after.to(device)
@@ -171,8 +175,7 @@ def evaluate(
                 progress(done, frames)
         if picture is not None:
             for name, values in picture.per_frame().items():
-                # LPIPS is not measured.
-                if not name.startswith("lpips"):
+                if lpips is not None or not name.startswith("lpips"):
                     rows.setdefault(name, []).extend(values.tolist())
     settings = {
         "min_iou": min_iou,

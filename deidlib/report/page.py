@@ -239,6 +239,8 @@ def _quality(quality: QualityResult | None, covered: Sequence[float]) -> str:
     rows.append([
         "flicker of the change, grey levels", _text(quality.mean("flicker")), _text(quality.mean("flicker_inside")), "–"
     ])  # fmt: skip
+    if "lpips" in quality.frames:
+        rows.append(["LPIPS", *(_text(quality.mean("lpips" + place)) for place in ("", "_inside", "_outside"))])
     area = sum(covered) / len(covered)
     return _table(("against the original", "whole frame", "inside the faces' region", "outside"), rows) + (
         f"<p>The region covers {_percent(area)} of the frames. ∞: unchanged.</p>"
