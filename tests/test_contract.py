@@ -24,6 +24,7 @@ from deidlib.targets.gaze import GazeResNet
 from deidlib.targets.keyed import Keyed
 from deidlib.targets.mtcnn import MTCNN
 from deidlib.targets.retinaface import RetinaFace
+from deidlib.targets.windowed import Windowed
 from deidlib.warp import crop_resize
 
 
@@ -56,10 +57,11 @@ MODELS: dict[str, Callable[[], TargetModel[Any]]] = {
     "mpiigaze": GazeResNet.mpiigaze,
     "eth-xgaze": seeded(lambda: GazeResNet(resnet18(num_classes=2), "eth-xgaze")),
     "mpiifacegaze": seeded(lambda: GazeResNet(MPIIFaceGazeNet(), "mpiifacegaze")),
+    "windowed-retinaface": lambda: Windowed(RetinaFace(), context=16),
     "keyed-mtcnn": lambda: keyed(MTCNN()),
     "keyed-eth-xgaze": seeded(lambda: keyed(GazeResNet(resnet18(num_classes=2), "eth-xgaze"))),
 }
-NEEDS_FILES = {"retinaface", "mpiigaze"}
+NEEDS_FILES = {"retinaface", "mpiigaze", "windowed-retinaface"}
 
 
 @pytest.fixture(scope="module", params=MODELS)
