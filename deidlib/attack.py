@@ -14,6 +14,7 @@ from deidlib.channels import Channel
 from deidlib.combinations import Combination, Sum
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
+from deidlib.local import Local, local
 from deidlib.steps import SignStep, StepRule
 from deidlib.targets.base import Target, TargetModel, observe
 
@@ -209,11 +210,13 @@ class IFGSMAttacker:
         best_objective = images.new_full((frames,), torch.inf)
         first: dict[str, Tensor] = {}
 
+        # Pixels outside the mask stay as they are, and so does what becomes of them.
+        channels = [local(channel, start, mask) or channel for channel in self.channels]
         active = torch.arange(frames, device=images.device)
         state = self.step.init(x)
         for n in range(steps + 1):
             shipped = to_grid(x)
-            losses, gradients = _evaluate(models, targets, shipped, self.channels, with_gradient=n < steps)
+            losses, gradients = _evaluate(models, targets, shipped, channels, with_gradient=n < steps)
             if n == 0:
                 first = losses
             objective, gradient = self.combine(losses, gradients, first, weights)
@@ -237,6 +240,7 @@ class IFGSMAttacker:
                 if not len(stay):
                     break
                 targets = {name: target.select(stay) for name, target in targets.items()}
+                channels = [part.select(stay) if isinstance(part, Local) else part for part in channels]
                 first = {name: loss[stay] for name, loss in first.items()}
                 active, state = active[stay], state.select(stay)
                 x, gradient, objective = x[stay], gradient[stay], objective[stay]

@@ -30,6 +30,11 @@ class Channel(ABC):
         tensor(0.5000)
     """
 
+    @property
+    def reach(self) -> int | None:
+        """How many pixels away a pixel may have an effect, on blocks that begin at multiples of 16; None: anywhere."""
+        return None
+
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
         """What a reader sees.
@@ -59,6 +64,11 @@ class GaussianBlur(Channel):
         if not 0 < self.sigma <= 100:
             raise ValueError(f"sigma must be positive and at most 100 pixels, got {self.sigma}.")
 
+    @property
+    def reach(self) -> int:
+        """Three deviations."""
+        return math.ceil(3 * self.sigma)
+
     def __call__(self, images: Tensor) -> Tensor:
         """Blur; the outermost pixels repeat beyond the border."""
         reach = math.ceil(3 * self.sigma)
@@ -76,6 +86,11 @@ class ChromaSubsampling(Channel):
 
     A frame of odd width or height keeps its colour, as ``VideoWriter`` stores it.
     """
+
+    @property
+    def reach(self) -> int:
+        """A block of halved chroma, and what its conversion takes from beside it."""
+        return _BLOCKS
 
     def __call__(self, images: Tensor) -> Tensor:
         """Convert to luma and halved chroma and back."""
@@ -103,6 +118,11 @@ class JPEG(Channel):
     def __post_init__(self) -> None:
         if not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
             raise ValueError(f"quality of JPEG must be a whole number from 1 to 100, got {self.quality!r}.")
+
+    @property
+    def reach(self) -> int:
+        """A block of halved chroma, and what its conversion takes from beside it."""
+        return _BLOCKS
 
     def __call__(self, images: Tensor) -> Tensor:
         """Quantise the 8x8 cosine transform of luma and halved chroma."""
@@ -143,6 +163,11 @@ class H264(Channel):
         if not 0 <= self.crf <= 51:
             raise ValueError(f"crf of H264 must lie in 0 (best) to 51 (worst), got {self.crf}.")
 
+    @property
+    def reach(self) -> int:
+        """A block of halved chroma, and what its conversion takes from beside it."""
+        return _BLOCKS
+
     def __call__(self, images: Tensor) -> Tensor:
         """Quantise the transform of luma and halved chroma."""
         luma, chroma = _video_planes(images)
@@ -180,6 +205,9 @@ def channel(name: str) -> Channel:
 
 
 _NAMES = "Known: jpeg:QUALITY (1 to 100), h264:CRF (0 to 51), blur:SIGMA (pixels), chroma."
+
+# The largest block, 8 x 8 of halved chroma, and a few pixels for resampling on either side.
+_BLOCKS = 24
 
 # The share of a quantiser step by which a coefficient may fall short of the next level and still reach it. x264 rounds
 # down nearly always: a bit saved is worth more to it than an error. Fitted to x264 "medium" on protected faces.

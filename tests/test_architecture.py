@@ -18,6 +18,7 @@ VOCABULARY = {
     "camera",
     "cascade",
     "channels",
+    "local",
     "steps",
     "combinations",
     "weights",

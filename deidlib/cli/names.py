@@ -14,10 +14,11 @@ def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
     from deidlib.targets.gaze import GazeResNet
     from deidlib.targets.mtcnn import MTCNN
     from deidlib.targets.retinaface import RetinaFace
+    from deidlib.targets.windowed import Windowed
 
     return {
         "mtcnn": (MTCNN, None),
-        "retinaface": (RetinaFace, "retinaface_mobilenet0.25"),
+        "retinaface": (lambda: Windowed(RetinaFace()), "retinaface_mobilenet0.25"),
         "retinaface-resnet50": (lambda: RetinaFace(backbone="resnet50"), "retinaface_resnet50"),
         "fan": (FAN, "2dfan4"),
         "mpiigaze": (GazeResNet.mpiigaze, "mpiigaze"),
@@ -33,6 +34,7 @@ def readers() -> dict[str, tuple[Callable[[], Any], str | None]]:
 
     twin = "retinaface_mobilenet0.25_1mb"
     return targets() | {
+        "retinaface": (RetinaFace, "retinaface_mobilenet0.25"),
         "yunet": (YuNet, "yunet"),
         "pfld": (PFLD, "pfld"),
         "retinaface-twin": (lambda: RetinaFace(twin), twin),
