@@ -32,7 +32,7 @@ class WarmStart:
     """Attack a frame from where the frame before it ended, with few and small steps.
 
     Neighbouring frames of a clip look alike, and so do the perturbations they need. A frame that starts from the
-    protected frame before it, projected into its own ball, needs a sixth of the steps; and as the perturbation stands
+    protected frame before it, projected into its own ball, needs a third of the steps; and as the perturbation stands
     still where it can, a codec that predicts frames from each other (H.264) keeps it, rather than throw new noise away
     in every frame.
 
@@ -52,11 +52,11 @@ class WarmStart:
 
     Example:
         >>> WarmStart().iterations
-        10
+        20
     """
 
-    iterations: int = 10
-    newcomers: int = 30
+    iterations: int = 20
+    newcomers: int = 60
     step: StepRule[Any] = field(default_factory=lambda: MomentumSignStep(0.5 / 255))
     overlap: float = 0.5
 

@@ -83,7 +83,7 @@ def protect(
         Start,
         typer.Option(
             help="Where the attack on a frame starts: its hidden self, or the protected frame before it, with "
-            "10 steps at most, which H.264 keeps better. auto: predecessor for h264 without a key, else hidden."
+            "20 steps at most, which H.264 keeps better. auto: predecessor for h264 without a key, else hidden."
         ),
     ] = "auto",
     verify: Annotated[

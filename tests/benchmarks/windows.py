@@ -94,7 +94,7 @@ def print_starts() -> None:
     attacker = IFGSMAttacker([Windowed(model)], max_iterations=60, step=AutoStep())
     print("| 8 frames of T002_talk | CPU s | gradients | loss |")
     print("|---|---|---|---|")
-    for name, start in (("each from its hidden self, 60 steps", None), ("from the one before, 10 steps", WarmStart())):
+    for name, start in (("each from its hidden self, 60 steps", None), ("from the one before, 20 steps", WarmStart())):
         protector = Deidentifier(attacker, Pixelate(blocks=4), hide_with=[model], warm_start=start)
         began = time.process_time()
         (batch,) = protector.frames([originals], faces=faces)
