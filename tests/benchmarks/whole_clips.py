@@ -43,8 +43,8 @@ COMMANDS = {
     "talk_video00.mkv": ["--start", "predecessor"],
     "talk_video00.mp4": [*H264, "--epsilon", "16"],
 }
-# A face's box is looked at in this many parts by this many.
-PARTS = 4
+# A face's box is looked at in this many parts by this many, of so many pixels at least: fewer correlate by chance.
+PARTS, SIDE = 4, 16
 # Detail is what differs from the mean of this many pixels squared, in grey levels; a part that has less than so much of
 # it shows nothing in the original either.
 REACH, LEAST = 9, 2.0
@@ -70,7 +70,8 @@ def shown(original: Tensor, written: Tensor, box: Sequence[float]) -> float:
     x1, y1, x2, y2 = (round(edge) for edge in box)
     x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
     highest = 0.0
-    for a, b in zip(_parts(original[y1:y2, x1:x2], PARTS), _parts(written[y1:y2, x1:x2], PARTS), strict=True):
+    count = min(PARTS, max(1, min(x2 - x1, y2 - y1) // SIDE))
+    for a, b in zip(_parts(original[y1:y2, x1:x2], count), _parts(written[y1:y2, x1:x2], count), strict=True):
         a, b = a - a.mean(), b - b.mean()
         if a.numel() and float(a.std(correction=0)) >= LEAST:
             highest = max(highest, float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-6)))
@@ -191,6 +192,7 @@ def main() -> None:
                 f"| {share:.2%} of {len(iou)} | {mean:.3f} | {low:.3f} |"
             )
             for who, values in [*found.boxes.items(), ("control", control(clip, target, seen))]:
+                # What is said to show is to be looked at: a box may be wider than the face.
                 still = sum(value > SHOWN for value in values)
                 print(
                     f"  {who}: {still} of {len(values)} faces show, correlation {max(values, default=0.0):.2f} at most"
