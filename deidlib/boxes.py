@@ -46,6 +46,29 @@ def expand(boxes: Tensor, factor: float) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
+def grid_window(box: Sequence[float], margin: float, grid: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """The whole pixels around a box, from one line of a grid to another, within the frame.
+
+    Args:
+        box: x1, y1, x2, y2.
+        margin: pixels around it, at least.
+        grid: pixels between lines, which begin at 0.
+        height: of the frame.
+        width: of the frame.
+
+    Example:
+        >>> grid_window((20.0, 40.0, 30.0, 90.0), 8, 16, 100, 200)
+        (0, 32, 48, 100)
+    """
+    x1, y1, x2, y2 = box
+    return (
+        max(math.floor((x1 - margin) / grid) * grid, 0),
+        max(math.floor((y1 - margin) / grid) * grid, 0),
+        min(math.ceil((x2 + margin) / grid) * grid, width),
+        min(math.ceil((y2 + margin) / grid) * grid, height),
+    )
+
+
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
     """Cut boxes off at the frame; a box wholly outside is left without area on the border.
 

@@ -71,7 +71,7 @@ class GaussianBlur(Channel):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Blur; the outermost pixels repeat beyond the border."""
-        reach = math.ceil(3 * self.sigma)
+        reach = self.reach
         places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
         kernel = torch.exp(-places.square() / (2 * self.sigma**2))
         kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)

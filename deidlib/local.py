@@ -8,12 +8,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from deidlib.boxes import grid_window
 from deidlib.channels import Channel
 
 # Blocks of all channels begin on this grid.
 _GRID = 16
-# Parts that cover more of the frames than this are not worth cutting out.
-_WHOLE = 0.5
+# A part that covers more of its frame than this is not worth cutting out.
+_WHOLE = 0.75
 
 Window = tuple[int, int, int, int]
 
@@ -41,7 +42,7 @@ class Local(Channel):
         height, width = images.shape[-2:]
         seen = []
         for image, known, inner in zip(images, self.known, self.places, strict=True):
-            outer = _grown(inner, self.channel.reach, height, width)
+            outer = grid_window(inner, self.channel.reach, _GRID, height, width)
             part = self.channel(image[None, :, outer[1] : outer[3], outer[0] : outer[2]])[0]
             left, top = inner[0] - outer[0], inner[1] - outer[1]
             shown = known.clone()
@@ -69,30 +70,19 @@ def local(channel: Channel, start: Tensor, mask: Tensor) -> Local | None:
 
     Returns:
         None if the channel does not say how far a pixel reaches, if the frames' sides are odd (a part of even sides
-        would be stored in another way), or if the masks cover much of the frames.
+        would be stored in another way), or if the mask covers much of every frame.
     """
     height, width = start.shape[-2:]
     if channel.reach is None or height % 2 or width % 2:
         return None
-    places = []
+    whole: Window = (0, 0, width, height)
+    places: list[Window] = []
     for row in mask[:, 0] > 0:
         ys, xs = row.any(dim=1).nonzero(), row.any(dim=0).nonzero()
-        if len(ys):
-            box = (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
-            places.append(_grown(box, channel.reach, height, width))
-        else:
-            places.append((0, 0, min(_GRID, width), min(_GRID, height)))
-    outer = [_grown(place, channel.reach, height, width) for place in places]
-    if sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in outer) > _WHOLE * len(outer) * height * width:
-        return None
-    return Local(channel, start, places)
-
-
-def _grown(window: Window, reach: int, height: int, width: int) -> Window:
-    """By ``reach`` on each side, and on to the grid, within the frame."""
-    return (
-        max((window[0] - reach) // _GRID * _GRID, 0),
-        max((window[1] - reach) // _GRID * _GRID, 0),
-        min(-(-(window[2] + reach) // _GRID) * _GRID, width),
-        min(-(-(window[3] + reach) // _GRID) * _GRID, height),
-    )
+        # Where nothing may change, any part will do.
+        box = (int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1) if len(ys) else (0, 0, 1, 1)
+        place = grid_window(box, channel.reach, _GRID, height, width)
+        x1, y1, x2, y2 = grid_window(place, channel.reach, _GRID, height, width)
+        # Each frame by itself: how one is computed must not depend on those beside it.
+        places.append(whole if (x2 - x1) * (y2 - y1) > _WHOLE * height * width else place)
+    return None if all(place == whole for place in places) else Local(channel, start, places)

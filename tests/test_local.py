@@ -53,6 +53,17 @@ def test_the_reach_is_no_longer_than_it_must_be() -> None:
     assert part.places[0] == (32, 16, 128, 112)
 
 
+def test_a_frame_goes_its_way_whatever_is_beside_it() -> None:
+    start, mask, changed = frames(2)
+    mask[1] = 1
+    both, alone = local(H264(23), start, mask), local(H264(23), start[:1], mask[:1])
+    assert both is not None
+    assert alone is not None
+    # What changes nearly everywhere is not cut out, and what lies beside it is.
+    assert both.places == (alone.places[0], (0, 0, WIDTH, HEIGHT))
+    assert torch.equal(both(changed)[:1], alone(changed[:1]))
+
+
 def test_where_it_is_not_worth_it_or_not_known() -> None:
     class Anywhere(Channel):
         def __call__(self, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -164,6 +165,17 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         elif isinstance(value, nn.Parameter):
             value.requires_grad_(False)
         super().__setattr__(name, value)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def exchanged(model: M, name: str, network: nn.Module) -> M:
+    """A copy of a model with one of its networks exchanged; all else is shared, and the model stays as it is."""
+    other = copy.copy(model)
+    # The copy shares the dict of its networks with the one that it was made from.
+    other._modules = {**model._modules, name: network}
+    return other
 
 
 def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[Faces] | None = None) -> list[Faces]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from deidlib.faces import Faces
 from deidlib.images import check_image_shape, check_images
 from deidlib.keys import Key
 from deidlib.scrambles import CellPermutation, Scramble, scramble_of
-from deidlib.targets.base import Target, TargetModel
+from deidlib.targets.base import Target, TargetModel, exchanged
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +105,8 @@ class Keyed(TargetModel[KeyedTarget]):
         """
         if any(number < 0 for number in numbers):
             raise ValueError(f"frames are numbered from 0, got {min(numbers)}.")
-        told = copy.copy(self)
+        told = exchanged(self, "model", self.model.at(numbers))
         told._numbers = tuple(int(number) for number in numbers)
-        # A copy shares the dict of its networks with the one that it was made from.
-        told._modules = {**self._modules, "model": self.model.at(numbers)}
         return told
 
     @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -10,9 +9,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from deidlib.boxes import grid_window
 from deidlib.faces import Faces
 from deidlib.images import check_image_shape, check_images
-from deidlib.targets.base import Target, TargetModel, matched
+from deidlib.targets.base import Target, TargetModel, exchanged, matched
 
 # Windows begin and end on this grid, which is that of a detector's coarsest cells.
 _GRID = 32
@@ -72,8 +72,8 @@ class Windowed(TargetModel[WindowedTarget]):
 
     What a face is read as depends on what lies around it, and hardly on what lies far away. So the loss and its
     gradient are taken on windows around the faces, and the time of an iteration goes with the size of the faces rather
-    than with that of the frame: a fifth, for a face of 200 pixels in 1280 x 720. Reading is done on whole frames, as
-    by everybody else.
+    than with that of the frame: two fifths, for a face of 137 x 194 pixels in 1280 x 720. Reading is done on whole
+    frames, as by everybody else.
 
     For detectors that are convolutions on one grid, such as :class:`~deidlib.RetinaFace`: a window shows them what
     the frame does, but for its border. :class:`~deidlib.MTCNN` cuts out windows of its own.
@@ -119,12 +119,7 @@ class Windowed(TargetModel[WindowedTarget]):
     def at(self, numbers: Sequence[int]) -> Self:
         """This model for the frames of those numbers."""
         told = self.model.at(numbers)
-        if told is self.model:
-            return self
-        other = copy.copy(self)
-        # A copy shares the dict of its networks with the one that it was made from.
-        other._modules = {**self._modules, "model": told}
-        return other
+        return self if told is self.model else exchanged(self, "model", told)
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """What the detector reads on the whole frames."""
@@ -187,12 +182,7 @@ def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple
     found: list[tuple[Window, set[int]]] = []
     for k, box in enumerate(boxes.tolist()):
         around = max(context, max(box[2] - box[0], box[3] - box[1]) / 2)
-        window: Window = (
-            max(int((box[0] - around) // _GRID) * _GRID, 0),
-            max(int((box[1] - around) // _GRID) * _GRID, 0),
-            min(-int(-(box[2] + around) // _GRID) * _GRID, width),
-            min(-int(-(box[3] + around) // _GRID) * _GRID, height),
-        )
+        window: Window = grid_window(box, around, _GRID, height, width)
         if window[0] >= window[2] or window[1] >= window[3]:
             # Outside the frame altogether.
             continue
