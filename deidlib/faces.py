@@ -102,7 +102,7 @@ class Faces:
         )
 
     def replace(self, **fields: Any) -> Faces:
-        """A copy with the named fields exchanged, validated again."""
+        """A copy with the named fields with_network, validated again."""
         return replace(self, **fields)
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol, final
 import torch
 from torch import Tensor
 
-from deidlib.boxes import expand
 from deidlib.faces import Faces, check_per_frame
+from deidlib.geometry.boxes import expand
+from deidlib.geometry.region import FaceRegion
 from deidlib.images import check_image_shape, check_images
-from deidlib.regions import FaceRegion
 
 
 class Rectangle(NamedTuple):

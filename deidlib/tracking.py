@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deidlib.boxes import iou
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
 
 Treatment = Literal["found", "filled", "held", "whole-frame", "kept", "missing"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deidlib.camera import Camera, head_pose, project_axes
 from deidlib.faces import Faces, check_per_frame
+from deidlib.geometry.camera import Camera, head_pose, project_axes
 from deidlib.images import check_images
 
 Color = tuple[float, float, float]
@@ -109,7 +109,7 @@ def draw_arrows(image: Tensor, lines: Tensor, color: Color = YELLOW, *, width: f
 
     Args:
         image: not modified.
-        lines: starts and ends, such as :func:`deidlib.camera.project_line` gives.
+        lines: starts and ends, such as :func:`deidlib.geometry.camera.project_line` gives.
         color: red, green, blue in [0, 1].
         width: of the line in pixels; by default it fits the frame's size.
     """
@@ -125,7 +125,7 @@ def draw_axes(image: Tensor, axes: Tensor, *, width: float | None = None) -> Ten
 
     Args:
         image: not modified.
-        axes: ``(N, 4, 2)`` pixels: origin and ends, as :func:`deidlib.camera.project_axes` gives.
+        axes: ``(N, 4, 2)`` pixels: origin and ends, as :func:`deidlib.geometry.camera.project_axes` gives.
         width: of the line in pixels; by default it fits the frame's size.
     """
     for k, color in enumerate(AXES):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from skimage.data import astronaut
 
-from deidlib import MTCNN, AutoStep, IFGSMAttacker, MomentumSignStep, OptimizerStep, Pixelate, SignStep, StepRule
-from deidlib.boxes import iou
+from deidlib import MTCNN, APGDStep, IFGSMAttacker, MomentumSignStep, OptimizerStep, Pixelate, SignStep, StepRule
+from deidlib.geometry.boxes import iou
 
 
 def main(iterations: int = 40) -> None:
@@ -19,7 +19,7 @@ def main(iterations: int = 40) -> None:
         "MI-FGSM": MomentumSignStep(1 / 255),
         "NI-FGSM": MomentumSignStep(1 / 255, nesterov=True),
         "RMSprop": OptimizerStep(lambda parameters: torch.optim.RMSprop(parameters, lr=0.004)),
-        "AutoStep": AutoStep(),
+        "APGDStep": APGDStep(),
     }
     picture = torch.from_numpy(astronaut()[:256, 96:352]).permute(2, 0, 1)[None] / 255
     model, hide = MTCNN(), Pixelate(blocks=4)

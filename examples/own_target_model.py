@@ -11,9 +11,9 @@ from facenet_pytorch.models.mtcnn import ONet
 from skimage.data import astronaut
 from torch import Tensor
 
-from deidlib import MTCNN, AutoStep, Faces, GradientNorm, IFGSMAttacker, Pixelate, Target, TargetModel, observe
-from deidlib.targets.base import frame_mean, needs_boxes
-from deidlib.warp import crop_resize
+from deidlib import MTCNN, APGDStep, Faces, GradientNorm, IFGSMAttacker, Pixelate, Target, TargetModel, observe
+from deidlib.geometry.warp import crop_resize
+from deidlib.models.base import frame_mean, needs_boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class PointsTarget(Target):
 class FivePoints(TargetModel[PointsTarget]):
     """Five points in a given box. The network is the last stage of MTCNN; yours goes in its place."""
 
-    reads = "landmarks"
+    task = "landmarks"
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def main(iterations: int = 40) -> None:
 
     hide = Pixelate(blocks=4)
     hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
-    attack = IFGSMAttacker([detector, mine], max_iterations=iterations, step=AutoStep(), combine=GradientNorm())
+    attack = IFGSMAttacker([detector, mine], max_iterations=iterations, step=APGDStep(), aggregate=GradientNorm())
     result = attack(hidden, picture, faces=faces, mask=mask)
 
     print(f"{'':<12}{'MTCNN finds':>12}{'points off by':>16}")

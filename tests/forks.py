@@ -111,12 +111,12 @@ def serve() -> None:
     import torch
     import toys
 
-    import deidlib.live
-    import deidlib.pipeline
-    import deidlib.targets.mtcnn
+    import deidlib.models.mtcnn
+    import deidlib.protect.deidentifier
+    import deidlib.protect.live
 
     # All of it, so that no child has to.
-    assert all((av, toys, deidlib.live, deidlib.pipeline, deidlib.targets.mtcnn))
+    assert all((av, toys, deidlib.protect.live, deidlib.protect.deidentifier, deidlib.models.mtcnn))
     torch.set_num_threads(1)
     pipes: dict[int, int] = {}
     for line in sys.stdin:
@@ -160,11 +160,11 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     from toys import Pixels
 
     from deidlib import settings
-    from deidlib.attack import IFGSMAttacker
+    from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.faces import Faces
-    from deidlib.pipeline import Deidentifier
-    from deidlib.targets.mtcnn import MTCNN
-    from deidlib.video import MediaError, VideoReader
+    from deidlib.media import MediaError, VideoReader
+    from deidlib.models.mtcnn import MTCNN
+    from deidlib.protect.deidentifier import Deidentifier
 
     class Blind(Pixels):
         """Reads nothing in protected frames, so that all of them are attacked again."""
@@ -183,8 +183,8 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     if order["read"]:
         with contextlib.suppress(MediaError), VideoReader(order["source"]) as reader:
             read = sum(len(batch.images) for batch in reader.batches(4))
-    hide_with = [Pixels()] if order["toy"] else [MTCNN()]
-    protector = Deidentifier(IFGSMAttacker([Blind()], max_iterations=1), hide_with=hide_with)
+    detectors = [Pixels()] if order["toy"] else [MTCNN()]
+    protector = Deidentifier(IFGSMAttacker([Blind()], max_iterations=1), detectors=detectors)
     began = time.monotonic()
     try:
         summary = protector.video(order["source"], order["target"], **order["video"])

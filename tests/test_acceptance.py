@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import recipe
 import torch
-from benchmarks.acceptance import T002, TALK, Protection, chain, compare, facenet_detect, frames, identity, protect
 from face_alignment.models.fan import FAN as FANNet
 
-from deidlib.attack import IFGSMAttacker
-from deidlib.combinations import GradientNorm, Sum
+from benchmarks.acceptance import T002, TALK, Protection, chain, compare, facenet_detect, frames, identity, protect
+from deidlib.attack.aggregation import GradientNorm, Sum
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.steps import APGDStep
+from deidlib.models.base import TargetModel, observe
+from deidlib.models.fan import FAN
+from deidlib.models.gaze import GazeResNet
+from deidlib.models.mtcnn import MTCNN
+from deidlib.models.retinaface import RetinaFace
+from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Pixelate
-from deidlib.readers import YuNet
-from deidlib.steps import AutoStep
-from deidlib.targets.base import TargetModel, observe
-from deidlib.targets.fan import FAN
-from deidlib.targets.gaze import GazeResNet
-from deidlib.targets.mtcnn import MTCNN
-from deidlib.targets.retinaface import RetinaFace
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_four_models_in_one_attack_each_fall_to_15_percent(
     # The pose comes from the detector's five points: landmarks of a net of random filters are no face.
     faces = observe(image, models.values())
     obfuscator = Pixelate()
-    attacker = IFGSMAttacker(four, max_iterations=80, step=AutoStep(), combine=GradientNorm())
+    attacker = IFGSMAttacker(four, max_iterations=80, step=APGDStep(), aggregate=GradientNorm())
     result = attacker(obfuscator(image, faces), image, faces=faces, mask=obfuscator.mask(faces, *image.shape[-2:]))
     assert list(result.losses) == ["retinaface", "mtcnn", "fan", "mpiigaze"]
     for name, loss in result.final_losses().items():

@@ -13,7 +13,7 @@ import deidlib
 # A name more or less here is a decision about what users may rely on.
 PUBLIC = [
     "AttackResult",
-    "AutoStep",
+    "APGDStep",
     "BoxBlur",
     "Deidentifier",
     "FAN",

@@ -76,7 +76,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "reference.html").read_text(encoding="utf-8")
-    assert 'id="deidlib.attack.IFGSMAttacker"' in reference
+    assert 'id="deidlib.attack.attacker.IFGSMAttacker"' in reference
     # Markup that Markdown does not know would be shown as it is.
     assert not re.search(r":(class|func|meth|mod|math):|\.\. math::", reference)
     # Nothing is loaded from elsewhere.
@@ -125,5 +125,5 @@ def test_example_own_target_model(example: ModuleType, capsys: pytest.CaptureFix
 def test_example_compare_step_rules(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     example.main(iterations=2)
     rows = [row.split() for row in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[0] for row in rows] == ["I-FGSM", "MI-FGSM", "NI-FGSM", "RMSprop", "AutoStep"]
+    assert [row[0] for row in rows] == ["I-FGSM", "MI-FGSM", "NI-FGSM", "RMSprop", "APGDStep"]
     assert all(0 <= int(row[3]) <= 2 for row in rows)

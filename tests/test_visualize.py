@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deidlib.camera import Camera, face_model
 from deidlib.faces import Faces
+from deidlib.geometry.camera import Camera
+from deidlib.geometry.face_model import face_model
 from deidlib.visualize import (
     AXES,
     GREEN,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.targets.base import Target, TargetModel, frame_mean
+from deidlib.models.base import Target, TargetModel, frame_mean
 
 
 def one_face(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]:
@@ -29,7 +29,7 @@ class PixelTarget(Target):
 class Pixels(TargetModel[PixelTarget]):
     """Loss: half the summed squared distance to the original's pixels, so the gradient is the difference."""
 
-    reads: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         return one_face(images)

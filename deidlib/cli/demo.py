@@ -19,7 +19,7 @@ def demo(
     """Run the main job on the embedded default: MTCNN authorised, a clip of the astronaut, no download."""
     from tqdm.auto import tqdm
 
-    from deidlib.demo import run
+    from deidlib.cli.astronaut import run
 
     with plain_errors():
         make_folder(folder)

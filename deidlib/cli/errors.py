@@ -11,8 +11,8 @@ import typer
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """What a user can mend is one line and exit code 1, not a traceback."""
-    from deidlib.pipeline import NoFaceError
-    from deidlib.video import MediaError
+    from deidlib.media import MediaError
+    from deidlib.protect.deidentifier import NoFaceError
     from deidlib.weights import CorruptWeights, WeightsNotFound
 
     try:

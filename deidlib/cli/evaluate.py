@@ -70,7 +70,7 @@ def evaluate(
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():
         from deidlib.evaluation import write_evaluation
-        from deidlib.report import write_report
+        from deidlib.evaluation.report import write_report
 
         _check_outputs(json, html, export_detections)
         _check_use(html, hidden, show_originals, embedder, strangers, threshold)
@@ -186,7 +186,7 @@ def _missing_extras() -> Iterator[None]:
 
 def _check_outputs(json: Path | None, html: Path | None, detections: Path | None) -> None:
     """Before hours of work: the names cannot be those of recordings, and the places can be written."""
-    from deidlib.video.files import check_writable
+    from deidlib.media.files import check_writable
 
     for option, path, suffixes in (("--json", json, (".json",)), ("--html", html, (".html", ".htm"))):
         if path is None:
@@ -215,7 +215,7 @@ def _check_use(
 
 def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[Any, Any]:
     """What is said about the key that a file was protected with, and that key; nothing without ``--key``."""
-    from deidlib.keys import Key
+    from deidlib.keys.key import Key
 
     if key is None:
         if sidecar is not None:
@@ -229,9 +229,11 @@ def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[An
 
 def _keyed(readers: dict[str, Any], record: Any, key: Any) -> dict[str, Any]:
     """Readers that apply the key, under names of their own: the same without it may be asked, too."""
+    from deidlib.models.keyed import Keyed
+
     if record is None:
         return readers
-    return {f"{name}+key": record.keyed(reader, key) for name, reader in readers.items()}
+    return {f"{name}+key": Keyed.from_record(record, reader, key) for name, reader in readers.items()}
 
 
 def _lpips_of(net: Lpips | None) -> Any:
@@ -260,8 +262,8 @@ def _embedder_of(name: str) -> Any:
 
 
 def _pictures_of(source: Path | None) -> list[Any]:
-    from deidlib.suffixes import IMAGE_SUFFIXES
-    from deidlib.video import read_image
+    from deidlib.media import read_image
+    from deidlib.media.suffixes import IMAGE_SUFFIXES
 
     if source is None:
         return []
@@ -274,7 +276,7 @@ def _pictures_of(source: Path | None) -> list[Any]:
 
 
 def _export(result: Any, folder: Path) -> None:
-    from deidlib.detections import write_detections
+    from deidlib.records.detections import write_detections
 
     for name in result.readers:
         for side, detections in result.detections(name).items():

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from deidlib.suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from deidlib.suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from deidlib.media.suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from deidlib.media.suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 
 Codec = Literal["ffv1", "h264", "h264-lossless", "mjpeg", "png-folder"]
 
@@ -23,7 +23,7 @@ def live_source(source: Path) -> str | int | None:
 
 def jobs_of(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]:
     """Pairs of input and output; a folder keeps its tree, images become .png, videos what the codec needs."""
-    from deidlib.video import MediaReadError, MediaWriteError
+    from deidlib.media import MediaReadError, MediaWriteError
 
     if not source.exists():
         raise MediaReadError(f"{source} does not exist. Expected an image, a video or a folder; check the path.")
@@ -60,7 +60,7 @@ def jobs_of(source: Path, target: Path, codec: Codec) -> list[tuple[Path, Path]]
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and the folders in it. One that cannot be read is an error, not an empty one."""
-    from deidlib.video import MediaReadError
+    from deidlib.media import MediaReadError
 
     def refuse(error: OSError) -> None:
         raise MediaReadError(
@@ -81,7 +81,7 @@ def suffix_of(source: Path, codec: Codec) -> str:
 
 def make_folder(folder: Path) -> None:
     """Create it, and the folders above it, or say in one line why not."""
-    from deidlib.video import MediaWriteError
+    from deidlib.media import MediaWriteError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

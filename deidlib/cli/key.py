@@ -27,7 +27,7 @@ def key_new(
     Whoever has the file can read what is protected with the key, and without it nobody can, so keep a copy. The same
     passphrase and salt give the same key anywhere.
     """
-    from deidlib.keys import Key, KeyFileError
+    from deidlib.keys.key import Key, KeyFileError
 
     with plain_errors():
         if passphrase != (salt is not None):
@@ -48,7 +48,7 @@ def key_new(
 @key_app.command("show-id")
 def key_show_id(file: Annotated[Path, typer.Argument(help="A key file.")]) -> None:
     """Print the public name of a key."""
-    from deidlib.keys import Key
+    from deidlib.keys.key import Key
 
     with plain_errors():
         typer.echo(Key.load(file).id)

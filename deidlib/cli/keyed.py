@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from deidlib.cli.work import Work, say
-from deidlib.fingerprint import described, fingerprint
-from deidlib.keys import Key
-from deidlib.scrambles import CellPermutation, Scramble
+from deidlib.keys.key import Key
+from deidlib.keys.scramble import CellPermutation, Scramble
+from deidlib.records.fingerprint import described, fingerprint
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class KeyedWork(Work):
         Raises:
             ValueError: a file cannot be read or written, or shows no face where there must be one.
         """
-        from deidlib.targets.keyed import Keyed, KeyRecord
+        from deidlib.keys.record import KeyRecord
+        from deidlib.models.keyed import Keyed
 
         attacker, nonce = self.deidentifier.attacker, self._nonce(source)
         models = {
@@ -57,9 +58,9 @@ class KeyedWork(Work):
         the same file, and nobody gets two protections of one clip to compare. Another clip, or other settings, have
         another one, and the key keeps it from saying anything about either.
         """
-        from deidlib.manifest import sha256_of
-        from deidlib.targets.keyed import new_nonce
-        from deidlib.video import MediaReadError
+        from deidlib.keys.record import new_nonce
+        from deidlib.media import MediaReadError
+        from deidlib.records.files import sha256_of
 
         if not isinstance(source, Path):
             return new_nonce()
@@ -67,7 +68,7 @@ class KeyedWork(Work):
             content = sha256_of(source)
         except OSError as error:
             raise MediaReadError(f"{source} cannot be read ({error.strerror}). Check the path.") from error
-        return self.key.derive("nonce").seal(json.dumps([content, self._settings]))
+        return self.key.derive("nonce").mac(json.dumps([content, self._settings]))
 
     @cached_property
     def _settings(self) -> str:

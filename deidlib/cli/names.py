@@ -10,15 +10,15 @@ import typer
 
 def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
     """What the shell can name: how to make the model, and its checkpoint in the table of weights if it has one."""
-    from deidlib.targets.fan import FAN
-    from deidlib.targets.gaze import GazeResNet
-    from deidlib.targets.mtcnn import MTCNN
-    from deidlib.targets.retinaface import RetinaFace
-    from deidlib.targets.windowed import Windowed
+    from deidlib.models.cropped import CroppedDetector
+    from deidlib.models.fan import FAN
+    from deidlib.models.gaze import GazeResNet
+    from deidlib.models.mtcnn import MTCNN
+    from deidlib.models.retinaface import RetinaFace
 
     return {
         "mtcnn": (MTCNN, None),
-        "retinaface": (lambda: Windowed(RetinaFace()), "retinaface_mobilenet0.25"),
+        "retinaface": (lambda: CroppedDetector(RetinaFace()), "retinaface_mobilenet0.25"),
         "retinaface-resnet50": (lambda: RetinaFace(backbone="resnet50"), "retinaface_resnet50"),
         "fan": (FAN, "2dfan4"),
         "mpiigaze": (GazeResNet.mpiigaze, "mpiigaze"),
@@ -29,8 +29,8 @@ def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
 
 def readers() -> dict[str, tuple[Callable[[], Any], str | None]]:
     """Whom a file can be shown to: every target, and readers that nobody can attack through."""
-    from deidlib.readers import PFLD, YuNet
-    from deidlib.targets.retinaface import RetinaFace
+    from deidlib.models.retinaface import RetinaFace
+    from deidlib.models.strangers import PFLD, YuNet
 
     twin = "retinaface_mobilenet0.25_1mb"
     return targets() | {
@@ -49,7 +49,7 @@ def readers_of(names: str, device: str, option: str) -> dict[str, Any]:
 def models_of(names: str, device: str, option: str = "--targets") -> dict[str, Any]:
     """The authorised models of a comma list, at least one of them a detector."""
     models = named(names, device, option)
-    if not any(model.reads == "boxes" for model in models.values()):
+    if not any(model.task == "boxes" for model in models.values()):
         raise ValueError(
             f"{option} must name a detector, which says where faces are; got {names}, which need one. "
             f"Try {option} mtcnn,{names}."
@@ -59,15 +59,15 @@ def models_of(names: str, device: str, option: str = "--targets") -> dict[str, A
 
 def hiders_of(names: str, models: dict[str, Any], device: str) -> list[Any]:
     """The detectors that faces are hidden by; MTCNN's weights are always at hand, so by default it helps."""
-    detectors = {name: model for name, model in models.items() if model.reads == "boxes"}
+    detectors = {name: model for name, model in models.items() if model.task == "boxes"}
     if not names.strip():
         names = ",".join([*detectors, "mtcnn"])
     wanted = [part.strip().lower() for part in names.split(",") if part.strip()]
     missing = ",".join(name for name in dict.fromkeys(wanted) if name not in detectors)
-    others = named(missing, device, "--hide-with") if missing else {}
+    others = named(missing, device, "--detectors") if missing else {}
     for name, model in others.items():
-        if model.reads != "boxes":
-            raise ValueError(f"--hide-with must name detectors, got {name}, which reads {model.reads}. Try mtcnn.")
+        if model.task != "boxes":
+            raise ValueError(f"--detectors must name detectors, got {name}, which reads {model.task}. Try mtcnn.")
     return [(detectors | others)[name] for name in dict.fromkeys(wanted)]
 
 
@@ -77,13 +77,13 @@ def step_and_combination(steps: str, combine: str, models: dict[str, Any]) -> tu
     With a gaze model beside others, the plain sum with MI-FGSM leaves the gaze 0.9 degrees off, gradients of one size
     1.7; otherwise gradients of one size keep the largest loss from drowning the others.
     """
-    from deidlib.combinations import GradientNorm, Sum
-    from deidlib.steps import AutoStep, MomentumSignStep, SignStep
+    from deidlib.attack.aggregation import GradientNorm, Sum
+    from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep
 
     several = len(models) > 1
-    with_gaze = several and any(model.reads == "gaze" for model in models.values())
+    with_gaze = several and any(model.task == "gaze" for model in models.values())
     rules = {"i-fgsm": SignStep(), "mi-fgsm": MomentumSignStep(), "ni-fgsm": MomentumSignStep(nesterov=True)}
-    step = rules.get(steps) or (MomentumSignStep() if with_gaze else AutoStep())
+    step = rules.get(steps) or (MomentumSignStep() if with_gaze else APGDStep())
     plain = combine == "sum" or not several or (combine == "auto" and with_gaze)
     return step, Sum() if plain else GradientNorm()
 

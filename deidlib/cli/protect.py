@@ -62,7 +62,7 @@ def protect(
     ] = None,
     audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
     batch: Annotated[int, typer.Option(min=1, help="Frames attacked at a time.")] = 8,
-    hide_with: Annotated[
+    detectors: Annotated[
         str,
         typer.Option(
             help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
@@ -100,11 +100,11 @@ def protect(
     A folder is gone through with all below it; what is finished is left as it is, so an interrupted run is continued by
     the same command.
     """
-    from deidlib.attack import IFGSMAttacker
-    from deidlib.detections import read_detections
-    from deidlib.keys import Key
-    from deidlib.pipeline import Deidentifier
-    from deidlib.warm_start import WarmStart
+    from deidlib.attack.attacker import IFGSMAttacker
+    from deidlib.attack.warm_start import WarmStart
+    from deidlib.keys.key import Key
+    from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.records.detections import read_detections
 
     with plain_errors():
         secret = None if key is None else Key.load(key)
@@ -118,13 +118,13 @@ def protect(
             epsilon=epsilon / 255,
             max_iterations=iterations,
             step=step,
-            combine=combination,
-            channels=_channels(survive),
+            aggregate=combination,
+            distortions=_channels(survive),
         )
         deidentifier = Deidentifier(
             attacker,
             obfuscator=hiding_of(hide, blocks, where),
-            hide_with=hiders_of(hide_with, models, where),
+            detectors=hiders_of(detectors, models, where),
             on_missing=on_missing,
             hold=hold,
             window=window,
@@ -159,6 +159,6 @@ def _is_warm(start: Start, codec: str, key: Path | None) -> bool:
 
 def _channels(names: str) -> list[Any]:
     """What the perturbation must survive."""
-    from deidlib.channels import channel
+    from deidlib.attack.distortions import channel
 
     return [channel(part.strip().lower()) for part in names.split(",") if part.strip()]

@@ -41,10 +41,11 @@ def read(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""
-    from deidlib.detections import Detections, write_detections
-    from deidlib.evaluation.clips import Clip
-    from deidlib.keys import Key
-    from deidlib.manifest import sha256_of
+    from deidlib.keys.key import Key
+    from deidlib.media.clip import Clip
+    from deidlib.models.keyed import Keyed
+    from deidlib.records.detections import Detections, write_detections
+    from deidlib.records.files import sha256_of
 
     with plain_errors():
         secret = None if key is None else Key.load(key)
@@ -60,7 +61,7 @@ def read(
         readers = models_of(names, where, "--models")
         if record is not None:
             assert secret is not None
-            readers = {name: record.keyed(model, secret) for name, model in readers.items()}
+            readers = {name: Keyed.from_record(record, model, secret) for name, model in readers.items()}
         times = _times(clip)
         with _canvas(overlay, clip, times) as draw:
             frames = _read(clip, list(readers.values()), first, batch, where, draw)
@@ -95,7 +96,7 @@ def _read(
     """What the models read on every frame; of the pixels nothing is kept."""
     from tqdm.auto import tqdm
 
-    from deidlib.targets.base import observe
+    from deidlib.models.base import observe
 
     frames: list[Any] = []
     with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr) as bar:
@@ -122,8 +123,8 @@ class _Times:
 
 
 def _times(clip: Any) -> _Times:
-    from deidlib.manifest import read_json
-    from deidlib.video import VideoReader
+    from deidlib.media import VideoReader
+    from deidlib.records.files import read_json
 
     if clip.kind == "video":
         with VideoReader(clip.path) as reader:
@@ -137,7 +138,7 @@ def _times(clip: Any) -> _Times:
 @contextlib.contextmanager
 def _canvas(overlay: Path | None, clip: Any, times: _Times) -> Iterator[Callable[..., None]]:
     """Takes frames and what was read on them, and draws both into a file that appears when it is complete."""
-    from deidlib.video import VideoWriter, write_image
+    from deidlib.media import VideoWriter, write_image
     from deidlib.visualize import draw_faces
 
     if overlay is None:
@@ -158,7 +159,7 @@ def _canvas(overlay: Path | None, clip: Any, times: _Times) -> Iterator[Callable
 
 
 def _kind(path: Path) -> Any:
-    from deidlib.video import MediaReadError
+    from deidlib.media import MediaReadError
 
     if not path.exists():
         raise MediaReadError(f"{path} does not exist. Expected a protected image or video; check the path.")
@@ -169,7 +170,7 @@ def _kind(path: Path) -> Any:
 
 def _check_outputs(json: Path | None, overlay: Path | None, protected: Path, inputs: Sequence[Path | None]) -> None:
     """Before the work: outputs can be written, and replace nothing that is needed to read the file again."""
-    from deidlib.video.files import check_writable
+    from deidlib.media.files import check_writable
 
     of_image = _kind(protected) == "image"
     suffixes = (".png",) if of_image else tuple(_OVERLAY_CODECS)

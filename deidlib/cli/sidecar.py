@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deidlib.keys import Key
-from deidlib.targets.keyed import KeyRecord
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def description_of(protected: Path, sidecar: Path | None, *, wanted: bool) -> De
     Raises:
         ValueError: it is missing though it is wanted, or is no description.
     """
-    from deidlib.job import FORMAT, sidecar_of
-    from deidlib.manifest import read_json
+    from deidlib.protect.video import FORMAT, sidecar_of
+    from deidlib.records.files import read_json
 
     path, wanted = sidecar or sidecar_of(protected), wanted or sidecar is not None
     if not path.exists():

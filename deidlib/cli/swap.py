@@ -35,7 +35,7 @@ def swap(
         int | None, typer.Option(min=0, help="The number of the source's face, if it has several.")
     ] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across a face that cannot be swapped.")] = 4,
-    hide_with: Annotated[str, typer.Option(help="Detectors that say where faces are.")] = "mtcnn",
+    detectors: Annotated[str, typer.Option(help="Detectors that say where faces are.")] = "mtcnn",
     on_missing: Annotated[OnMissing, typer.Option(help="A frame without a face; as for deidlib protect.")] = "hold",
     hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
     window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
@@ -54,16 +54,16 @@ def swap(
     the same command continues what was interrupted. To let authorised models read the result as the original, use
     deidlib protect --hide swap:FILE.
     """
-    from deidlib.attack import IFGSMAttacker
-    from deidlib.pipeline import Deidentifier
+    from deidlib.attack.attacker import IFGSMAttacker
+    from deidlib.protect.deidentifier import Deidentifier
 
     with plain_errors():
         jobs = jobs_of(original, target, codec)
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
-        detectors = hiders_of(hide_with, {}, where)
+        finders = hiders_of(detectors, {}, where)
         # No step of an attack: the frames come out as they were hidden.
-        attacker = IFGSMAttacker(detectors, max_iterations=0)
+        attacker = IFGSMAttacker(finders, max_iterations=0)
         deidentifier = Deidentifier(attacker, obfuscator=swapper, on_missing=on_missing, hold=hold, window=window)
         video = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio, "verify": False}
         run(Swaps(deidentifier, video, steady=steady, device=where), jobs, original, target)
@@ -95,11 +95,11 @@ class Swaps(Work):
     def _smoothed(self, source: Path, label: str) -> list[Any]:
         from tqdm.auto import tqdm
 
+        from deidlib.media import VideoReader
+        from deidlib.models.base import observe
         from deidlib.swap.clip import steady
-        from deidlib.targets.base import observe
-        from deidlib.video import VideoReader
 
-        landmarkers = [m for m in getattr(self.deidentifier.obfuscator, "models", ()) if m.reads == "landmarks"]
+        landmarkers = [m for m in getattr(self.deidentifier.obfuscator, "models", ()) if m.task == "landmarks"]
         faces: list[Any] = []
         with VideoReader(source) as reader, tqdm(total=reader.info.frames, unit="frame", file=sys.stderr) as bar:
             bar.set_description(f"{label} looking")
@@ -147,14 +147,14 @@ def swapper_of(
         ValueError: no face in the file, or several and none chosen; an unknown name.
         MediaReadError: it is no image.
     """
+    from deidlib.media import read_image
     from deidlib.obfuscate import Pixelate
     from deidlib.swap.cosegmentation import CoSegmentationSwapper, CropSwapper
     from deidlib.swap.warp import WarpSwapper
-    from deidlib.video import read_image
 
     image, fallback = read_image(file), Pixelate(blocks=blocks)
     models = list(named(landmarks, device, "--landmarks", readers()).values())
-    if models[0].reads != "boxes":
+    if models[0].task != "boxes":
         raise ValueError(f"--landmarks must begin with a detector, got {landmarks}. Try retinaface,{landmarks}.")
     parts: list[Any] = [part.strip() for part in keep.split(",") if part.strip()]
     try:

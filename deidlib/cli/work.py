@@ -48,8 +48,8 @@ class Work:
 
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as JSON."""
-        from deidlib.fingerprint import described
-        from deidlib.job import versions
+        from deidlib.records.fingerprint import described
+        from deidlib.records.versions import versions
 
         return {"deidentifier": described(self.deidentifier), "video": self.video, "versions": versions()}
 
@@ -77,7 +77,7 @@ class Work:
         return self.faces[0]
 
     def _announce(self, source: Path) -> int | None:
-        from deidlib.video import VideoReader
+        from deidlib.media import VideoReader
 
         with VideoReader(source) as reader:
             info = reader.info
@@ -136,8 +136,9 @@ def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, targ
     """
     from tqdm.auto import tqdm
 
-    from deidlib.fingerprint import fingerprint
-    from deidlib.manifest import Manifest, sha256_of
+    from deidlib.protect.manifest import Manifest
+    from deidlib.records.files import sha256_of
+    from deidlib.records.fingerprint import fingerprint
 
     make_folder(target)
     manifest, mark, failed, finished = Manifest(target / MANIFEST), fingerprint(work.settings()), 0, 0
@@ -180,14 +181,14 @@ def _is_done(last: dict[str, Any] | None, line: dict[str, Any], out: Path) -> bo
 
 def _replaceable(out: Path) -> None:
     """A folder of pictures that is there is not written over."""
-    from deidlib.video import MediaWriteError
+    from deidlib.media import MediaWriteError
 
     if out.is_dir() and any(out.iterdir()):
         raise MediaWriteError(f"{out} is there from another run. Remove it, or choose another output folder.")
 
 
 def _readable(read: Callable[[Path], str], path: Path) -> str:
-    from deidlib.video import MediaReadError
+    from deidlib.media import MediaReadError
 
     try:
         return read(path)

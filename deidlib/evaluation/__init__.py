@@ -1,6 +1,6 @@
 """Evaluate a protected file against its original: who reads it how well, who is recognised, what the picture costs."""
 
-from deidlib.evaluation.clips import EvaluationError as EvaluationError
 from deidlib.evaluation.evaluate import evaluate as evaluate
+from deidlib.evaluation.pairs import EvaluationError as EvaluationError
 from deidlib.evaluation.result import Evaluation as Evaluation
 from deidlib.evaluation.result import write_evaluation as write_evaluation

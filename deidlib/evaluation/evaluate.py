@@ -5,28 +5,27 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from deidlib import __version__
-from deidlib.camera import Camera
-from deidlib.detections import Detections, read_detections
-from deidlib.evaluation.clips import EvaluationError, Pair, pairs
 from deidlib.evaluation.identity import IdentityTally
+from deidlib.evaluation.pairs import EvaluationError, Pair, pairs
 from deidlib.evaluation.reading import ReaderTally, Role
 from deidlib.evaluation.result import Evaluation, QualityResult
 from deidlib.faces import Faces
-from deidlib.fingerprint import described, fingerprint
-from deidlib.manifest import sha256_of
+from deidlib.geometry.camera import Camera
+from deidlib.geometry.region import FaceRegion
+from deidlib.media import MediaReadError
 from deidlib.metrics import Embedder, ImageQuality, Miss, align
-from deidlib.readers.base import Reader
-from deidlib.regions import FaceRegion
-from deidlib.targets.base import TargetModel, read_in_turn, united
-from deidlib.video import MediaReadError
+from deidlib.models.base import TargetModel, observe_each, united
+from deidlib.models.strangers.reader import Reader
+from deidlib.records.detections import Detections, read_detections
+from deidlib.records.files import sha256_of
+from deidlib.records.fingerprint import described, fingerprint
+from deidlib.records.versions import versions
 
 # Re-identification compares all faces with all.
 _MOST_FRAMES = 200
@@ -76,11 +75,11 @@ def evaluate(
         original: an image, a video, a folder of numbered frames, or a folder of such files.
         protected: the same, protected; folders go together by the names of their files, without suffix.
         authorised: by name, who is meant to read the protected file. :class:`~deidlib.TargetModel` objects, or
-            anything with ``reads`` and ``predict``.
+            anything with ``task`` and ``predict``.
         unauthorised: by name, who is not.
         truth: what there is to be read on the originals, frame by frame, or a file of it (see
-            :func:`deidlib.detections.read_detections`); authorised readers are then compared with it instead of with
-            their own reading.
+            :func:`deidlib.records.detections.read_detections`); authorised readers are then compared with it instead of
+            with their own reading.
         embedder: a recogniser of people; without one, identity is left out.
         strangers: clear pictures ``(1, 3, H, W)`` of people who are not in the files, for the embedder's threshold.
         threshold: the cosine above which two faces are one person, instead of one found by pairs of different people.
@@ -107,9 +106,9 @@ def evaluate(
 
     Example:
         >>> import tempfile
-        >>> from deidlib.video import write_image
+        >>> from deidlib.media import write_image
         >>> class Bright:
-        ...     reads, name = "boxes", "bright"
+        ...     task, name = "boxes", "bright"
         ...     def predict(self, images, faces=None):
         ...         box = images.new_tensor([[8.0, 8.0, 24.0, 24.0]])
         ...         return [Faces(box, torch.ones(1)) if image.mean() > 0.5 else Faces.empty() for image in images]
@@ -138,7 +137,7 @@ def evaluate(
     limit = Miss() if miss is None else miss
     about = {name: _about(reader) for group in groups.values() for name, reader in group.items()}
     tallies = {
-        name: ReaderTally(name, role, reader.reads, about[name], limit, min_iou)
+        name: ReaderTally(name, role, reader.task, about[name], limit, min_iou)
         for role, group in groups.items()
         for name, reader in group.items()
     }
@@ -198,19 +197,8 @@ def evaluate(
         quality=QualityResult(rows) if quality else None,
         covered=covered,
         settings=settings,
-        versions=versions(),
+        versions={"python": platform.python_version()} | versions(*_PACKAGES),
     )
-
-
-def versions() -> dict[str, str | None]:
-    """Of everything that computes; None for what is not installed."""
-    found: dict[str, str | None] = {"deidlib": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 Readings = dict[str, list[Faces]]
@@ -228,8 +216,7 @@ def _read(
     told = {role: {name: _at(reader, numbers) for name, reader in group.items()} for role, group in groups.items()}
     here = _in_turn(before, clear, truth)
     found = {
-        role: [here[name] for name, reader in group.items() if reader.reads == "boxes"]
-        for role, group in groups.items()
+        role: [here[name] for name, reader in group.items() if reader.task == "boxes"] for role, group in groups.items()
     }
     if truth is not None:
         places, beside = list(truth), [Faces.empty(device=before.device)] * len(before)
@@ -246,11 +233,11 @@ def _in_turn(images: Tensor, groups: Mapping[Role, Mapping[str, Reader]], places
     """Each group on its own; a group without a detector is told where faces are."""
     read: Readings = {}
     for group in groups.values():
-        known = [read[name] for name in read if _of(groups, name).reads == "boxes"]
+        known = [read[name] for name in read if _of(groups, name).task == "boxes"]
         if group:
-            # Only name, reads and predict are used, which every reader has.
+            # Only name, task and predict are used, which every reader has.
             models = cast(Mapping[str, TargetModel[Any]], group)
-            read |= read_in_turn(images, models, united(known) if known else places)
+            read |= observe_each(images, models, united(known) if known else places)
     return read
 
 
@@ -287,11 +274,10 @@ def _check_readers(groups: Mapping[Role, Mapping[str, Reader]], told: bool) -> N
         for name, reader in group.items():
             if not isinstance(reader, Reader):
                 raise EvaluationError(
-                    f"{name} must have `reads`, `name` and `predict`, as a TargetModel has; got "
-                    f"{type(reader).__name__}."
+                    f"{name} must have `task`, `name` and `predict`, as a TargetModel has; got {type(reader).__name__}."
                 )
     first = groups["authorised"] or groups["unauthorised"]
-    if not told and not any(reader.reads == "boxes" for reader in first.values()):
+    if not told and not any(reader.task == "boxes" for reader in first.values()):
         raise EvaluationError(
             f"{', '.join(first)} must be told where faces are: add a detector (MTCNN, RetinaFace, YuNet), or give the "
             "truth."
@@ -331,7 +317,7 @@ def _aligned_strangers(strangers: Sequence[Tensor], groups: Mapping[Role, Mappin
     for image in strangers:
         image = image.to(device)
         for detector in detectors:
-            if detector.reads != "boxes":
+            if detector.task != "boxes":
                 continue
             (found,) = detector.predict(image)
             if len(found) and found.landmarks is not None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from deidlib.camera import Camera, head_pose
 from deidlib.faces import Faces
+from deidlib.geometry.camera import Camera, head_pose
 from deidlib.metrics import (
     DiffScore,
     Miss,
@@ -68,7 +68,7 @@ class ReaderResult:
     Args:
         name: what the user calls it.
         role: authorised, or not.
-        reads: its own field; what it is given to start with is read by others of its group.
+        task: its own field; what it is given to start with is read by others of its group.
         about: what it is, for the record.
         originals: per frame, what it reads on the original.
         protected: per frame, what it reads on the protected frame.
@@ -80,7 +80,7 @@ class ReaderResult:
 
     name: str
     role: Role
-    reads: str
+    task: str
     about: Mapping[str, Any]
     originals: Sequence[Faces]
     protected: Sequence[Faces]
@@ -115,14 +115,14 @@ class ReaderTally:
     Args:
         name: of the reader.
         role: authorised, or not.
-        reads: its own field.
+        task: its own field.
         about: what it is.
         miss: what a face counts that is not read.
         min_iou: boxes must overlap by more than this to be of one face.
     """
 
     def __init__(self, name: str, role: Role, reads: str, about: Mapping[str, Any], miss: Miss, min_iou: float) -> None:
-        self.name, self.role, self.reads, self.about = name, role, reads, about
+        self.name, self.role, self.task, self.about = name, role, reads, about
         self.miss, self.min_iou = miss, min_iou
         self._scores = DiffScore(miss=miss, min_iou=min_iou), NormalisedDiffScore(miss=miss, min_iou=min_iou)
         self._originals: list[Faces] = []
@@ -173,7 +173,7 @@ class ReaderTally:
         return ReaderResult(
             name=self.name,
             role=self.role,
-            reads=self.reads,
+            task=self.task,
             about=self.about,
             originals=self._originals,
             protected=self._protected,

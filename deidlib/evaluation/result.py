@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from deidlib.detections import Detections
-from deidlib.evaluation.clips import EvaluationError, Pair
 from deidlib.evaluation.identity import IdentityResult
+from deidlib.evaluation.pairs import EvaluationError, Pair
 from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
-from deidlib.manifest import write_json
+from deidlib.records.detections import Detections
+from deidlib.records.files import write_json
 
 FORMAT = "deidlib-evaluation/1"
 """What the JSON says that it is."""
@@ -85,7 +85,7 @@ class Evaluation:
         raise IndexError(f"there are {start} frames, got number {number}.")
 
     def detections(self, name: str) -> dict[str, Detections]:
-        """What a reader has read, for :func:`deidlib.detections.write_detections`.
+        """What a reader has read, for :func:`deidlib.records.detections.write_detections`.
 
         Args:
             name: of the reader.
@@ -195,7 +195,7 @@ def _reader(reader: ReaderResult) -> dict[str, Any]:
     })  # fmt: skip
     return {
         "role": reader.role,
-        "reads": reader.reads,
+        "reads": reader.task,
         **reader.about,
         "summary": summary,
         "diffscore": _score(reader.score, faces),

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.geometry.warp import warp_perspective
 from deidlib.images import check_image_shape
-from deidlib.warp import warp_perspective
 
 SIZE = 112
 """Side of an aligned face, pixels."""

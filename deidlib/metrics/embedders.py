@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from deidlib import weights as checkpoints
 from deidlib.images import check_image_shape
-from deidlib.onnx import OnnxNet
+from deidlib.nets.onnx import OnnxNet
 
 _FACENET_SIZE = 160
 
@@ -39,7 +39,7 @@ class OnnxEmbedder:
         weights: ``"mobilefacenet"`` (Chen et al., 2018; ImageNet mean and deviation), or a file that takes
             ``(N, 3, 112, 112)`` RGB.
         mean: per channel, subtracted from values in [0, 1]. Needed for a file that is not in
-            :mod:`deidlib.weights`; InsightFace's take 0.5 each.
+            :mod:`deidlib.weights.store`; InsightFace's take 0.5 each.
         std: per channel, divided by afterwards; likewise.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from deidlib.boxes import iou
+from deidlib.geometry.boxes import iou
 
 # iBUG indices of the outer corners of the right and the left eye; in five points the eyes' own indices.
 _EYES = {68: (36, 45), 5: (0, 1)}
@@ -166,7 +166,7 @@ def head_pose_angle(a: Tensor, b: Tensor) -> Tensor:
     """Angle of the rotation that turns one head pose into the other, in degrees; symmetric.
 
     Args:
-        a: ``(N, 3, 3)`` rotation matrices, as :func:`deidlib.camera.head_pose` gives them.
+        a: ``(N, 3, 3)`` rotation matrices, as :func:`deidlib.geometry.camera.head_pose` gives them.
         b: ``(N, 3, 3)`` likewise.
 
     Returns:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deidlib.boxes import iou
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
 from deidlib.metrics.alignment import five_points
 from deidlib.metrics.functional import face_size, gaze_angle
 

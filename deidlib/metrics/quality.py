@@ -11,9 +11,9 @@ from torch.nn.functional import max_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from deidlib.faces import Faces
+from deidlib.geometry.region import FaceRegion
 from deidlib.images import check_images
 from deidlib.metrics.frame_metric import FrameMetric
-from deidlib.regions import FaceRegion
 
 # SSIM's Gaussian window of sigma 1.5 reaches this many pixels to each side.
 _SSIM_REACH = 5

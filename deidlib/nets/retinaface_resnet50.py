@@ -17,7 +17,7 @@ class RetinaFaceResNet50(nn.Module):
     """RetinaFace (Deng et al., arXiv 1905.00641) on ResNet-50: three levels, strides 8, 16 and 32, two anchors a cell.
 
     ``forward(images)`` takes ``(B, 3, H, W)`` and gives, for all A anchors (level by level, row by row, size by
-    size, as :func:`deidlib.boxes.anchors` orders them), box code ``(B, A, 4)``, class logits ``(B, A, 2)``
+    size, as :func:`deidlib.geometry.boxes.anchors` orders them), box code ``(B, A, 4)``, class logits ``(B, A, 2)``
     (background, face; no softmax) and point code ``(B, A, 10)`` (x1, y1, ..., x5, y5).
 
     Two checkpoints are in circulation. Their keys and shapes are the same, and each loads where the other is

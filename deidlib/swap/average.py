@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deidlib.camera import face_model
 from deidlib.faces import Faces
+from deidlib.geometry.face_model import face_model
 from deidlib.images import check_images
 from deidlib.obfuscate import Rectangle
 from deidlib.swap import outline
 from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
-from deidlib.swap.thinplate import ThinPlate
+from deidlib.swap.tps import ThinPlate
 
 # The face's width, and where its middle lies, as shares of the picture.
 _WIDTH, _MIDDLE = 0.45, (0.5, 0.55)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deidlib.boxes import iou
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
 
 # From one frame to the next the same face overlaps far more than this.
 _SAME_FACE_IOU = 0.3

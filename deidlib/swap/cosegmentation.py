@@ -16,7 +16,7 @@ from deidlib.faces import Faces
 from deidlib.images import check_image_shape, check_images
 from deidlib.nets.bisenet import FACE_CLASSES, BiSeNet, FaceParser
 from deidlib.nets.cosegmentation.checkpoint import build
-from deidlib.nets.cosegmentation.part_swap import PartSwap, Source
+from deidlib.nets.cosegmentation.part_swap import PartSwap, SwapSource
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
 from deidlib.obfuscate import Obfuscator, Rectangle
 from deidlib.swap.base import FaceSwapper, Patch
@@ -158,7 +158,7 @@ class SourceFace(NamedTuple):
         mask: ``(1, 1, h, w)`` which of its pixels to swap in; ``None`` if the targets say that.
     """
 
-    look: Source
+    look: SwapSource
     mask: Tensor | None
 
 
@@ -229,7 +229,7 @@ class CropSwapper(nn.Module):
         """The nets with published weights.
 
         Args:
-            checkpoint: a name in :mod:`deidlib.weights`, a file, or what is in one; of either layout, see
+            checkpoint: a name in :mod:`deidlib.weights.store`, a file, or what is in one; of either layout, see
                 :func:`~deidlib.nets.cosegmentation.checkpoint.build`. The first-order one, the default, cannot tell
                 parts by itself and needs a parser.
             parser: weights of :class:`BiSeNet`, by name or file; or a function from images to probabilities; or

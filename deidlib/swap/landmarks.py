@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from deidlib.boxes import iou
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
 
 # Two detectors' boxes of one face overlap far more than this, boxes of two faces far less.
 _SAME_FACE_IOU = 0.3
@@ -48,7 +48,7 @@ def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[Landma
         For each face ``(68, 2)`` or ``(5, 2)`` finite pixels, or ``None`` where nobody sees any.
     """
     rows = [_finite(known) for known in faces]
-    finer = any(getattr(model, "reads", None) == "landmarks" for model in models)
+    finer = any(getattr(model, "task", None) == "landmarks" for model in models)
     missing = [i for i, row in enumerate(rows) if any(p is None or (finer and len(p) == 5) for p in row)]
     if missing and models:
         seen = read_landmarks(images[missing], models, [faces[i] for i in missing])

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from deidlib.camera import face_model
-from deidlib.swap.thinplate import ThinPlate
+from deidlib.geometry.face_model import face_model
+from deidlib.swap.tps import ThinPlate
 
 # Each a mean of landmarks, and how far above it the forehead reaches, as a share of the distance from chin to brows.
 _FOREHEAD = (((17,), 0.2), ((19,), 0.36), ((21, 22), 0.42), ((24,), 0.36), ((26,), 0.2))
@@ -27,8 +27,9 @@ def five_of(landmarks: Tensor) -> Tensor:
 def all_points(landmarks: Tensor, box: Tensor | None = None) -> Tensor:
     """68 points of a face, of which five may be all that is known.
 
-    The generic face of :mod:`deidlib.camera` is seen from where the five points fit best (an affine camera), and all
-    but its jaw bent so that they fit; its chin is moved towards the lower edge of the box, which detectors draw there.
+    The generic face of :mod:`deidlib.geometry.face_model` is seen from where the five points fit best (an affine
+    camera), and all but its jaw bent so that they fit; its chin is moved towards the lower edge of the box, which
+    detectors draw there.
 
     Args:
         landmarks: ``(68, 2)``, returned as they are, or ``(5, 2)``; pixels.

@@ -18,7 +18,7 @@ from deidlib.swap.base import FaceSwapper, Patch
 from deidlib.swap.colour import match_colour
 from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
-from deidlib.swap.thinplate import ThinPlate
+from deidlib.swap.tps import ThinPlate
 
 Part = Literal["eyes", "mouth"]
 
@@ -64,7 +64,7 @@ class WarpSwapper(FaceSwapper):
             the border; an unknown part.
 
     Example:
-        >>> from deidlib.camera import face_model
+        >>> from deidlib.geometry.face_model import face_model
         >>> points = (face_model()[:, :2] * 300 + 32).float()[None]
         >>> faces = Faces(torch.tensor([[8., 14., 56., 58.]]), torch.ones(1), points)
         >>> swap = WarpSwapper(torch.rand(1, 3, 64, 64), source_faces=faces)
@@ -169,7 +169,7 @@ def source_face(
         ValueError: see :class:`WarpSwapper`.
     """
     if not isinstance(source, Tensor):
-        from deidlib.video import read_image
+        from deidlib.media import read_image
 
         source = read_image(source)
     image = check_images(source, name="source").detach()

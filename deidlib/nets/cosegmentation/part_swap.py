@@ -14,7 +14,7 @@ from deidlib.nets.cosegmentation.motion import Parts, SegmentMotion, sample
 from deidlib.nets.cosegmentation.reconstruction import Generator, carry
 
 
-class Source(NamedTuple):
+class SwapSource(NamedTuple):
     """A source image with what is computed of it once for all targets.
 
     Args:
@@ -50,13 +50,13 @@ class PartSwap(nn.Module):
         if isinstance(motion, DenseMotion):
             self.multiple = math.lcm(self.multiple, motion.multiple)
 
-    def source(self, image: Tensor, parts: Parts) -> Source:
+    def source(self, image: Tensor, parts: Parts) -> SwapSource:
         """What :meth:`forward` needs of a source image, ``(1, 3, H, W)``."""
-        return Source(image, parts, self.generator.encode(image))
+        return SwapSource(image, parts, self.generator.encode(image))
 
     def forward(
         self,
-        source: Source,
+        source: SwapSource,
         targets: Tensor,
         parts: Parts,
         *,

@@ -1,0 +1,141 @@
+"""Peak memory: ``python -m benchmarks.memory``, with ``attack`` or ``video`` for one of the two parts only.
+
+``attack``: the paper's three models in one attack: 2D-FAN-4, RetinaFace MobileNet-0.25 and ETH-XGaze's ResNet-18 with
+random weights, four frames of 480 x 480 with a face each, on the CPU. What counts is size, not what is read.
+
+``video``: the whole pipeline, from file to file and checked, on clips of 10 and of 60 seconds of 480 x 480, with a
+detector that costs nothing and one attack step. Memory must not depend on the length.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.faces import Faces
+from deidlib.geometry.camera import Camera
+from deidlib.geometry.face_model import face_model
+from deidlib.media import VideoWriter
+from deidlib.models.base import Target, TargetModel
+from deidlib.protect.deidentifier import Deidentifier
+
+SIDE, RATE = 480, 25
+
+
+@dataclass(frozen=True, eq=False)
+class Originals(Target):
+    """What the frames were."""
+
+    pixels: Tensor
+
+
+class Middle(TargetModel[Originals]):
+    """A detector that costs nothing: a face in the middle of every frame. Its loss pulls towards the original."""
+
+    task: ClassVar[Literal["boxes"]] = "boxes"
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        """The middle half of each frame."""
+        box = torch.tensor([[SIDE, SIDE, 3 * SIDE, 3 * SIDE]]) / 4
+        return [Faces(box, torch.ones(1))] * len(images)
+
+    def target(self, images: Tensor, faces: Sequence[Faces]) -> Originals:
+        """The frames."""
+        return Originals(torch.arange(len(images)), images)
+
+    def loss(self, images: Tensor, target: Originals) -> Tensor:
+        """The summed squared distance ``(B,)``."""
+        return (images - target.pixels).square().sum(dim=(1, 2, 3))
+
+
+def main() -> None:
+    """Print both parts, or the one that is asked for."""
+    if len(sys.argv) == 4 and sys.argv[1] == "one":
+        protect_one(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
+    if "video" not in sys.argv:
+        attack()
+    if "attack" not in sys.argv:
+        video()
+
+
+def attack() -> None:
+    """Print seconds per frame and iteration and the peak resident memory."""
+    from face_alignment.detection.retinaface.net_retinaface import RetinaFace as RetinaFaceNet
+    from torchvision.models import resnet18
+
+    from deidlib.models.fan import FAN
+    from deidlib.models.gaze import GazeResNet
+    from deidlib.models.retinaface import RetinaFace
+
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, SIDE, SIDE)
+    # The mean face, looking at the camera from 60 cm.
+    points = face_model(68).float()
+    depth = points[:, 2:] + 0.6
+    landmarks = points[:, :2] / depth * 480 + 240
+    box = torch.cat([landmarks.amin(dim=0), landmarks.amax(dim=0)])[None]
+    faces = [Faces(box, torch.ones(1), landmarks[None])] * 4
+    models: dict[str, TargetModel[Any]] = {
+        "retinaface": RetinaFace(RetinaFaceNet().state_dict(), score_threshold=0.0),
+        "fan": FAN(None),
+        "eth-xgaze": GazeResNet(resnet18(num_classes=2), "eth-xgaze", camera=Camera.default(480, 480)),
+    }
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    IFGSMAttacker(models, max_iterations=2)(images, images, faces=faces)
+    seconds = (time.perf_counter() - began) / 4 / 3
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"threads {torch.get_num_threads()}, {seconds:.2f} s per frame and iteration")
+    print(f"peak RSS {peak / 2**20:.2f} GiB, of which before the attack {before / 2**20:.2f} GiB")
+
+
+def video() -> None:
+    """Print the peaks of the two lengths, and their ratio."""
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for seconds in (10, 60):
+            source = Path(folder, f"{seconds}.mp4")
+            make_clip(source, seconds)
+            # A process of its own for each: a peak never falls.
+            command = [sys.executable, "-m", "benchmarks.memory", "one", str(source), f"{source}.mkv"]
+            began = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            peaks[seconds] = float(done.stdout)
+            took = time.perf_counter() - began
+            print(f"{seconds} s of {SIDE} x {SIDE}: peak RSS {peaks[seconds]:.1f} MiB, {took:.0f} s", flush=True)
+    print(f"ratio {peaks[60] / peaks[10]:.3f}; at most 1.05 is wanted")
+
+
+def make_clip(path: Path, seconds: int) -> None:
+    """The astronaut behind a camera that moves a little."""
+    from skimage.data import astronaut
+
+    picture = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
+    with VideoWriter(path, Fraction(RATE), (SIDE, SIDE), codec="h264") as writer:
+        for k in range(RATE * seconds):
+            shift = abs(k % 60 - 30)
+            writer.write(picture[None, :, shift : shift + SIDE, :SIDE])
+
+
+def protect_one(source: Path, target: Path) -> None:
+    """Protect a clip, and print the peak resident memory in MiB."""
+    torch.set_num_threads(1)
+    Deidentifier(IFGSMAttacker([Middle()], max_iterations=1)).video(source, target)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""How the losses of several models become one direction to walk in and one number to compare iterates by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Aggregator(ABC):
+    """Combines weighted per-model losses and gradients. Frames must not influence each other."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        losses: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        first: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+    ) -> tuple[Tensor, Tensor]:
+        """Combine.
+
+        Args:
+            losses: per model ``(B,)``, at the current iterate, not yet weighted.
+            gradients: per model ``(B, 3, H, W)``; empty after the last step, when nobody needs a direction.
+            first: per model ``(B,)``, the losses at the first iterate.
+            weights: per model.
+
+        Returns:
+            The objective ``(B,)``, lower is better and comparable between iterates of a frame, and the
+            gradient ``(B, 3, H, W)``; ``torch.empty(0)`` if ``gradients`` is empty.
+        """
+
+
+@dataclass(frozen=True)
+class Sum(Aggregator):
+    """The paper's L = L_B + L_LM + L_G, each term times its weight."""
+
+    def __call__(
+        self,
+        losses: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        first: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sums of losses and of gradients."""
+        return _weighted(losses, weights), _weighted(gradients, weights)
+
+
+@dataclass(frozen=True)
+class GradientNorm(Aggregator):
+    """Every model pulls equally hard: its gradient is divided by its own L1 norm, frame by frame.
+
+    Losses of different kinds differ by orders of magnitude; in a plain sum the largest decides every sign.
+    The objective is the weighted sum of each loss relative to its value at the first iterate.
+    """
+
+    def __call__(
+        self,
+        losses: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        first: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sums of relative losses and of unit gradients."""
+        relative = {name: loss / first[name].clamp(min=torch.finfo(loss.dtype).eps) for name, loss in losses.items()}
+        unit = {}
+        for name, gradient in gradients.items():
+            norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+            unit[name] = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
+        return _weighted(relative, weights), _weighted(unit, weights)
+
+
+@dataclass(frozen=True)
+class Staged(Aggregator):
+    """The reference implementation's schedule: a model joins once all models before it are below threshold.
+
+    The reference compares a batch mean divided once more by the batch size; here every frame is judged by its
+    own loss.
+
+    Args:
+        thresholds: per model, in the order of the stages (detector, landmarks, gaze). Models not named
+            take part from the start.
+    """
+
+    thresholds: Mapping[str, float]
+
+    def __call__(
+        self,
+        losses: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        first: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of the losses as objective; the gradients of the models whose turn it is."""
+        unknown = [name for name in self.thresholds if name not in losses]
+        if unknown:
+            raise ValueError(f"Staged names models that are not attacked: {unknown}; attacked are {list(losses)}.")
+        open_ = {name: torch.ones_like(loss, dtype=torch.bool) for name, loss in losses.items()}
+        reached = None
+        for name, threshold in self.thresholds.items():
+            if reached is not None:
+                open_[name] = reached
+            below = losses[name] < threshold
+            reached = below if reached is None else reached & below
+        gated = {name: gradient * open_[name][:, None, None, None] for name, gradient in gradients.items()}
+        return _weighted(losses, weights), _weighted(gated, weights)
+
+
+def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    if not terms:
+        return torch.empty(0)
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum(dim=0)

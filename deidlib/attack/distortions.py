@@ -1,0 +1,369 @@
+"""Channels: differentiable stand-ins for what happens to a frame after it leaves, so that an attack can survive it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# The weights of red and blue in the luma: of JPEG files (ITU-R BT.601) and of HD video (BT.709).
+_BT601 = (0.299, 0.114)
+_BT709 = (0.2126, 0.0722)
+
+
+class Distortion(ABC):
+    """What may happen to a frame after it leaves: frames go in, what a reader will see comes out.
+
+    A channel leaves nothing to chance, so that iterates can be compared and a run repeated; it treats every frame
+    by itself; and it passes gradients on, straight through what has none (rounding, clipping).
+
+    Example:
+        >>> class Darker(Distortion):
+        ...     def __call__(self, images):
+        ...         return images / 2
+        >>> Darker()(torch.ones(1, 3, 4, 4)).max()
+        tensor(0.5000)
+    """
+
+    @property
+    def reach(self) -> int | None:
+        """How many pixels away a pixel may have an effect, on blocks that begin at multiples of 16; None: anywhere."""
+        return None
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """What a reader sees.
+
+        Args:
+            images: ``(B, 3, H, W)`` RGB in [0, 1], any size.
+
+        Returns:
+            A tensor of the same shape, in [0, 1].
+        """
+
+
+@dataclass(frozen=True)
+class Blur(Distortion):
+    """A soft lens, or a player that scales down and up again.
+
+    Args:
+        sigma: of the Gaussian, in pixels.
+
+    Raises:
+        ValueError: sigma is not in (0, 100].
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma <= 100:
+            raise ValueError(f"sigma must be positive and at most 100 pixels, got {self.sigma}.")
+
+    @property
+    def reach(self) -> int:
+        """Three deviations."""
+        return math.ceil(3 * self.sigma)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Blur; the outermost pixels repeat beyond the border."""
+        reach = self.reach
+        places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+        kernel = torch.exp(-places.square() / (2 * self.sigma**2))
+        kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+        padded = functional.pad(images, (reach,) * 4, mode="replicate")
+        across = functional.conv2d(padded, kernel, groups=3)
+        return functional.conv2d(across, kernel.transpose(2, 3), groups=3)
+
+
+@dataclass(frozen=True)
+class ChromaSubsampling(Distortion):
+    """Colour at half the resolution in 8 bits, as nearly every video holds it (4:2:0, BT.709, limited range).
+
+    A frame of odd width or height keeps its colour, as ``VideoWriter`` stores it.
+    """
+
+    @property
+    def reach(self) -> int:
+        """A block of halved chroma, and what its conversion takes from beside it."""
+        return _BLOCKS
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Convert to luma and halved chroma and back."""
+        return _video_rgb(*_video_planes(images))
+
+
+@dataclass(frozen=True)
+class JPEG(Distortion):
+    """Baseline JPEG with the tables of its standard (annex K), 4:2:0, as Pillow and libjpeg write and read it.
+
+    Args:
+        quality: libjpeg's, 1 worst to 100 best.
+
+    Raises:
+        ValueError: no whole number from 1 to 100.
+
+    Example:
+        >>> frame = torch.rand(1, 3, 50, 30)
+        >>> JPEG(90)(frame).shape
+        torch.Size([1, 3, 50, 30])
+    """
+
+    quality: int = 75
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.quality, int) and 1 <= self.quality <= 100):
+            raise ValueError(f"quality of JPEG must be a whole number from 1 to 100, got {self.quality!r}.")
+
+    @property
+    def reach(self) -> int:
+        """A block of halved chroma, and what its conversion takes from beside it."""
+        return _BLOCKS
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Quantise the 8x8 cosine transform of luma and halved chroma."""
+        height, width = images.shape[-2:]
+        even = functional.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
+        luma, chroma = _planes(_BT601, 255 * even)
+        chroma = _whole(functional.avg_pool2d(_whole(chroma, -128, 127), 2), -128, 127)
+        fine, coarse = (self._steps(table).to(images) for table in (_LUMA_STEPS, _CHROMA_STEPS))
+        luma = _whole(_coded(_whole(luma) - 128, 8, fine, 0.5) + 128, 0, 255)
+        chroma = _whole(_coded(chroma, 8, coarse, 0.5), -128, 127)
+        # libjpeg's "fancy upsampling".
+        chroma = functional.interpolate(chroma, scale_factor=2.0, mode="bilinear")
+        return _seen(luma + _colour(_BT601, chroma))[..., :height, :width]
+
+    def _steps(self, table: Tensor) -> Tensor:
+        percent = 5000 // self.quality if self.quality < 50 else 200 - 2 * self.quality
+        return ((table * percent + 50) / 100).floor().clamp(1, 255)
+
+
+@dataclass(frozen=True)
+class H264(Distortion):
+    """What x264 at a constant rate factor does to a frame, without its neighbours: 4:2:0 and quantised 8x8 transforms.
+
+    The quantiser is the rate factor itself. x264 chooses another one for every frame and block, predicts blocks from
+    others, and smooths their edges; the stand-in does not, but what it leaves of a protected face is nearer to what
+    x264 leaves than the face itself is (docs/compression.md).
+
+    Args:
+        crf: the constant rate factor, 0 best to 51 worst.
+
+    Raises:
+        ValueError: crf is not from 0 to 51.
+    """
+
+    crf: float = 23
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf of H264 must lie in 0 (best) to 51 (worst), got {self.crf}.")
+
+    @property
+    def reach(self) -> int:
+        """A block of halved chroma, and what its conversion takes from beside it."""
+        return _BLOCKS
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Quantise the transform of luma and halved chroma."""
+        luma, chroma = _video_planes(images)
+        fine, coarse = (luma.new_tensor(2 ** ((qp - 4) / 6)) for qp in (self.crf, _chroma_qp(self.crf)))
+        return _video_rgb(_coded(luma, 8, fine, _ROUNDING), _coded(chroma, 4, coarse, _ROUNDING))
+
+
+def channel(name: str) -> Distortion:
+    """The channel that a command line names.
+
+    Args:
+        name: ``"jpeg:75"`` (quality), ``"h264:23"`` (constant rate factor), ``"blur:1.0"`` (sigma in pixels) or
+            ``"chroma"``.
+
+    Raises:
+        ValueError: an unknown name, or a number that is missing, superfluous or out of range.
+
+    Example:
+        >>> channel("h264:23")
+        H264(crf=23.0)
+    """
+    kind, _, level = name.partition(":")
+    try:
+        if kind == "chroma" and not level:
+            return ChromaSubsampling()
+        if kind == "jpeg":
+            return JPEG(int(level))
+        if kind == "h264":
+            return H264(float(level))
+        if kind == "blur":
+            return Blur(float(level))
+    except ValueError as error:
+        raise ValueError(f"channel {name!r}: {error} {_NAMES}") from None
+    raise ValueError(f"unknown channel {name!r}. {_NAMES}")
+
+
+_NAMES = "Known: jpeg:QUALITY (1 to 100), h264:CRF (0 to 51), blur:SIGMA (pixels), chroma."
+
+# The largest block, 8 x 8 of halved chroma, and a few pixels for resampling on either side.
+_BLOCKS = 24
+
+# The share of a quantiser step by which a coefficient may fall short of the next level and still reach it. x264 rounds
+# down nearly always: a bit saved is worth more to it than an error. Fitted to x264 "medium" on protected faces.
+_ROUNDING = 0.08
+
+# What is left of the gradient of a coefficient that is 0.
+_FLOOR = 0.1
+
+# x264's psychovisual default gives chroma a quantiser 2 lower; from 30 on the standard's table 8-15 lowers it more.
+_CHROMA_OFFSET = -2
+_CHROMA_QP = (29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39, 39, 39)
+
+
+def _chroma_qp(qp: float) -> float:
+    qp += _CHROMA_OFFSET
+    return qp if qp < 30 else _CHROMA_QP[round(qp) - 30]
+
+
+# Annex K of the JPEG standard (ITU-T T.81): quantiser steps at quality 50.
+_LUMA_STEPS = torch.tensor(
+    [
+        [16.0, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+_CHROMA_STEPS = torch.full((8, 8), 99.0)
+_CHROMA_STEPS[:4, :4] = torch.tensor([[17.0, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
+
+
+class _Straight(torch.autograd.Function):
+    """Another result going forward, the gradient as it comes going back."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, result: Tensor) -> Tensor:
+        return result.view_as(result)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def _straight(values: Tensor, result: Tensor) -> Tensor:
+    """``result`` going forward, the gradient of ``values`` going back."""
+    straight: Tensor = _Straight.apply(values, result)
+    return straight
+
+
+def _whole(values: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
+    """Rounded to whole numbers of a range."""
+    return _straight(values, values.detach().round().clamp_(low, high))
+
+
+def _seen(levels: Tensor) -> Tensor:
+    """RGB levels as 8 bits hold them, in [0, 1]."""
+    return _whole(levels, 0, 255) / 255
+
+
+def _planes(weights: tuple[float, float], levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Luma ``(B, 1, H, W)`` and colour differences, to blue and to red, around 0 ``(B, 2, H, W)``, of RGB levels."""
+    matrix = levels.new_tensor(_matrix(weights))[:, :, None, None]
+    return functional.conv2d(levels, matrix[:1]), functional.conv2d(levels, matrix[1:])
+
+
+def _matrix(weights: tuple[float, float]) -> list[list[float]]:
+    """Luma and both colour differences, each by red, green and blue."""
+    of_red, of_blue = weights
+    luma = [of_red, 1 - of_red - of_blue, of_blue]
+    to_blue = [(own - part) / (2 - 2 * of_blue) for own, part in zip((0, 0, 1), luma, strict=True)]
+    to_red = [(own - part) / (2 - 2 * of_red) for own, part in zip((1, 0, 0), luma, strict=True)]
+    return [luma, to_blue, to_red]
+
+
+def _colour(weights: tuple[float, float], chroma: Tensor) -> Tensor:
+    """What RGB levels ``(B, 3, H, W)`` differ by from their luma."""
+    of_red, of_blue = weights
+    blue, red = 2 - 2 * of_blue, 2 - 2 * of_red
+    of_green = 1 - of_red - of_blue
+    matrix = chroma.new_tensor([[0, red], [-of_blue * blue / of_green, -of_red * red / of_green], [blue, 0]])
+    return functional.conv2d(chroma, matrix[:, :, None, None])
+
+
+def _video_planes(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Luma and chroma in 8 bits, limited range; a frame of even sides has chroma of half its size.
+
+    swscale averages pairs of columns and, by 1 3 3 1, four rows.
+    """
+    matrix = 255 * images.new_tensor(_matrix(_BT709))[:, :, None, None]
+    luma, chroma, rows, stride = matrix[:1], matrix[1:], images, 1
+    if not (images.shape[-1] % 2 or images.shape[-2] % 2):
+        chroma = chroma * (images.new_tensor([1.0, 3.0, 3.0, 1.0])[:, None] * images.new_tensor([1.0, 1.0])) / 16
+        rows, stride = functional.pad(images, (0, 0, 1, 1), mode="replicate"), 2
+    brightness = functional.conv2d(images, luma) * (219 / 255) + 16
+    return _whole(brightness, 0, 255), _whole(
+        functional.conv2d(rows, chroma * (224 / 255), stride=stride) + 128, 0, 255
+    )
+
+
+def _video_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Back to RGB in [0, 1]; swscale, with which FFmpeg's readers convert, repeats each value of halved chroma."""
+    brightness = (_whole(luma, 0, 255) - 16) * (255 / 219)
+    colour = _colour(_BT709, (_whole(chroma, 0, 255) - 128) * (255 / 224))
+    if colour.shape[-2:] == luma.shape[-2:]:
+        return _seen(brightness + colour)
+    frames, _, height, width = luma.shape
+    blocks = brightness.reshape(frames, 1, height // 2, 2, width // 2, 2) + colour[:, :, :, None, :, None]
+    return _seen(blocks.reshape(frames, 3, height, width))
+
+
+def _coded(planes: Tensor, size: int, steps: Tensor, rounding: float) -> Tensor:
+    """Planes after their cosine transform, block by block, has been quantised.
+
+    Args:
+        planes: ``(B, C, H, W)`` levels.
+        size: pixels of a block's side.
+        steps: ``(size, size)`` by frequency down and across, or one for all.
+        rounding: a coefficient of k + 1 - ``rounding`` steps or more counts as k + 1 of them.
+    """
+    frames, count, height, width = planes.shape
+    below, beside = -height % size, -width % size
+    padded = functional.pad(planes, (0, beside, 0, below), mode="replicate") if below or beside else planes
+    basis = _cosines(size).to(planes)
+    # Blocks stay in their places, (rows of blocks, size, columns of blocks, size): nothing is copied.
+    rows = basis @ padded.reshape(frames, -1, size, width + beside)
+    coefficients = rows.reshape(frames, -1, size, (width + beside) // size, size) @ basis.T
+    kept = _quantised(coefficients, steps.expand(size, size)[:, None], rounding) @ basis
+    restored = basis.T @ kept.reshape(frames, -1, size, width + beside)
+    return restored.reshape(frames, count, height + below, width + beside)[..., :height, :width]
+
+
+def _quantised(coefficients: Tensor, steps: Tensor, rounding: float) -> Tensor:
+    """Whole steps going forward; going back, coefficients far below a step are turned down.
+
+    Straight through, an attack would spend its budget on what is quantised to nothing. Without any gradient, nothing
+    could ever grow to survive.
+    """
+    with torch.no_grad():
+        # The mean of a block is predicted from others, and what is left of it errs on either side.
+        share = torch.full_like(steps, rounding)
+        share[0, 0, 0] = 0.5
+        levels = coefficients / steps
+        size = levels.abs()
+        result = (size + share).floor_().copysign_(levels).mul_(steps)
+        power = size.square_()
+        weight = (power / (power + 0.25)).mul_(1 - _FLOOR).add_(_FLOOR)
+    return _straight(coefficients * weight, result)
+
+
+def _cosines(size: int) -> Tensor:
+    """The orthonormal discrete cosine transform, ``(frequency, place)``."""
+    place = torch.arange(size, dtype=torch.float64)
+    basis = torch.cos(math.pi / size * (place + 0.5) * place[:, None]) * math.sqrt(2 / size)
+    basis[0] /= math.sqrt(2)
+    return basis

@@ -1,0 +1,85 @@
+"""``WarmStart``: attack a frame from where the frame before it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.steps import MomentumSignStep, StepRule
+from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
+
+
+@dataclass(frozen=True, eq=False)
+class PreviousFrame:
+    """The frame before one.
+
+    Args:
+        image: ``(1, 3, H, W)`` as it was protected.
+        boxes: ``(N, 4)`` of the faces that were attacked in it.
+    """
+
+    image: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Attack a frame from where the frame before it ended, with few and small steps.
+
+    Neighbouring frames of a clip look alike, and so do the perturbations they need. A frame that starts from the
+    protected frame before it, projected into its own ball, needs a third of the steps; and as the perturbation stands
+    still where it can, a codec that predicts frames from each other (H.264) keeps it, rather than throw new noise away
+    in every frame.
+
+    A face that was not there before is given more of these steps. A frame starts afresh, from its hidden self and with
+    the attacker's own settings, if the frame before it was not attacked, or none of its faces is where one was. Frames
+    are attacked one by one: what becomes of a frame depends on those before it in the clip, and not on the batch.
+
+    Args:
+        iterations: steps at most for a frame that starts from the one before it.
+        newcomers: steps at most if some of its faces were not in the frame before. Neither is ever more than the
+            attacker's own.
+        step: the step rule for both.
+        overlap: IoU with a face of the frame before from which on a face is taken for the same.
+
+    Raises:
+        ValueError: a negative number of steps, or an overlap outside [0, 1].
+
+    Example:
+        >>> WarmStart().iterations
+        20
+    """
+
+    iterations: int = 20
+    newcomers: int = 60
+    step: StepRule[Any] = field(default_factory=lambda: MomentumSignStep(0.5 / 255))
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, steps in (("iterations", self.iterations), ("newcomers", self.newcomers)):
+            if steps < 0:
+                raise ValueError(f"{name} must be >= 0 steps, got {steps}.")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"overlap is an IoU in [0, 1], got {self.overlap}.")
+
+    def attacker(self, attacker: IFGSMAttacker, *, new_faces: bool = False, effort: int = 1) -> IFGSMAttacker:
+        """The attacker of a frame that starts from the one before it.
+
+        Args:
+            attacker: that of a frame that starts afresh.
+            new_faces: some of the frame's faces were not in the frame before.
+            effort: how many times the number of steps.
+        """
+        steps = effort * min(self.newcomers if new_faces else self.iterations, attacker.max_iterations)
+        return replace(attacker, max_iterations=steps, step=self.step)
+
+    def known(self, before: PreviousFrame, faces: Faces) -> Tensor:
+        """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""
+        if not len(before.boxes):
+            return torch.zeros(len(faces), dtype=torch.bool, device=faces.boxes.device)
+        return iou(faces.boxes, before.boxes.to(faces.boxes)).amax(dim=1) >= self.overlap

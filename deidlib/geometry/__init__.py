@@ -1,0 +1,1 @@
+"""Where faces are and how pixels are taken from there: boxes, regions, warps, cameras."""

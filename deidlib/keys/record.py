@@ -1,0 +1,88 @@
+"""``KeyRecord``: what a reader needs beside the key, and nothing that helps anybody without it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deidlib.keys.key import Key
+from deidlib.keys.scramble import Scramble
+
+
+def new_nonce() -> str:
+    """Public text that has never been used before: 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """What a reader needs beside the key, and nothing that helps anybody without it; it lies beside the protected file.
+
+    Args:
+        key_id: the public name of the key.
+        seal: shows whether a key is the right one, before anything is read.
+        nonce: of the clip.
+        scramble: :meth:`Scramble.settings`.
+        models: the names of the models that read with it.
+
+    Example:
+        >>> key = Key.generate()
+        >>> record = KeyRecord.of(key, nonce=new_nonce(), scramble=CellPermutation(), models=["retinaface"])
+        >>> record.opened_by(key), record.opened_by(Key.generate())
+        (True, False)
+        >>> KeyRecord.from_dict(record.to_dict()) == record
+        True
+    """
+
+    key_id: str
+    seal: str
+    nonce: str | None
+    scramble: Mapping[str, Any]
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, key: Key, *, nonce: str | None, scramble: Scramble, models: Sequence[str]) -> KeyRecord:
+        """The record of a protection."""
+        settings = scramble.settings()
+        return cls(key.id, key.mac(_sealed(nonce, settings, models)), nonce, settings, tuple(models))
+
+    def opened_by(self, key: Key) -> bool:
+        """Whether this is the key, and the record has not been changed."""
+        return key.verify(_sealed(self.nonce, self.scramble, self.models), self.seal)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "key_id": self.key_id,
+            "seal": self.seal,
+            "nonce": self.nonce,
+            "scramble": dict(self.scramble),
+            "models": list(self.models),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> KeyRecord:
+        """Back from JSON.
+
+        Raises:
+            ValueError: fields are missing or of another kind.
+        """
+        try:
+            nonce = values["nonce"]
+            record = cls(
+                str(values["key_id"]),
+                str(values["seal"]),
+                None if nonce is None else str(nonce),
+                dict(values["scramble"]),
+                tuple(str(name) for name in values["models"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is no record of a key: {error!r} is missing or of another kind.") from None
+        return record
+
+
+def _sealed(nonce: str | None, scramble: Mapping[str, Any], models: Sequence[str]) -> str:
+    return json.dumps([nonce, dict(scramble), list(models)], sort_keys=True)

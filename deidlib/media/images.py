@@ -1,0 +1,113 @@
+"""Still images: ``read_image``, ``write_image``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from deidlib.images import check_images
+from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
+from deidlib.media.files import check_readable, check_writable, commit, image_format, remove, temporary_name
+from deidlib.media.pixels import Pixels, to_float, to_uint8
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Read a still image.
+
+    It is turned upright as its EXIF orientation says. Grey becomes RGB; 16 bits are rounded to 8; transparent
+    parts are shown on white, as viewers do; a colour profile is not applied.
+
+    Returns:
+        ``(1, 3, H, W)`` float32 RGB in [0, 1].
+
+    Raises:
+        MediaReadError: missing, not an image, damaged, or an animation.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = Path(path)
+    check_readable(path, "image")
+    try:
+        with Image.open(path) as file:
+            # A camera's MPO is a JPEG with the same picture twice.
+            frames = getattr(file, "n_frames", 1)
+            if frames > 1 and file.format != "MPO":
+                raise MediaReadError(
+                    f"{path} is not a still image: it holds {frames} frames. Convert it to a video first."
+                )
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except UnidentifiedImageError as error:
+        raise MediaReadError(
+            f"{path} is not an image that can be read. Expected PNG, JPEG, BMP, TIFF or WebP."
+        ) from error
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise MediaReadError(
+            f"{path} cannot be read as an image: {error}. It may be damaged; get a sound copy."
+        ) from error
+    return to_float(_to_rgb(image))[None]
+
+
+def _to_rgb(image: Any) -> Pixels:
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        grey = (np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise MediaReadError("Images of float values have no agreed range. Save it with 8 or 16 bits.")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return np.asarray(image.convert("RGB"))
+
+
+def write_image(path: str | Path, image: Tensor, *, quality: int | None = None) -> None:
+    """Write a still image that appears under its name only when it is complete. It carries no metadata.
+
+    Args:
+        path: a ``.png`` (lossless), or with ``quality`` a ``.jpg``; an existing file is replaced.
+        image: ``(1, 3, H, W)`` or ``(3, H, W)`` in [0, 1], rounded to the nearest of the 256 levels.
+        quality: of a JPEG, 1 to 100. JPEG changes pixels, and with them a perturbation.
+
+    Raises:
+        TypeError: image is not a float tensor.
+        ValueError: image is no valid single image.
+        MediaWriteError: another file type, JPEG without quality, or a place that cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> image = torch.rand(1, 3, 4, 5).mul(255).round().div(255)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_image(Path(folder, "a.png"), image)
+        ...     torch.equal(read_image(Path(folder, "a.png")), image)
+        True
+    """
+    from PIL import Image
+
+    path = Path(path)
+    images = check_images(image[None] if isinstance(image, Tensor) and image.ndim == 3 else image, name="image")
+    if len(images) != 1:
+        raise ValueError(f"image must be one image (1, 3, H, W), got {len(images)}. Write them one by one.")
+    form = image_format(path)
+    if form == "JPEG" and quality is None:
+        raise MediaWriteError(
+            f"{path}: JPEG changes pixels, and with them what authorised models read. Write a .png, "
+            "or say quality=95 if a JPEG is what you want."
+        )
+    if form == "PNG" and quality is not None:
+        raise ValueError(f"quality belongs to JPEG, got {path}, which loses nothing.")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality must lie in 1 to 100, got {quality}.")
+    check_writable(path)
+    options: dict[str, Any] = {} if quality is None else {"quality": quality, "subsampling": 0}
+    temporary = temporary_name(path)
+    try:
+        with reporting(path, "the image"):
+            Image.fromarray(to_uint8(images)[0]).save(temporary, format=form, **options)
+            commit(temporary, path)
+    finally:
+        remove(temporary)

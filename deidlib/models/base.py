@@ -1,0 +1,308 @@
+"""``TargetModel``: what an authorised model must be able to say, and ``observe``, which asks it."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
+
+_ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
+
+# Two detectors' boxes of one face overlap far more than this, boxes of two faces far less.
+_SAME_FACE_IOU = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a model must still read: one row per thing to reproduce, each with the frame it belongs to.
+
+    Subclasses add fields. A tensor field has one row per entry of ``frame``; a field that is itself a
+    ``Target``, or a tuple of them, is selected by its own ``frame``; anything else is kept as it is.
+
+    Args:
+        frame: ``(F,)`` long, the frame of each row.
+
+    Example:
+        >>> Target(torch.tensor([0, 0, 2])).select(torch.tensor([2])).frame
+        tensor([0])
+    """
+
+    frame: Tensor
+
+    def __post_init__(self) -> None:
+        if self.frame.ndim != 1 or self.frame.dtype != torch.long:
+            raise ValueError(f"Target.frame must be (F,) int64, got {tuple(self.frame.shape)} {self.frame.dtype}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor) and (value.ndim < 1 or len(value) != len(self.frame)):
+                raise ValueError(
+                    f"{type(self).__name__}.{field.name} must have one row for each of the {len(self.frame)} "
+                    f"entries of frame, got shape {tuple(value.shape)}."
+                )
+
+    def select(self, frames: Tensor) -> Self:
+        """Keep the rows of some frames, renumbered 0 .. K-1 in the order given.
+
+        Args:
+            frames: ``(K,)`` long, distinct frame numbers.
+        """
+        match = self.frame[:, None] == frames[None, :]
+        rows = match.any(dim=1).nonzero().squeeze(1)
+        kept: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                kept[field.name] = value[rows]
+            elif isinstance(value, Target):
+                kept[field.name] = value.select(frames)
+            elif isinstance(value, tuple) and value and all(isinstance(v, Target) for v in value):
+                kept[field.name] = tuple(v.select(frames) for v in value)
+        kept["frame"] = match[rows].long().argmax(dim=1)
+        return replace(self, **kept)
+
+
+T = TypeVar("T", bound=Target)
+
+
+class TargetModel(nn.Module, ABC, Generic[T]):
+    """An authorised model: it reads faces, and says differentiably how far a reading is from the original's.
+
+    Subclasses set ``reads`` and write three methods. Networks assigned as attributes are frozen and put in
+    eval mode for ever, so that no attack can change a weight or a running statistic.
+
+    Everything is per frame: a frame's prediction, target and loss must not depend on the frames beside it.
+    """
+
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]]
+    """The field of :class:`~deidlib.Faces` that ``predict`` fills in; it decides the order in ``observe``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        super().train(False)
+
+    @property
+    def name(self) -> str:
+        """What weights, thresholds and results call this model when the user gives no name."""
+        return type(self).__name__.lower()
+
+    @property
+    def for_originals(self) -> TargetModel[Any]:
+        """The model that reads frames as they came from the camera: this one, unless it reads protected frames only."""
+        return self
+
+    def at(self, numbers: Sequence[int]) -> Self:
+        """This model, told which frames of the clip it is about to see.
+
+        Most models do not care and return themselves.
+
+        Args:
+            numbers: one per frame of the batches that follow, counted from 0 in the clip.
+        """
+        return self
+
+    @abstractmethod
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        """Read the frames; no gradient.
+
+        Args:
+            images: ``(B, 3, H, W)`` RGB in [0, 1].
+            faces: B entries: what models before this one have read. A detector needs none.
+
+        Returns:
+            B entries. A detector returns the faces that it finds; any other model returns ``faces`` with its
+            own field filled in, the faces and their order unchanged.
+
+        Raises:
+            ValueError: the model needs boxes and ``faces`` is missing or of the wrong length.
+        """
+
+    @abstractmethod
+    def target(self, images: Tensor, faces: Sequence[Faces]) -> T:
+        """What must still be read after protection, from the *original* frames; no gradient.
+
+        Args:
+            images: ``(B, 3, H, W)`` the originals.
+            faces: B entries, the faces to keep readable, as :func:`observe` returns them.
+
+        Returns:
+            The model's own reading of those faces and the geometry (crops, anchors, poses) to compare at. A
+            frame without faces has no rows.
+        """
+
+    @abstractmethod
+    def loss(self, images: Tensor, target: T) -> Tensor:
+        """How far the model's reading of ``images`` is from ``target``; differentiable in ``images``.
+
+        Args:
+            images: ``(B, 3, H, W)`` the frames as they are now.
+            target: from :meth:`target`, with frames numbered as in ``images``.
+
+        Returns:
+            ``(B,)``, finite, >= 0; row i from frame i alone, its faces weighted equally; 0 without a face.
+        """
+
+    def train(self, mode: bool = True) -> Self:
+        """Does nothing: a target model stays in eval mode."""
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Does nothing: the weights of a target model stay frozen."""
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            value.eval()
+            for parameter in value.parameters():
+                parameter.requires_grad_(False)
+        elif isinstance(value, nn.Parameter):
+            value.requires_grad_(False)
+        super().__setattr__(name, value)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def with_network(model: M, name: str, network: nn.Module) -> M:
+    """A copy of a model with one of its networks with_network; all else is shared, and the model stays as it is."""
+    other = copy.copy(model)
+    # The copy shares the dict of its networks with the one that it was made from.
+    other._modules = {**model._modules, name: network}
+    return other
+
+
+def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[Faces] | None = None) -> list[Faces]:
+    """Read frames with several models: detectors first, then landmarks, then gaze, whatever their order.
+
+    This is also how an authorised party reads a protected file. With several detectors, faces that a later
+    one finds and an earlier one does not are added.
+
+    Args:
+        images: ``(B, 3, H, W)`` RGB in [0, 1].
+        models: at least one of them a detector, unless ``faces`` are given.
+        faces: B entries, what is known already; detectors add to it.
+
+    Returns:
+        B entries with every field that the models can fill in.
+
+    Raises:
+        ValueError: no detector among the models.
+    """
+    ordered = sorted(models, key=lambda model: _ORDER[model.task])
+    if faces is None and (not ordered or ordered[0].task != "boxes"):
+        names = [model.name for model in ordered]
+        raise ValueError(f"observe needs a detector among the models, got {names}. Add RetinaFace() or MTCNN().")
+    known = None if faces is None else list(faces)
+    for model in ordered:
+        seen = model.predict(images, known)
+        if len(seen) != len(images):
+            raise ValueError(
+                f"{model.name}.predict must return one Faces per frame: expected {len(images)}, got {len(seen)}."
+            )
+        if model.task == "boxes" and known is not None:
+            seen = [_union(first, second) for first, second in zip(known, seen, strict=True)]
+        known = seen
+    assert known is not None
+    return known
+
+
+def observe_each(
+    images: Tensor,
+    models: Mapping[str, TargetModel[Any]],
+    faces: Sequence[Faces] | None = None,
+    *,
+    read: Mapping[str, Sequence[Faces]] | None = None,
+) -> dict[str, list[Faces]]:
+    """What each model reads, by name: :func:`observe`, with every step kept.
+
+    Args:
+        images: ``(B, 3, H, W)`` RGB in [0, 1].
+        models: by name; at least one of them a detector, unless ``faces`` are given.
+        faces: B entries, where the faces are, if there is no detector among the models.
+        read: what detectors have read already, by name; those are not asked again.
+
+    Returns:
+        Per model B entries: a detector's own faces; any other model's are the faces of all detectors, with what it and
+        the models before it have filled in.
+
+    Raises:
+        ValueError: neither a detector nor faces.
+    """
+    found = {} if read is None else {name: list(known) for name, known in read.items() if name in models}
+    for name, model in models.items():
+        if model.task == "boxes" and name not in found:
+            found[name] = observe(images, [model])
+    known = united(list(found.values())) if found else faces
+    if known is None:
+        raise ValueError(f"observe_each needs a detector among the models, or faces; got {list(models)}.")
+    result = {name: found[name] for name in models if name in found}
+    for name, model in sorted(models.items(), key=lambda item: _ORDER[item[1].task]):
+        if name not in result:
+            result[name] = known = observe(images, [model], known)
+    return result
+
+
+def united(readings: Sequence[Sequence[Faces]]) -> list[Faces]:
+    """Per frame the first reading's faces, and those that a later one has beside them."""
+    total = list(readings[0])
+    for other in readings[1:]:
+        total = [_union(first, second) for first, second in zip(total, other, strict=True)]
+    return total
+
+
+def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] | None) -> Sequence[Faces]:
+    """Return ``faces`` if there is one entry per frame, else raise what a user should do about it.
+
+    Raises:
+        ValueError: ``faces`` is missing, or its length is not the number of frames.
+    """
+    if faces is None:
+        raise ValueError(
+            f"{type(model).__name__} needs the boxes of the faces, got none. "
+            f"Run observe(images, [RetinaFace(), {type(model).__name__}(...)])."
+        )
+    if len(faces) != len(images):
+        raise ValueError(f"expected one Faces per frame: {len(images)} frames, got {len(faces)} entries.")
+    return faces
+
+
+def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
+    """Mean of row values within each frame: ``(F,)`` values of frames ``(F,)`` give ``(frames,)``, 0 if none.
+
+    Example:
+        >>> frame_mean(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), 3)
+        tensor([2., 0., 5.])
+    """
+    total = values.new_zeros(frames).index_add(0, frame, values)
+    return total / torch.bincount(frame, minlength=frames).clamp(min=1)
+
+
+def matched(boxes: Tensor, faces: Faces) -> Tensor:
+    """Which of a detector's ``boxes`` (N, 4) show one of ``faces``, as a mask ``(N,)``."""
+    if not len(faces) or not len(boxes):
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    return iou(boxes, faces.boxes.to(boxes)).amax(dim=1) >= _SAME_FACE_IOU
+
+
+def _union(first: Faces, second: Faces) -> Faces:
+    """``first`` and what ``second`` has beside it; landmarks only where both have the same kind."""
+    extra = second[~matched(second.boxes, first)]
+    if not len(extra):
+        return first
+    if not len(first):
+        return extra
+    landmarks = None
+    if (
+        first.landmarks is not None
+        and extra.landmarks is not None
+        and first.landmarks.shape[1:] == extra.landmarks.shape[1:]
+    ):
+        landmarks = torch.cat([first.landmarks, extra.landmarks])
+    return Faces(torch.cat([first.boxes, extra.boxes]), torch.cat([first.scores, extra.scores]), landmarks)

@@ -1,0 +1,376 @@
+"""``GazeResNet``: networks that read where a face looks, on one normalised eye or face at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchvision.models import resnet18
+
+from deidlib import weights as checkpoints
+from deidlib.faces import Faces
+from deidlib.geometry.camera import (
+    ETH_XGAZE,
+    MPIIFACEGAZE,
+    MPIIGAZE,
+    Camera,
+    NormalizedCamera,
+    angles_to_vectors,
+    denormalize,
+    head_pose,
+    normalized_head_angles,
+    normalizing_rotation,
+    normalizing_warp,
+    part_centers,
+)
+from deidlib.geometry.face_model import face_model
+from deidlib.geometry.warp import perspective_grid, sample
+from deidlib.images import check_images
+from deidlib.models.base import Target, TargetModel, frame_mean, needs_boxes
+from deidlib.models.equalize import equalize
+from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
+from deidlib.nets.mpiigaze import MPIIGazeNet
+
+# A gaze that is this far off has loss 1.
+_UNIT = math.radians(10)
+
+
+@dataclass(frozen=True)
+class GazeMode:
+    """How a gaze network wants to see a face.
+
+    Args:
+        name: of the model.
+        view: the normalised camera.
+        parts: what it looks at, one after the other, as :func:`deidlib.geometry.camera.part_centers` names them.
+            The face's gaze is the mean over them.
+        channels: ``"RGB"`` or ``"BGR"`` whole faces; ``"grey"``: equalised eye patches, with the head's angles as
+            second input, the right eye mirrored.
+        mean: of each channel in that order, to be removed.
+        std: of each channel.
+    """
+
+    name: str
+    view: NormalizedCamera
+    parts: tuple[str, ...]
+    channels: Literal["RGB", "BGR", "grey"]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+_MODES = {
+    mode.name: mode
+    for mode in (
+        GazeMode("mpiigaze", MPIIGAZE, ("right eye", "left eye"), "grey"),
+        GazeMode(
+            "mpiifacegaze",
+            MPIIFACEGAZE,
+            ("eyes and mouth",),
+            "BGR",
+            mean=(0.406, 0.456, 0.485),
+            std=(0.225, 0.224, 0.229),
+        ),
+        GazeMode(
+            "eth-xgaze",
+            ETH_XGAZE,
+            ("eyes and nose",),
+            "RGB",
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class GazeTarget(Target):
+    """One row per face, with R readings of it: its parts (both eyes, or the face), at each of the geometries.
+
+    Args:
+        frame: ``(F,)`` the frame of the row.
+        grid: ``(F, R, h, w, 2)`` where the normalised image reads the frame, pixels.
+        head: ``(F, R, 2)`` the head's angles beside an eye patch, radians.
+        basis: ``(F, R, 3, 3)`` the axes of the normalised camera in the camera frame.
+        gaze: ``(F, R, 3)`` what is to be read: the original's gaze, unit vectors in the camera frame.
+    """
+
+    grid: Tensor
+    head: Tensor
+    basis: Tensor
+    gaze: Tensor
+
+
+class GazeResNet(TargetModel[GazeTarget]):
+    r"""Gaze from landmarks: pose by PnP, normalised eyes or face, a ResNet, a unit vector in the camera frame.
+
+    .. math::
+        L_G = \frac{1}{F} \sum_f \frac{\|g_f(X) - g_f(X_{original})\|^2}{(2 \sin 5^\circ)^2}
+
+    with one f per eye or face: 1 where the gaze is 10 degrees off (``loss="l2"``, the paper's L2 between gaze vectors,
+    here squared so that it is smooth at 0), or the same with the angle, (angle / 10 degrees)^2 (``loss="angle"``).
+
+    Landmarks may be 68 points or a detector's five. Crops and poses of the attack come from the original; whoever reads
+    the protected file has only the landmarks found *there*, a pixel or two off. With ``jitter`` the attack also asks
+    for the original's gaze from that many slightly moved geometries.
+
+    Make one with :meth:`mpiigaze`, :meth:`mpiifacegaze` or :meth:`eth_xgaze`.
+
+    Args:
+        net: takes normalised images, and the head's angles if ``mode`` is ``"mpiigaze"``; gives pitch and yaw in
+            radians, ``(N, 2)``.
+        mode: ``"mpiigaze"``, ``"mpiifacegaze"`` or ``"eth-xgaze"``: what the net was trained to see.
+        camera: that took the frames; ``None``: ``Camera.default`` of the frame's size.
+        loss: ``"l2"`` or ``"angle"``.
+        jitter: number of moved geometries beside the true one in each target; costs as many times more.
+        jitter_size: standard deviation of each landmark's movement, as a share of the distance between the eyes.
+
+    Raises:
+        ValueError: unknown mode or loss, negative jitter.
+    """
+
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "gaze"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        mode: Literal["mpiigaze", "mpiifacegaze", "eth-xgaze"],
+        *,
+        camera: Camera | None = None,
+        loss: Literal["l2", "angle"] = "l2",
+        jitter: int = 0,
+        jitter_size: float = 0.015,
+    ) -> None:
+        super().__init__()
+        if mode not in _MODES:
+            raise ValueError(f"mode must be one of {list(_MODES)}, got {mode!r}.")
+        if loss not in ("l2", "angle"):
+            raise ValueError(f"loss must be 'l2' or 'angle', got {loss!r}.")
+        if jitter < 0 or not jitter_size >= 0:
+            raise ValueError(f"jitter and jitter_size must be >= 0, got {jitter} and {jitter_size}.")
+        self.net = net
+        self.mode = _MODES[mode]
+        self.camera = camera
+        self.loss_kind = loss
+        self.jitter, self.jitter_size = jitter, jitter_size
+
+    @classmethod
+    def mpiigaze(
+        cls,
+        weights: str | Path = "mpiigaze",
+        *,
+        camera: Camera | None = None,
+        loss: Literal["l2", "angle"] = "l2",
+        jitter: int = 8,
+        jitter_size: float = 0.015,
+    ) -> GazeResNet:
+        """MPIIGaze (Zhang et al., TPAMI 2019): both eyes, grey 36x60, histogram equalised.
+
+        Jitter is on: eye patches are small, a pixel of the frame is two of theirs.
+        """
+        net = MPIIGazeNet()
+        net.load_state_dict(checkpoints.load_state(weights))
+        return cls(net, "mpiigaze", camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
+
+    @classmethod
+    def mpiifacegaze(
+        cls,
+        weights: str | Path = "mpiifacegaze",
+        *,
+        camera: Camera | None = None,
+        loss: Literal["l2", "angle"] = "l2",
+        jitter: int = 0,
+        jitter_size: float = 0.015,
+    ) -> GazeResNet:
+        """MPIIFaceGaze (Zhang et al., CVPR workshops 2017): the face, BGR 224x224 from 1 m."""
+        net = MPIIFaceGazeNet()
+        net.load_state_dict(checkpoints.load_state(weights))
+        return cls(net, "mpiifacegaze", camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
+
+    @classmethod
+    def eth_xgaze(
+        cls,
+        weights: str | Path = "eth_xgaze",
+        *,
+        camera: Camera | None = None,
+        loss: Literal["l2", "angle"] = "l2",
+        jitter: int = 0,
+        jitter_size: float = 0.015,
+    ) -> GazeResNet:
+        """ETH-XGaze (Zhang et al., ECCV 2020): the face, RGB 224x224 from 0.6 m, ResNet-18."""
+        net = resnet18(num_classes=2)
+        net.load_state_dict(checkpoints.load_state(weights))
+        return cls(net, "eth-xgaze", camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
+
+    @property
+    def name(self) -> str:
+        """``"mpiigaze"``, ``"mpiifacegaze"`` or ``"eth-xgaze"``."""
+        return self.mode.name
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        """Read every face's gaze from its landmarks.
+
+        For MPIIGaze, whose eyes look for themselves, a face's gaze is the normalised mean of both eyes' vectors.
+
+        Args:
+            images: ``(B, 3, H, W)`` RGB in [0, 1].
+            faces: B entries with landmarks.
+
+        Returns:
+            ``faces`` with ``gaze`` filled in.
+
+        Raises:
+            ValueError: ``faces`` is missing, or a face has no landmarks.
+        """
+        check_images(images)
+        faces = needs_boxes(self, images, faces)
+        landmarks, frame = self._landmarks(faces)
+        vectors = self._read(images, self._geometry(images, landmarks, frame))
+        mean = normalize(vectors.mean(dim=1), dim=1)
+        return [known.replace(gaze=mean[frame == number].to(known.boxes)) for number, known in enumerate(faces)]
+
+    @torch.no_grad()
+    def target(self, images: Tensor, faces: Sequence[Faces]) -> GazeTarget:
+        """Each face's geometry and the gaze that is read there.
+
+        Raises:
+            ValueError: a face has no landmarks.
+        """
+        check_images(images)
+        landmarks, frame = self._landmarks(needs_boxes(self, images, faces))
+        true = self._geometry(images, landmarks, frame)
+        gaze = self._read(images, true)
+        if not self.jitter:
+            return replace(true, gaze=gaze)
+        eyes = landmarks[:, :2] if landmarks.shape[1] == 5 else landmarks[:, [36, 45]]
+        scale = self.jitter_size * torch.linalg.vector_norm(eyes[:, 1] - eyes[:, 0], dim=1)
+        moved = (
+            self._geometry(images, landmarks + scale[:, None, None] * offsets.to(landmarks), frame)
+            for offsets in _offsets(self.jitter, landmarks.shape[1])
+        )
+        geometries = [true, *moved]
+        return GazeTarget(
+            frame=true.frame,
+            grid=torch.cat([geometry.grid for geometry in geometries], dim=1),
+            head=torch.cat([geometry.head for geometry in geometries], dim=1),
+            basis=torch.cat([geometry.basis for geometry in geometries], dim=1),
+            # From wherever the eyes are seen, the *original's* gaze is to be read.
+            gaze=gaze.repeat(1, len(geometries), 1),
+        )
+
+    def loss(self, images: Tensor, target: GazeTarget) -> Tensor:
+        """L_G: squared distance, or squared angle, between the gaze now and the original's; 1 at 10 degrees."""
+        vectors = self._read(images, target)
+        square = (vectors - target.gaze.to(vectors)).square().sum(dim=2)
+        if self.loss_kind == "angle":
+            square = _squared_angle(square)
+            unit = _UNIT**2
+        else:
+            unit = (2 * math.sin(_UNIT / 2)) ** 2
+        return frame_mean(square.mean(dim=1) / unit, target.frame, len(images))
+
+    def _landmarks(self, faces: Sequence[Faces]) -> tuple[Tensor, Tensor]:
+        """All faces' landmarks ``(N, P, 2)`` and frames ``(N,)``."""
+        landmarks = []
+        numbers = []
+        for number, known in enumerate(faces):
+            if not len(known):
+                continue
+            if known.landmarks is None:
+                raise ValueError(
+                    f"GazeResNet needs landmarks to find the head's pose; the faces of frame {number} have none. "
+                    "Run observe(images, [...]) with a detector that gives five points (RetinaFace, MTCNN) or with FAN."
+                )
+            landmarks.append(known.landmarks)
+            numbers += [number] * len(known)
+        if not landmarks:
+            return faces[0].boxes.new_zeros(0, 5, 2), torch.zeros(0, dtype=torch.long)
+        if len({points.shape[1] for points in landmarks}) > 1:
+            raise ValueError("some frames have 68 landmarks and some 5; read all of them with the same models.")
+        return torch.cat(landmarks), torch.tensor(numbers)
+
+    def _geometry(self, images: Tensor, landmarks: Tensor, frame: Tensor) -> GazeTarget:
+        """How each face's parts are seen, on the images' device; ``gaze`` is still 0."""
+        height, width = images.shape[2:]
+        camera = self.camera or Camera.default(width, height)
+        rotation, translation = head_pose(landmarks, camera)
+        grids, heads, bases = [], [], []
+        for part in self.mode.parts:
+            centers = part_centers(rotation, translation, part)
+            basis = normalizing_rotation(centers, rotation)
+            grid = perspective_grid(normalizing_warp(centers, basis, camera, self.mode.view), self.mode.view.size)
+            head = normalized_head_angles(rotation, basis)
+            if self.mode.channels == "grey" and part == "right eye":
+                # The net knows left eyes only: mirror the image, the head's yaw, and the x axis of the answer.
+                mirror = head.new_tensor([1.0, -1.0])
+                grid, head, basis = grid.flip(2), head * mirror, basis * head.new_tensor([[-1.0], [1.0], [1.0]])
+            # A pose so wild that some pixels look backwards reads black there.
+            grids.append(grid.nan_to_num(nan=-1e6).clamp(-1e6, 1e6))
+            heads.append(head)
+            bases.append(basis)
+        return GazeTarget(
+            frame=frame.to(images.device),
+            grid=torch.stack(grids, dim=1).to(images),
+            head=torch.stack(heads, dim=1).to(images),
+            basis=torch.stack(bases, dim=1).to(images),
+            gaze=images.new_zeros(len(frame), len(self.mode.parts), 3),
+        )
+
+    def _read(self, images: Tensor, rows: GazeTarget) -> Tensor:
+        """Unit gaze vectors ``(F, R, 3)`` in the camera frame."""
+        faces, readings, height = rows.grid.shape[:3]
+        if not faces:
+            return images.new_zeros(0, readings, 3)
+        # All readings of a face in one go: its frame is gathered once.
+        seen = sample(images, rows.grid.flatten(1, 2), rows.frame)
+        patches = seen.reshape(faces, 3, readings, height, -1).transpose(1, 2).flatten(0, 1)
+        if self.mode.channels == "grey":
+            angles = self.net(equalize(_grey(patches)), rows.head.flatten(0, 1))
+        else:
+            if self.mode.channels == "BGR":
+                patches = patches.flip(1)
+            mean, std = (patches.new_tensor(values)[:, None, None] for values in (self.mode.mean, self.mode.std))
+            angles = self.net((patches - mean) / std)
+        return denormalize(angles_to_vectors(angles), rows.basis.flatten(0, 1)).reshape(faces, readings, 3)
+
+
+def _grey(patches: Tensor) -> Tensor:
+    """RGB patches as OpenCV would hold them, in bytes, and turned to grey by ``cv2.cvtColor``; (N, 1, h, w).
+
+    The rounding passes the gradient through.
+    """
+    weights = patches.new_tensor([9798.0, 19235.0, 3735.0])[:, None, None] / 32768
+    smooth = (patches * weights).sum(dim=1, keepdim=True)
+    with torch.no_grad():
+        levels = (patches * 255).round()
+        grey = ((levels * (weights * 32768)).sum(dim=1, keepdim=True) + 16384).div(32768).floor() / 255
+    return smooth + (grey - smooth).detach()
+
+
+def _squared_angle(chord_squared: Tensor) -> Tensor:
+    """The squared angle between unit vectors from their squared distance; smooth at 0."""
+    # theta = 2 asin(c / 2), by atan2; below 1e-4 rad theta^2 is c^2 to the last digit, and the root has no slope there.
+    small = chord_squared < 1e-8
+    safe = torch.where(small, torch.ones_like(chord_squared), chord_squared).clamp(max=4 - 1e-6)
+    angle = 2 * torch.atan2(safe.sqrt(), (4 - safe).sqrt())
+    return torch.where(small, chord_squared, angle.square())
+
+
+def _offsets(count: int, points: int) -> Tensor:
+    """Movements of landmarks ``(count, points, 2)``, always the same ones; standard normal for five points.
+
+    68 independent movements would cancel out in the pose: those move as the nearest of the five do.
+    """
+    moves = torch.randn(count, 5, 2, generator=torch.Generator().manual_seed(0))
+    if points == 5:
+        return moves
+    distance = torch.cdist(face_model(points), face_model(5))
+    # Metres: half of the distance between an eye and the nose.
+    nearness = torch.softmax(-0.5 * (distance / 0.02) ** 2, dim=1).float()
+    return nearness @ moves

@@ -1,0 +1,322 @@
+"""A clip's work in segments, in a folder beside the output: what is complete survives, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import torch
+from torch import Tensor
+
+from deidlib.faces import Faces
+from deidlib.media import MediaWriteError, VideoReader, VideoWriter
+from deidlib.media.errors import reporting
+from deidlib.records.files import read_json, sha256_of, write_json
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRecord:
+    """What is known about a frame of a clip, and is needed to go on or to check the result.
+
+    Args:
+        pts: its time stamp, in ticks of the clip's time base.
+        seen: the faces that the detectors found in the original.
+        treatment: what happened to it; see :class:`~deidlib.protect.deidentifier.ProtectedBatch`.
+        beside: how many lost faces were hidden besides.
+        truth: what each authorised model reads on the original, by name.
+        losses: each model's final loss, by name.
+    """
+
+    pts: int
+    seen: Faces
+    treatment: str
+    beside: int
+    truth: Mapping[str, Faces]
+    losses: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON; floats come back bit for bit."""
+        return {
+            "pts": self.pts,
+            "seen": _faces_to_json(self.seen),
+            "treatment": self.treatment,
+            "beside": self.beside,
+            "truth": {name: _faces_to_json(faces) for name, faces in self.truth.items()},
+            "losses": dict(self.losses),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FrameRecord:
+        """The record that :meth:`to_json` gave."""
+        truth = {name: _faces_from_json(faces) for name, faces in data["truth"].items()}
+        return cls(
+            data["pts"], _faces_from_json(data["seen"]), data["treatment"], data["beside"], truth, data["losses"]
+        )
+
+
+class WorkFolder:
+    """The folder in which a clip is worked on: locked, and begun anew unless it is about the same work.
+
+    It holds protected frames only. The lock is the system's: it ends with the process that holds it, however that
+    ends, so that none is ever left behind.
+
+    Args:
+        target: the output; the folder lies beside it.
+        job: what the work is: settings and input. Work on anything else is thrown away.
+
+    Raises:
+        MediaWriteError: another process works on the same output, or the folder cannot be made.
+    """
+
+    def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
+        self.target = target
+        self.path = target.absolute().parent / f".{target.name}.deidlib-work"
+        self._lock: IO[str] | None = None
+        with reporting(target, "its work folder"):
+            self._lock = _locked(self.path, target)
+            if read_json(self.path / "job.json") != dict(job):
+                self._clear()
+                write_json(self.path / "job.json", job)
+            self._sweep()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(keep=any(self.path.glob("*.mkv")))
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of the folder, and remove it unless it is to be gone on from."""
+        if self._lock is None:
+            return
+        if not keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+        self._lock = None
+
+    def note(self, name: str) -> dict[str, Any] | None:
+        """A JSON note left here before."""
+        return read_json(self.path / f"{name}.json")
+
+    def leave(self, name: str, note: Mapping[str, Any]) -> None:
+        """Leave a JSON note."""
+        with reporting(self.target, "its notes"):
+            write_json(self.path / f"{name}.json", note)
+
+    def output(self) -> Path:
+        """Where the output may be written before it gets its name; nothing lies there."""
+        path = self.path / "output" / self.target.name
+        shutil.rmtree(path.parent, ignore_errors=True)
+        path.parent.mkdir()
+        return path
+
+    def _clear(self) -> None:
+        for path in self.path.iterdir():
+            if path.name != _LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _sweep(self) -> None:
+        """What a killed process was writing."""
+        for path in self.path.glob("*.partial"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+class Segments:
+    """The segments of a clip: each a lossless video and a record, complete together or not there.
+
+    A segment may be rewritten in later *rounds*; earlier rounds stay until the folder is removed.
+
+    Args:
+        folder: where they lie.
+        length: frames in each but the last.
+    """
+
+    def __init__(self, folder: WorkFolder, length: int) -> None:
+        self.folder, self.length = folder, length
+        self._rounds: dict[int, list[int]] = {}
+        for path in sorted(folder.path.glob("*.json")):
+            match = re.fullmatch(r"(\d{6})\.(\d+)\.json", path.name)
+            if match and self._is_sound(path):
+                self._rounds.setdefault(int(match[1]), []).append(int(match[2]))
+
+    def latest(self, number: int, upto: int) -> int | None:
+        """The last complete round of a segment that is not after ``upto``; None if there is none."""
+        return max((n for n in self._rounds.get(number, []) if n <= upto), default=None)
+
+    def known(self) -> list[int]:
+        """The numbers of the segments that are complete in some round."""
+        return sorted(self._rounds)
+
+    def frames(self) -> int:
+        """Frames in all complete segments."""
+        return sum(len(self.records(number, max(self._rounds[number]))) for number in self.known())
+
+    def records(self, number: int, upto: int) -> list[FrameRecord]:
+        """The records of a complete segment's frames."""
+        data = read_json(self.path(number, self._known(number, upto), "json"))
+        assert data is not None
+        return [FrameRecord.from_json(frame) for frame in data["frames"]]
+
+    def images(self, number: int, upto: int, size: int) -> Iterator[Tensor]:
+        """The protected frames of a complete segment, in batches."""
+        with VideoReader(self.path(number, self._known(number, upto), "mkv")) as reader:
+            for images, _ in reader.batches(size):
+                yield images
+
+    def add(self, number: int, round_: int, records: list[FrameRecord]) -> None:
+        """Declare a segment complete whose video has been written."""
+        video = self.path(number, round_, "mkv")
+        data = {"sha256": sha256_of(video), "frames": [record.to_json() for record in records]}
+        with reporting(self.folder.target, "a segment's record"):
+            write_json(self.path(number, round_, "json"), data)
+        self._rounds.setdefault(number, []).append(round_)
+
+    def _known(self, number: int, upto: int) -> int:
+        latest = self.latest(number, upto)
+        assert latest is not None, f"segment {number} is not complete"
+        return latest
+
+    def path(self, number: int, round_: int, suffix: str) -> Path:
+        """Where a file of a segment lies."""
+        return self.folder.path / f"{number:06d}.{round_}.{suffix}"
+
+    def _is_sound(self, record: Path) -> bool:
+        """A disk may have lost or changed what was there."""
+        data, video = read_json(record), record.with_suffix(".mkv")
+        if data is None or not video.is_file():
+            return False
+        return bool(data.get("sha256") == sha256_of(video))
+
+
+class SegmentWriter:
+    """Writes batches of frames, in order, into the segments that they belong to; segments may be left out.
+
+    Args:
+        segments: where they go.
+        round_: the round that is written.
+    """
+
+    def __init__(self, segments: Segments, round_: int) -> None:
+        self.segments, self.round = segments, round_
+        self._number = -1
+        self._records: list[FrameRecord] = []
+        self._writer: VideoWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._writer is not None:
+            self._writer.abort()
+
+    def add(self, first: int, images: Tensor, records: Sequence[FrameRecord]) -> None:
+        """Append protected frames ``(B, 3, H, W)`` of one segment, and what is known about them.
+
+        Args:
+            first: the number of the first of them in the clip.
+            images: on the uint8 grid.
+            records: one per frame.
+
+        Raises:
+            MediaWriteError: they cannot be written.
+        """
+        number = first // self.segments.length
+        if number != self._number:
+            self.close()
+            self._number = number
+        if self._writer is None:
+            # The true times are in the records.
+            path = self.segments.path(number, self.round, "mkv")
+            self._writer = VideoWriter(path, Fraction(25), (images.shape[2], images.shape[3]))
+        self._writer.write(images)
+        self._records += records
+        if len(self._records) == self.segments.length:
+            self.close()
+
+    def close(self) -> None:
+        """Complete the segment that was begun.
+
+        Raises:
+            MediaWriteError: it cannot be written.
+        """
+        if self._writer is not None:
+            self._writer.close()
+            self.segments.add(self._number, self.round, self._records)
+        self._writer, self._records, self._number = None, [], -1
+
+
+_LOCK = "lock"
+
+
+def _locked(folder: Path, target: Path) -> IO[str]:
+    """The open lock file of a folder that nobody else has."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            file = (folder / _LOCK).open("a+")
+        except FileNotFoundError:
+            # Its last owner is removing it.
+            continue
+        if not _lock(file):
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise MediaWriteError(
+                f"{target} is being written by another process ({owner}). Wait for it, or choose another name."
+            )
+        try:
+            same = os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat())
+        except FileNotFoundError:
+            same = False
+        if same:
+            file.truncate(0)
+            file.write(f"process {os.getpid()}\n")
+            file.flush()
+            return file
+        file.close()
+
+
+def _lock(file: IO[str]) -> bool:
+    """Ask the system for the file; it takes it back when the process ends."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        with suppress(OSError):
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            return True
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _faces_to_json(faces: Faces) -> dict[str, Any]:
+    known = {"boxes": faces.boxes, "scores": faces.scores, "landmarks": faces.landmarks, "gaze": faces.gaze}
+    return {name: value.cpu().tolist() for name, value in known.items() if value is not None}
+
+
+def _faces_from_json(data: Mapping[str, Any]) -> Faces:
+    def tensor(name: str, *shape: int) -> Tensor | None:
+        return torch.tensor(data[name], dtype=torch.float32).reshape(-1, *shape) if name in data else None
+
+    points = data.get("landmarks") or [[]]
+    faces = Faces(torch.tensor(data["boxes"]).reshape(-1, 4).float(), torch.tensor(data["scores"]).float())
+    return replace(faces, landmarks=tensor("landmarks", len(points[0]) or 5, 2), gaze=tensor("gaze", 3))

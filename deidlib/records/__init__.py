@@ -1,0 +1,1 @@
+"""What is written down beside pixels, and how: files that appear whole, fingerprints, detections."""

@@ -1,3 +1,0 @@
-"""An evaluation as a page that can be read: one HTML file that needs nothing else."""
-
-from deidlib.report.page import write_report as write_report

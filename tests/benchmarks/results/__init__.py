@@ -1,1 +1,0 @@
-"""The tables of docs/results.md, from the files: ``python -m tests.benchmarks.results``."""

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_cli import astronauts, deidlib, make_video, refused
+from test_evaluation import LEFT, MOVED, Patches, frame, video
+from torch import Tensor
+
+from deidlib import cli, weights
+from deidlib.cli import names
+from deidlib.images import to_grid
+from deidlib.media import write_image
+from deidlib.models.mtcnn import MTCNN
+from deidlib.obfuscate import Solid
+from deidlib.records.detections import read_detections
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> tuple[Path, Path]:
+    before, after = [frame(LEFT)] * 3, [frame(MOVED), frame(), frame(LEFT)]
+    return video(tmp_path / "before.mkv", before), video(tmp_path / "after.mkv", after)
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that take no time, by the names of real ones."""
+    table: dict[str, tuple[Callable[[], Any], str | None]] = {
+        "mtcnn": (Patches, None), "yunet": (lambda: Patches(1), None)
+    }  # fmt: skip
+    monkeypatch.setattr(names, "readers", lambda: table)
+
+
+@pytest.mark.usefixtures("toys")
+def test_everything_is_written(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = deidlib(
+        "evaluate", *clip, "--models", "mtcnn", "--against", "yunet",
+        "--json", out / "a.json", "--html", out / "a.html", "--export-detections", out / "detections",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (row,) = [line for line in result.stdout.splitlines() if "mtcnn" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:4] == ["mtcnn", "authorised", "2/3", "0"]
+    assert cells[4] == f"{(36 / 44 + 1) / 3:.3f}/0.000"
+    assert "protected frames only" in result.stdout
+    data = json.loads((out / "a.json").read_text())
+    assert data["readers"]["mtcnn"]["summary"]["found"] == 2
+    assert data["readers"]["yunet"]["role"] == "unauthorised"
+    assert (out / "a.html").read_text().startswith("<!doctype html>")
+    back = read_detections(out / "detections" / "protected.mtcnn.json", size=(96, 128), frames=3)
+    assert [len(known) for known in back.frames] == [1, 0, 1]
+    assert sorted(path.name for path in (out / "detections").iterdir()) == [
+        "original.mtcnn.json", "original.yunet.json", "protected.mtcnn.json", "protected.yunet.json"
+    ]  # fmt: skip
+    # What was exported can be the truth.
+    again = deidlib("evaluate", *clip, "--truth", out / "detections" / "protected.mtcnn.json", "--no-quality")
+    assert again.exit_code == 0, again.output
+    assert "│ 2/2 " in again.stdout
+    assert "1.000/1.000" in again.stdout
+
+
+@pytest.mark.usefixtures("toys")
+def test_the_challenge_csv_is_a_truth(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    header = ["frame", "score", "x", "y", "w", "h", *(f"point_{k:02d}_{axis}" for k in range(5) for axis in "xy")]
+    x, y, width, height = 14, 20, 40, 60
+    shares = [(0.25, 0.4), (0.75, 0.4), (0.5, 0.6), (0.3, 0.8), (0.7, 0.8)]
+    points = [value for a, b in shares for value in (x + a * width, y + b * height)]
+    row = ",".join(map(str, [1, 0.9, x, y, width, height, *points]))
+    (tmp_path / "truth.csv").write_text(",".join(header) + "\n" + row + "\n")
+    # Only the first frame has a face, and there it is where the protected frame's is.
+    result = deidlib("evaluate", *clip, "--truth", tmp_path / "truth.csv", "--no-quality")
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stdout.splitlines() if "mtcnn" in line]
+    assert "│ 1/1   │ 1     │ 1.000/1.000    │ 0.00 %" in line
+
+
+@pytest.mark.usefixtures("toys")
+def test_lpips_where_it_is_wanted(clip: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(net: str) -> Callable[[Tensor, Tensor], Tensor]:
+        assert net == "vgg"
+        return lambda a, b: (a - b).abs().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr("deidlib.metrics.LPIPS", made)
+    told = ("--lpips", "vgg", "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    result = deidlib("evaluate", *clip, *told)
+    assert result.exit_code == 0, result.output
+    frames = json.loads((tmp_path / "a.json").read_text())["quality"]["frames"]
+    shown = [to_grid(other) for other in (frame(MOVED), frame(), frame(LEFT))]
+    wanted = [float((to_grid(frame(LEFT)) - other).abs().mean()) for other in shown]
+    assert [row["lpips"] for row in frames] == pytest.approx(wanted, abs=1e-6)
+    assert wanted[0] > 0 == wanted[2]
+    assert "LPIPS" in result.stdout
+    assert "LPIPS" in (tmp_path / "a.html").read_text()
+    without = deidlib("evaluate", *clip, "--html", tmp_path / "b.html")
+    assert "LPIPS" not in without.stdout + (tmp_path / "b.html").read_text()
+    refused(deidlib("evaluate", *clip, "--lpips", "alex", "--no-quality"), "--lpips is part of the quality")
+
+
+@pytest.mark.usefixtures("toys")
+def test_originals_in_the_report_are_announced(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    result = deidlib("evaluate", *clip, "--html", tmp_path / "a.html", "--show-originals", "--worst", 1)
+    assert result.exit_code == 0
+    assert "original frames are in it" in result.stdout
+    assert "original, with what is to be read" in (tmp_path / "a.html").read_text()
+
+
+def test_the_astronaut_hidden_is_not_found(tmp_path: Path) -> None:
+    image = astronauts(1, side=160)
+    write_image(tmp_path / "a.png", image)
+    write_image(tmp_path / "b.png", Solid()(image, MTCNN().predict(image)))
+    result = deidlib("evaluate", tmp_path / "a.png", tmp_path / "b.png")
+    assert result.exit_code == 0, result.output
+    (row,) = [line for line in result.stdout.splitlines() if "mtcnn" in line]
+    assert " 0/1 " in row
+    assert "180.00°" in row
+    assert "outside inf" in result.stdout
+
+
+def test_identity_by_a_known_embedder(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    image = astronauts(1, side=160)
+    write_image(tmp_path / "a.png", image)
+    file = weights.find("mobilefacenet")
+    result = deidlib("evaluate", tmp_path / "a.png", tmp_path / "a.png", "--embedder", file, "--threshold", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "cosine to the original 1.000 on average" in result.stdout
+    assert "100.0% of 1 faces above the threshold 0.500 (given)" in result.stdout
+
+
+@pytest.mark.usefixtures("toys")
+def test_strangers_are_read_from_a_folder(
+    clip: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def colour(crops: Tensor) -> Tensor:
+        return crops.mean(dim=(2, 3))
+
+    monkeypatch.setattr("deidlib.metrics.FacenetEmbedder", lambda: colour)
+    people = tmp_path / "people"
+    people.mkdir()
+    refused(deidlib("evaluate", *clip, "--embedder", "facenet", "--strangers", people), "holds no picture")
+    write_image(people / "a.png", frame(LEFT))
+    result = deidlib("evaluate", *clip, "--embedder", "facenet", "--strangers", people)
+    assert result.exit_code == 0, result.output
+    # The stranger is the same picture: nobody can be told apart.
+    assert "0.0% of 3 faces above the threshold 1.000 (3 pairs" in result.stdout
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--models", "alexnet"], ["unknown model 'alexnet' in --models", "yunet"]),
+        (["--against", "nobody"], ["unknown model 'nobody' in --against"]),
+        (["--models", "mtcnn", "--against", "mtcnn"], ["mtcnn: authorised and unauthorised"]),
+        (["--models", ""], ["nobody to read"]),
+        (["--json", "numbers.mkv"], ["--json must name a .json file, got numbers.mkv"]),
+        (["--html", "page.json"], ["--html must name a .html file"]),
+        (["--show-originals"], ["Add --html"]),
+        (["--hidden", "a.mkv"], ["Add --html"]),
+        (["--threshold", "0.5"], ["Add --embedder"]),
+        (["--embedder", "none.onnx"], ["none.onnx is no file"]),
+        (["--truth", "none.csv"], ["none.csv cannot be read"]),
+        (["--device", "abacus"], ["--device must be"]),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    clip: tuple[Path, Path], tmp_path: Path, options: list[str], parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = deidlib("evaluate", *clip, *options)
+    assert result.exit_code == 1, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    for part in parts:
+        assert part in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after.mkv", "before.mkv"]
+
+
+@pytest.mark.usefixtures("toys")
+def test_files_that_do_not_go_together_are_named(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    other = make_video(tmp_path / "long.mp4", torch.stack([frame()] * 5))
+    result = deidlib("evaluate", clip[0], other)
+    assert result.exit_code == 1
+    assert "before.mkv has 3 frames and" in result.stderr
+    assert "long.mp4 has 5" in result.stderr
+
+
+def test_a_missing_extra_is_one_line(clip: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise ModuleNotFoundError("pfld needs onnxruntime, which is not installed.")
+
+    monkeypatch.setattr(names, "readers", lambda: {"mtcnn": (Patches, None), "pfld": (missing, None)})
+    result = deidlib("evaluate", *clip, "--against", "pfld")
+    assert result.exit_code == 1
+    assert "error: pfld needs onnxruntime" in result.stderr
+
+
+def test_every_name_has_its_weights_in_the_table() -> None:
+    assert {"yunet", "pfld", "retinaface-twin"} <= names.readers().keys()
+    assert names.targets().keys() < names.readers().keys()
+    for _, checkpoint in names.readers().values():
+        assert checkpoint is None or weights.checkpoint(checkpoint).licence
+    assert "evaluate" in {command.name or command.callback.__name__ for command in cli.app.registered_commands
+                          if command.callback}  # fmt: skip

@@ -1,0 +1,591 @@
+from __future__ import annotations
+
+import json
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import Pixels, one_face
+
+from deidlib.evaluation import Evaluation, EvaluationError, evaluate, write_evaluation
+from deidlib.evaluation.result import spread
+from deidlib.faces import Faces
+from deidlib.media import MediaReadError, VideoReader, VideoWriter, write_image
+from deidlib.metrics import DiffScore, Miss, ReIdentification
+from deidlib.models.retinaface import RetinaFace
+from deidlib.models.strangers import PFLD, YuNet
+from deidlib.records.detections import Detections, DetectionsError, read_detections, write_detections
+from deidlib.records.fingerprint import described
+
+HEIGHT, WIDTH = 96, 128
+
+
+class Patches:
+    """Finds rectangles of one strong colour, with five points at fixed places in them."""
+
+    def __init__(self, channel: int = 0, *, reads: Literal["boxes", "landmarks", "gaze"] = "boxes") -> None:
+        self.channel, self.task = channel, reads
+        self.seen: list[weakref.ref[Tensor]] = []
+        self.alive: list[int] = []
+        self.given: list[Sequence[Faces] | None] = []
+
+    @property
+    def name(self) -> str:
+        return "patches"
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        self.alive.append(sum(ref() is not None for ref in self.seen))
+        self.seen.append(weakref.ref(images))
+        self.given.append(faces)
+        if self.task == "gaze":
+            assert faces is not None
+            return [known.replace(gaze=torch.tensor([[0.0, 0.0, -1.0]] * len(known)).reshape(-1, 3)) for known in faces]
+        if self.task == "landmarks":
+            assert faces is not None
+            return [known.replace(landmarks=points_of(known.boxes)) for known in faces]
+        found = []
+        for image in images:
+            others = [c for c in range(3) if c != self.channel]
+            on = (image[self.channel] > 0.9) & (image[others] < 0.1).all(dim=0)
+            boxes = [box for half in halves(on) if (box := bounds(*half)) is not None]
+            table = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+            found.append(Faces(table, torch.ones(len(table)), points_of(table)))
+        return found
+
+
+def halves(on: Tensor) -> list[tuple[Tensor, int]]:
+    """A face on the left and one on the right."""
+    middle = on.shape[1] // 2
+    return [(on[:, :middle], 0), (on[:, middle:], middle)]
+
+
+def bounds(on: Tensor, left: int) -> tuple[int, int, int, int] | None:
+    if not on.any():
+        return None
+    ys, xs = on.any(dim=1).nonzero(), on.any(dim=0).nonzero()
+    return int(xs[0]) + left, int(ys[0]), int(xs[-1]) + left + 1, int(ys[-1]) + 1
+
+
+def points_of(boxes: Tensor) -> Tensor:
+    """Eyes a half, mouth corners 0.4 of the width apart."""
+    share = torch.tensor([[0.25, 0.4], [0.75, 0.4], [0.5, 0.6], [0.3, 0.8], [0.7, 0.8]])
+    return boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
+
+
+def frame(*boxes: tuple[int, int, int, int], channel: int = 0) -> Tensor:
+    image = torch.full((3, HEIGHT, WIDTH), 0.5)
+    for x0, y0, x1, y1 in boxes:
+        image[:, y0:y1, x0:x1] = 0
+        image[channel, y0:y1, x0:x1] = 1
+    return image
+
+
+def video(path: Path, frames: Sequence[Tensor], *, codec: str = "ffv1") -> Path:
+    with VideoWriter(path, Fraction(25), (frames[0].shape[1], frames[0].shape[2]), codec=codec) as writer:
+        writer.write(torch.stack(list(frames)))
+    return path
+
+
+LEFT, MOVED, RIGHT = (10, 20, 50, 80), (14, 20, 54, 80), (70, 20, 110, 80)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> tuple[Path, Path]:
+    """Four frames: moved by 4 pixels; missed; two faces of which one is missed; no face, and one found there."""
+    before = [frame(LEFT), frame(LEFT), frame(LEFT, RIGHT), frame()]
+    after = [frame(MOVED), frame(), frame(RIGHT), frame(RIGHT)]
+    return video(tmp_path / "before.mkv", before), video(tmp_path / "after.mkv", after)
+
+
+def test_every_number_is_the_one_computed_by_hand(clip: tuple[Path, Path]) -> None:
+    result = evaluate(*clip, authorised={"red": Patches()}, unauthorised={"green": Patches(1)})
+    red = result.readers["red"]
+    assert (red.faces, red.found, red.extra) == (4, 2, 1)
+    overlap = (36 * 60) / (44 * 60)
+    assert [frame.values["iou"] for frame in red.frames] == [
+        pytest.approx((overlap,)), (0.0,), pytest.approx((0.0, 1.0)), ()
+    ]  # fmt: skip
+    size = math.sqrt(40 * 60)
+    assert red.all("landmarks_px") == pytest.approx([4, size, size, 0])
+    assert red.all("nme_box") == pytest.approx([4 / size, 1, 1, 0])
+    # The eyes are 20 pixels apart.
+    assert red.all("nme_interocular") == pytest.approx([4 / 20, size / 20, size / 20, 0])
+    assert red.all("head_pose_deg")[1:] == pytest.approx([180, 180, 0])
+    assert red.all("gaze_deg") == []
+    # Frames with a face: 1 - IoU and pixels, faces of a frame averaged.
+    box = ((1 - overlap) + 1 + 0.5) / 3
+    assert red.score["box"] == pytest.approx(box)
+    assert red.score["landmarks"] == pytest.approx((4 + size + size / 2) / 3)
+    assert red.normalised["score"] == pytest.approx(box + (4 / size + 1 + 0.5) / 3)
+    assert [frame.score is None for frame in red.frames] == [False, False, False, True]
+    # Whoever has nothing to read on the originals has nothing to miss.
+    assert result.readers["green"].faces == 0
+    assert [reader.name for reader in result.of("unauthorised")] == ["green"]
+
+
+def test_it_agrees_with_the_metric_on_the_same_readings(clip: tuple[Path, Path]) -> None:
+    result = evaluate(*clip, authorised={"red": Patches()}, min_iou=0.0, miss=Miss(landmarks=0.5))
+    with VideoReader(clip[0]) as before, VideoReader(clip[1]) as after:
+        here, there = ([f.image for f in reader] for reader in (before, after))
+    oracle = DiffScore(miss=Miss(landmarks=0.5))
+    oracle.update(Patches().predict(torch.stack(here)), Patches().predict(torch.stack(there)))
+    assert result.readers["red"].score == pytest.approx(
+        {name: value.item() for name, value in oracle.compute().items()}, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 9])
+def test_nothing_depends_on_the_batch(clip: tuple[Path, Path], batch: int) -> None:
+    def run(size: int) -> dict[str, Any]:
+        return evaluate(
+            *clip, authorised={"red": Patches()}, embedder=brightness, batch_size=size, strangers=[frame(LEFT)[None]]
+        ).to_json()
+
+    a, b = run(2), run(batch)
+    for data in (a, b):
+        del data["settings"]["batch_size"]
+    assert a == b
+
+
+def test_frames_are_let_go(tmp_path: Path) -> None:
+    frames = [frame(LEFT)] * 40
+    a, b = video(tmp_path / "a.mkv", frames), video(tmp_path / "b.mkv", frames)
+    reader = Patches()
+    done: list[tuple[int, int]] = []
+    evaluate(a, b, authorised={"red": reader}, embedder=brightness, batch_size=2, progress=lambda *n: done.append(n))
+    # Two batches of two files are read; at most the ones before are still held.
+    assert len(reader.alive) == 40
+    assert max(reader.alive) <= 4
+    assert done == [(n, 40) for n in range(0, 41, 2)]
+
+
+def test_a_reading_keeps_no_more_than_itself(tmp_path: Path) -> None:
+    class Slices(Patches):
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            return [Faces(torch.rand(50_000, 4).cumsum(dim=1)[:1], torch.rand(50_000)[:1]) for _ in images]
+
+    a = video(tmp_path / "a.mkv", [frame(LEFT)])
+    reader = evaluate(a, a, authorised={"slices": Slices()}, quality=False).readers["slices"]
+    for faces in (reader.originals[0], reader.protected[0]):
+        assert faces.boxes.untyped_storage().nbytes() == 16
+        assert faces.scores.untyped_storage().nbytes() == 4
+
+
+def test_readers_without_a_detector_are_told_by_their_group(clip: tuple[Path, Path]) -> None:
+    points, gaze = Patches(reads="landmarks"), Patches(reads="gaze")
+    result = evaluate(*clip, authorised={"red": Patches(), "gaze": gaze}, unauthorised={"points": points})
+    # The original has (0, 0, -1) too; what is not found counts as half a turn.
+    assert result.readers["gaze"].all("gaze_deg") == pytest.approx([0, 180, 180, 0])
+    assert result.readers["gaze"].score["gaze"] == pytest.approx((0 + 180 + 90) / 3)
+    # Nobody unauthorised looks for faces, so the authorised detector's places are used.
+    assert [len(known) for known in points.given[0] or ()] == [1, 1, 2, 0]
+    assert [len(known) for known in points.given[1] or ()] == [1, 0, 1, 1]
+
+
+def test_the_truth_replaces_what_authorised_readers_read_on_the_original(
+    clip: tuple[Path, Path], tmp_path: Path
+) -> None:
+    told = Faces(torch.tensor([[14.0, 20.0, 54.0, 80.0]]), torch.ones(1))
+    frames = [told, Faces.empty(), Faces.empty(), Faces.empty()]
+    groups: dict[str, Any] = {"authorised": {"red": Patches()}, "unauthorised": {"other": Patches()}}
+    truth = Detections(frames, size=(HEIGHT, WIDTH), readers=("somebody",))
+    result = evaluate(*clip, truth=truth, **groups)
+    assert result.readers["red"].all("iou") == [1.0]
+    assert result.readers["red"].extra == 2
+    assert result.readers["other"].faces == 4
+    assert result.readers["red"].frames[0].values["landmarks_px"] is None
+    write_detections(tmp_path / "truth.json", truth)
+    assert evaluate(*clip, truth=tmp_path / "truth.json", **groups).to_json() == result.to_json()
+    # With the truth, readers of landmarks need no detector; on the protected frame they are told the same places.
+    points = Patches(reads="landmarks")
+    alone = evaluate(*clip, truth=truth, authorised={"points": points})
+    assert alone.readers["points"].all("iou") == [1.0]
+    for wrong, message in (
+        (Detections(frames[:3]), "3 frames"),
+        (Detections(frames, size=(10, 10)), "10x10"),
+    ):
+        with pytest.raises(EvaluationError, match=message):
+            evaluate(*clip, truth=wrong, **groups)
+    with pytest.raises(DetectionsError, match="on 4 frames; the clip has 1"):
+        evaluate_image(tmp_path, truth=tmp_path / "truth.json")
+
+
+def evaluate_image(folder: Path, **options: Any) -> Evaluation:
+    write_image(folder / "a.png", frame(LEFT))
+    return evaluate(folder / "a.png", folder / "a.png", authorised={"red": Patches()}, **options)
+
+
+class Keyed(Pixels):
+    """Reads protected frames only; the originals are read by another model."""
+
+    def __init__(self, told: list[tuple[int, ...]], original: bool = False) -> None:
+        super().__init__()
+        self.told, self.original = told, original
+
+    @property
+    def for_originals(self) -> Keyed:
+        return Keyed(self.told, original=True)
+
+    def at(self, numbers: Sequence[int]) -> Keyed:
+        self.told.append(tuple(numbers))
+        return self
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        return one_face(images) if self.original == bool(images.mean() > 0.5) else [Faces.empty() for _ in images]
+
+
+def test_target_models_are_told_the_frames_and_read_originals_in_their_own_way(tmp_path: Path) -> None:
+    before = video(tmp_path / "a.mkv", [torch.ones(3, 32, 32)] * 5)
+    after = video(tmp_path / "b.mkv", [torch.zeros(3, 32, 32)] * 5)
+    told: list[tuple[int, ...]] = []
+    result = evaluate(before, after, authorised={"keyed": Keyed(told)}, batch_size=2, quality=False)
+    assert (result.readers["keyed"].faces, result.readers["keyed"].found) == (5, 5)
+    assert told == [(0, 1), (2, 3), (4,)]
+
+
+# Files
+
+
+def test_lengths_that_differ_are_named(tmp_path: Path) -> None:
+    a, b = video(tmp_path / "a.mkv", [frame()] * 3), video(tmp_path / "b.mkv", [frame()] * 2)
+    reader = Patches()
+    with pytest.raises(EvaluationError) as caught:
+        evaluate(a, b, authorised={"red": reader})
+    assert f"{a} has 3 frames and {b} has 2" in str(caught.value)
+    assert not reader.seen
+
+
+def test_sizes_that_differ_are_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", torch.zeros(3, 8, 10))
+    write_image(tmp_path / "b.png", torch.zeros(3, 10, 8))
+    with pytest.raises(EvaluationError, match=r"a\.png has 10x8 pixels and .*b\.png has 8x10"):
+        evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised={"red": Patches()})
+
+
+def test_a_video_goes_with_a_folder_of_its_frames(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    with VideoReader(clip[1]) as reader:
+        frames = [f.image for f in reader]
+    folder = video(tmp_path / "frames", frames, codec="png-folder")
+    one, other = (evaluate(clip[0], path, authorised={"red": Patches()}) for path in (clip[1], folder))
+    assert one.to_json()["readers"] == other.to_json()["readers"]
+    assert one.to_json()["quality"] == other.to_json()["quality"]
+
+
+def test_folders_go_together_by_name_without_suffix(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder in (before / "in", after / "in"):
+        folder.mkdir(parents=True)
+    video(before / "in" / "b.mkv", [frame(LEFT)] * 2)
+    video(after / "in" / "b.mp4", [frame(LEFT)] * 2, codec="h264-lossless")
+    video(before / "c.mkv", [frame(RIGHT)] * 2)
+    video(after / "c", [frame(RIGHT)] * 2, codec="png-folder")
+    write_image(before / "a.jpg", frame(LEFT), quality=100)
+    write_image(after / "a.png", frame(MOVED))
+    (after / "deidlib-manifest.jsonl").write_text("{}")
+    (after / ".hidden.png").write_bytes(b"")
+    result = evaluate(before, after, authorised={"red": Patches()})
+    assert [pair.name for pair in result.pairs] == ["a", "c", "in/b"]
+    assert result.locate(0)[0].name == "a"
+    assert (result.locate(4)[0].name, result.locate(4)[1]) == ("in/b", 1)
+    with pytest.raises(IndexError, match="5 frames"):
+        result.locate(5)
+    assert result.readers["red"].all("iou")[1:] == [1.0] * 4
+    assert result.quality is not None
+    # Each clip begins anew: the first frame has none before it.
+    assert [math.isnan(value) for value in result.quality.frames["flicker"]] == [True, True, False, True, False]
+    write_image(after / "d.png", frame())
+    with pytest.raises(EvaluationError, match=r"holds 3 files and .* 4.*only in .*after: d"):
+        evaluate(before, after, authorised={"red": Patches()})
+    write_image(after / "a.bmp.png", frame())
+    write_image(after / "a.bmp.jpg", frame(), quality=90)
+    with pytest.raises(EvaluationError, match="one name without suffix"):
+        evaluate(before, after, authorised={"red": Patches()})
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path, clip: tuple[Path, Path]) -> None:
+    write_image(tmp_path / "a.png", frame())
+    red: dict[str, Any] = {"red": Patches()}
+    with pytest.raises(EvaluationError, match=r"is an image and .* is a video"):
+        evaluate(tmp_path / "a.png", clip[1], authorised=red)
+    with pytest.raises(MediaReadError, match="does not exist"):
+        evaluate(tmp_path / "none.mkv", clip[1], authorised=red)
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(EvaluationError, match="hold no image or video"):
+        evaluate(tmp_path / "x", tmp_path / "y", authorised=red)
+    with pytest.raises(MediaReadError, match="holds no picture"):
+        evaluate(clip[0], tmp_path / "x", authorised=red)
+    with pytest.raises(EvaluationError, match="red: authorised and unauthorised"):
+        evaluate(*clip, authorised=red, unauthorised=red)
+    with pytest.raises(EvaluationError, match="nobody to read"):
+        evaluate(*clip, authorised={})
+    with pytest.raises(EvaluationError, match="add a detector"):
+        evaluate(*clip, authorised={"gaze": Patches(reads="gaze")})
+    with pytest.raises(EvaluationError, match="must have `reads`"):
+        evaluate(*clip, authorised={"red": object()})  # type: ignore[dict-item]
+    with pytest.raises(EvaluationError, match="at least 1 frame"):
+        evaluate(*clip, authorised=red, batch_size=0)
+
+
+# Identity
+
+
+def brightness(crops: Tensor) -> Tensor:
+    """A recogniser that knows people by their colour."""
+    return crops.mean(dim=(2, 3)) - 0.2
+
+
+def test_identity_is_the_cosine_of_the_same_face(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", frame(LEFT))
+    write_image(tmp_path / "b.png", frame(LEFT, channel=1))
+
+    def corner(crops: Tensor) -> Tensor:
+        # Pure colours at the middle of the face.
+        return crops[:, :, 50:60, 50:60].mean(dim=(2, 3)) + torch.tensor([0.0, 0.0, 1.0])
+
+    result = evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised={"red": Patches()}, embedder=corner)
+    assert result.identity is not None
+    # (1, 0, 1) against (0, 1, 1), although nobody finds the protected face.
+    assert [list(frame) for frame in result.identity.cosines] == [[pytest.approx(0.5, abs=1e-3)]]
+    assert result.identity.threshold is None
+    assert result.identity.accepted is None
+    same = evaluate(
+        tmp_path / "a.png", tmp_path / "b.png", authorised={"red": Patches()}, embedder=corner, threshold=0.4
+    )
+    assert same.identity is not None
+    assert same.identity.accepted == 1.0
+
+
+def test_faces_of_one_frame_and_strangers_set_the_threshold(tmp_path: Path) -> None:
+    def place(crops: Tensor) -> Tensor:
+        # Angles in the plane: red 0, green 60, blue 90 degrees.
+        colour = crops[:, :, 50:60, 50:60].mean(dim=(2, 3))
+        angle = (colour * torch.tensor([0.0, math.pi / 3, math.pi / 2])).sum(dim=1)
+        return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+    class Both(Patches):
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            parts = [Patches(c).predict(images) for c in range(3)]
+            return [
+                Faces(
+                    torch.cat([known.boxes for known in row]),
+                    torch.cat([known.scores for known in row]),
+                    torch.cat([known.landmarks for known in row if known.landmarks is not None]),
+                )
+                for row in zip(*parts, strict=True)
+            ]
+
+    two = torch.where(torch.arange(WIDTH) < WIDTH // 2, frame(LEFT), frame(RIGHT, channel=1))
+    write_image(tmp_path / "a.png", two)
+    one = evaluate(tmp_path / "a.png", tmp_path / "a.png", authorised={"all": Both()}, embedder=place)
+    assert one.identity is not None
+    assert one.identity.threshold == pytest.approx(0.5, abs=1e-3)
+    assert one.identity.impostors == 1
+    assert one.identity.accepted == 1.0
+    assert "nobody has said who is who" in str(one.identity.why_no_attackers)
+    more = evaluate(
+        tmp_path / "a.png",
+        tmp_path / "a.png",
+        authorised={"all": Both()},
+        embedder=place,
+        strangers=[frame(LEFT, channel=2)[None]],
+    )
+    assert more.identity is not None
+    # Green and blue are 30 degrees apart.
+    assert more.identity.threshold == pytest.approx(math.cos(math.pi / 6), abs=1e-3)
+    assert more.identity.impostors == 3
+    with pytest.raises(EvaluationError, match="shows no face"):
+        evaluate(
+            tmp_path / "a.png",
+            tmp_path / "a.png",
+            authorised={"all": Both()},
+            embedder=place,
+            strangers=[frame()[None]],
+        )
+
+
+def test_what_only_others_take_for_a_face_is_reported_beside(tmp_path: Path) -> None:
+    both = torch.where(torch.arange(WIDTH) < WIDTH // 2, frame(LEFT), frame(RIGHT, channel=1))
+    half = torch.where(torch.arange(WIDTH) < WIDTH // 2, frame(LEFT, channel=2), frame(RIGHT, channel=1))
+    write_image(tmp_path / "a.png", both)
+    write_image(tmp_path / "b.png", half)
+    groups: dict[str, Any] = {
+        "authorised": {"red": Patches()},
+        "unauthorised": {"red too": Patches(), "green": Patches(1)},
+    }
+    result = evaluate(tmp_path / "a.png", tmp_path / "b.png", embedder=brightness, threshold=0.5, **groups)
+    assert result.identity is not None
+    # The green face was overlooked, and is what it was; the red one has become blue.
+    assert [len(frame) for frame in result.identity.cosines] == [1]
+    assert result.identity.mean is not None
+    assert result.identity.mean < 0.5
+    assert result.identity.accepted == 0
+    assert [list(frame) for frame in result.identity.beside] == [[pytest.approx(1)]]
+    # Only what the authorised detectors find is inside.
+    assert result.covered == pytest.approx([48 * 72 / (HEIGHT * WIDTH)])
+    # Where there is a truth, nothing else is a face.
+    truth = Detections(Patches().predict(both[None]))
+    told = evaluate(tmp_path / "a.png", tmp_path / "b.png", embedder=brightness, truth=truth, **groups)
+    assert told.identity is not None
+    assert list(told.identity.beside) == [()]
+
+
+def test_reidentification_is_that_of_the_metric(clip: tuple[Path, Path]) -> None:
+    with VideoReader(clip[0]) as before, VideoReader(clip[1]) as after:
+        here, there = (torch.stack([f.image for f in reader]) for reader in (before, after))
+    faces = Patches().predict(here)
+    people = [[7], [7], [7, 8], []]
+    oracle = ReIdentification(brightness)
+    oracle.update(here, there, faces, people)
+    result = evaluate(
+        *clip, authorised={"red": Patches()}, embedder=brightness, truth=Detections(faces), identities=people
+    )
+    assert result.identity is not None
+    assert result.identity.attackers["naive"] == pytest.approx(
+        {name: value.item() for name, value in oracle.compute().items()}, nan_ok=True, abs=1e-6
+    )
+    assert set(result.identity.attackers) == {"naive", "linkage"}
+    with pytest.raises(EvaluationError, match="give the truth too"):
+        evaluate(*clip, authorised={"red": Patches()}, identities=people)
+    with pytest.raises(EvaluationError, match="every face of every frame"):
+        evaluate(*clip, authorised={"red": Patches()}, truth=Detections(faces), identities=people[:3])
+
+
+def test_faces_without_points_are_counted_not_dropped_silently(tmp_path: Path) -> None:
+    told = Detections([Faces(torch.tensor([[10.0, 20.0, 50.0, 80.0]]), torch.ones(1))])
+    result = evaluate_image(tmp_path, truth=told, embedder=brightness)
+    assert result.identity is not None
+    assert (result.identity.faces, result.identity.unaligned) == (0, 1)
+    assert result.to_json()["identity"]["undefined"]["cosine"]
+
+
+# JSON
+
+
+def nulls(data: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every null, and the object that it stands in."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if value is None:
+                yield f"{path}/{key}", data
+            yield from nulls(value, f"{path}/{key}")
+    elif isinstance(data, list):
+        for value in data:
+            assert value is not None, path
+            yield from nulls(value, path)
+
+
+def test_the_json_has_no_nan_and_says_why_a_value_is_null(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    options: list[dict[str, Any]] = [
+        {"embedder": brightness},
+        {"quality": False, "unauthorised": {"green": Patches(1)}},
+        {"truth": Detections([Faces.empty()] * 4), "embedder": brightness},
+    ]
+    for k, option in enumerate(options):
+        result = evaluate(clip[0], clip[k % 2], authorised={"red": Patches()}, **option)
+        write_evaluation(tmp_path / "a.json", result)
+        data = json.loads((tmp_path / "a.json").read_text(), parse_constant=lambda c: pytest.fail(c))
+        assert data["format"] == "deidlib-evaluation/1"
+        assert len(data["readers"]["red"]["frames"]) == data["frames"] == 4
+        for part in ("settings", "versions"):
+            del data[part]
+        found = list(nulls(data))
+        assert found
+        for path, owner in found:
+            assert owner["undefined"][path.rsplit("/", 1)[1]], path
+    with pytest.raises(EvaluationError, match="cannot be written"):
+        write_evaluation(tmp_path / "none" / "a.json", result)
+
+
+def test_every_key_is_on_the_page(clip: tuple[Path, Path]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    data = evaluate(*clip, authorised={"red": Patches()}, embedder=brightness, strangers=[frame(LEFT)[None]]).to_json()
+    reader, identity, quality = data["readers"]["red"], data["identity"], data["quality"]
+    parts = (
+        data, data["clips"][0], data["settings"], reader, reader["summary"], reader["summary"]["iou"],
+        reader["frames"][0], reader["diffscore"], identity,
+    )  # fmt: skip
+    keys = {key for part in parts for key in part} - {"undefined"} | {"naive", "linkage", "fingerprint"}
+    assert not {key for key in keys if f"`{key}`" not in page}
+    stems = {key.removesuffix("_inside").removesuffix("_outside") for key in quality["frames"][0]} - {"undefined"}
+    assert not {key for key in stems if f"`{key}`" not in page}
+    assert f"`{data['format']}`" in page
+
+
+def test_an_unchanged_frame_has_no_psnr_and_says_that_it_is_infinite(tmp_path: Path) -> None:
+    data = evaluate_image(tmp_path).to_json()
+    assert data["quality"]["summary"]["psnr"] is None
+    assert data["quality"]["summary"]["undefined"]["psnr"].startswith("infinite")
+    assert data["quality"]["summary"]["ssim"] == 1.0
+    # 1.2 times 40 x 60 pixels.
+    assert data["quality"]["frames"][0]["face_area"] == pytest.approx(48 * 72 / (HEIGHT * WIDTH))
+
+
+def test_hashes_settings_and_versions_are_there(clip: tuple[Path, Path]) -> None:
+    from deidlib.records.files import sha256_of
+
+    data = evaluate(*clip, authorised={"red": Patches()}, min_iou=0.25).to_json()
+    assert data["original"] == {"name": "before.mkv", "sha256": sha256_of(clip[0])}
+    assert data["protected"]["sha256"] == sha256_of(clip[1])
+    assert data["settings"]["min_iou"] == 0.25
+    assert data["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert data["readers"]["red"]["class"].endswith(".Patches")
+
+
+def test_readings_can_be_exported(clip: tuple[Path, Path], tmp_path: Path) -> None:
+    result = evaluate(*clip, authorised={"red": Patches()})
+    out = result.detections("red")
+    assert out["original"].sha256 == result.sha256["original"]
+    assert out["protected"].pts is not None
+    write_detections(tmp_path / "a.json", out["protected"])
+    back = read_detections(tmp_path / "a.json", size=(HEIGHT, WIDTH), frames=4)
+    assert [known.boxes.tolist() for known in back.frames] == [[list(MOVED)], [], [list(RIGHT)], [list(RIGHT)]]
+
+
+def test_spread_takes_values_that_occur() -> None:
+    assert spread([]) is None
+    assert spread([3.0, 1.0, 2.0]) == {"mean": 2.0, "min": 1.0, "p05": 1.0, "median": 2.0, "p95": 3.0, "max": 3.0}
+
+
+def test_nets_laid_out_channels_last_are_described_alike() -> None:
+    plain, other = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+    other.load_state_dict(plain.state_dict())
+    assert described(plain) == described(other.to(memory_format=torch.channels_last))
+
+
+# Real frames
+
+
+def test_real_frames_against_the_challenge_truth(shared: Path, tmp_path: Path) -> None:
+    with VideoReader(shared / "media" / "T002_talk.mp4") as reader:
+        frames = [f.image for f, _ in zip(reader, range(2), strict=False)]
+    before = video(tmp_path / "a.mkv", frames)
+    truth = read_detections(shared / "media" / "T002_talk.csv", size=(480, 480))
+    box = truth.frames[0].boxes[0].round().int().tolist()
+    hidden = [image.clone() for image in frames]
+    hidden[1][:, box[1] - 30 : box[3] + 30, box[0] - 30 : box[2] + 30] = 0.5
+    after = video(tmp_path / "b.mkv", hidden)
+    pytest.importorskip("onnxruntime")
+    result = evaluate(
+        before,
+        after,
+        authorised={"retinaface": RetinaFace()},
+        unauthorised={"yunet": YuNet(), "pfld": PFLD()},
+        truth=Detections(truth.frames[:2], size=(480, 480)),
+        quality=False,
+    )
+    read = result.readers["retinaface"]
+    # The first frame is as it was, the second has no face.
+    assert read.all("iou")[0] > 0.85
+    assert read.all("nme_box")[0] < 0.05
+    assert read.all("iou")[1] == 0
+    assert result.readers["yunet"].all("iou") == [pytest.approx(1), 0]
+    assert result.readers["pfld"].all("landmarks_px")[0] == pytest.approx(0)
+    assert result.readers["pfld"].protected[0].landmarks is not None
+    assert result.readers["pfld"].protected[0].landmarks.shape == (1, 68, 2)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from deidlib.geometry.warp import (
+    area_sample,
+    area_spans,
+    crop_grid,
+    crop_resize,
+    paste,
+    perspective_grid,
+    sample,
+    warp_perspective,
+)
+from deidlib.images import to_grid
+
+
+def random_image(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def as_array(image: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return image.permute(1, 2, 0).contiguous().numpy()
+
+
+def from_array(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def shift(dx: float, dy: float) -> Tensor:
+    return torch.tensor([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
+
+
+PERSPECTIVES = torch.tensor(
+    [
+        [[1.9, -0.5, -20.0], [0.4, 1.8, -15.0], [1e-3, -2e-3, 1.0]],
+        # Half of what it shows lies outside the image.
+        [[0.9, 0.1, 25.0], [-0.1, 0.8, -12.0], [0.0, 1e-3, 1.1]],
+        [[-1.0, 0.0, 40.0], [0.0, 1.0, 0.25], [0.0, 0.0, 1.0]],
+    ]
+)
+
+
+def test_warp_perspective_equals_opencv() -> None:
+    import cv2
+
+    images = torch.stack([random_image(37, 53, seed) for seed in range(3)])
+    ours = warp_perspective(images, PERSPECTIVES, (30, 45))
+    major = int(cv2.__version__.split(".")[0])
+    for image, matrix, warped in zip(images, PERSPECTIVES, ours, strict=True):
+        theirs = cv2.warpPerspective(as_array(image), matrix.double().numpy(), (45, 30))
+        # OpenCV 4 rounds source positions to 1/32 pixel.
+        assert (warped - from_array(theirs)).abs().max() < (1e-3 if major >= 5 else 0.05)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (50, 21), (7, 90), (1, 1)])
+def test_crop_resize_equals_slicing_and_opencv(size: tuple[int, int]) -> None:
+    import cv2
+
+    image = random_image(40, 60)
+    boxes = torch.tensor([[3.0, 5.0, 33.0, 29.0], [0.0, 0.0, 60.0, 40.0], [10.0, 10.0, 11.0, 12.0]])
+    ours = crop_resize(image[None], boxes, size, frame=torch.zeros(3, dtype=torch.long))
+    for (x0, y0, x1, y1), crop in zip(boxes.int().tolist(), ours, strict=True):
+        theirs = cv2.resize(as_array(image)[y0:y1, x0:x1], (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        assert (crop - from_array(theirs)).abs().max() < 1e-3
+
+
+def test_a_crop_that_leaves_the_image_is_black_there() -> None:
+    import cv2
+
+    image = random_image(20, 30)
+    boxes = torch.tensor([[-8.0, -5.0, 12.0, 15.0], [18.0, 10.0, 42.0, 34.0], [100.0, 100.0, 120.0, 120.0]])
+    padded = np.pad(as_array(image), ((120, 120), (120, 120), (0, 0)))
+    ours = crop_resize(image[None], boxes, (26, 26), frame=torch.zeros(3, dtype=torch.long))
+    for (x0, y0, x1, y1), crop in zip((boxes.int() + 120).tolist(), ours, strict=True):
+        theirs = cv2.resize(padded[y0:y1, x0:x1], (26, 26), interpolation=cv2.INTER_LINEAR)
+        assert (crop - from_array(theirs)).abs().max() < 1e-3
+    assert not ours[2].any()
+
+
+def test_a_crop_of_its_own_size_is_a_slice() -> None:
+    image = random_image(40, 60)
+    crop = crop_resize(image[None], torch.tensor([[7.0, 3.0, 27.0, 33.0]]), (30, 20))
+    assert torch.allclose(crop[0], image[:, 3:33, 7:27], atol=1e-5)
+
+
+def test_rows_read_the_frame_they_name() -> None:
+    images = torch.stack([torch.full((3, 8, 8), value) for value in (0.1, 0.2, 0.3)])
+    frame = torch.tensor([2, 0, 2, 1])
+    grid = perspective_grid(torch.eye(3).expand(4, 3, 3), (4, 4))
+    assert torch.allclose(sample(images, grid, frame)[:, 0, 0, 0], torch.tensor([0.3, 0.1, 0.3, 0.2]))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (7, 5), (16, 20), (1, 1)])
+def test_area_crops_equal_interpolate(size: tuple[int, int]) -> None:
+    images = torch.stack([random_image(20, 30, seed) for seed in range(2)])
+    # left, top, right, bottom of two crops of each image.
+    boxes = torch.tensor([[[2, 4, 14, 16], [0, 0, 30, 20]], [[5, 1, 12, 20], [7, 7, 8, 9]]])
+    rows = area_spans(boxes[..., 1], boxes[..., 3], size[0])
+    columns = area_spans(boxes[..., 0], boxes[..., 2], size[1])
+    crops = area_sample(images, rows, columns)
+    for image, per_image, own in zip(images, crops, boxes.tolist(), strict=True):
+        for crop, (x0, y0, x1, y1) in zip(per_image, own, strict=True):
+            expected = torch.nn.functional.interpolate(image[None, :, y0:y1, x0:x1], size=size, mode="area")[0]
+            assert torch.allclose(crop, expected, atol=1e-6)
+
+
+def test_part_of_an_area_crop() -> None:
+    low, high = torch.tensor([3, 0]), torch.tensor([17, 9])
+    whole = area_spans(low, high, count=8)
+    assert torch.equal(area_spans(low, high, count=8, first=2, last=5), whole[:, 2:5])
+
+
+def test_gradients() -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(2, 2, 7, 9, generator=generator, dtype=torch.float64, requires_grad=True)
+    matrices = torch.tensor(
+        [[[1.3, 0.2, -1.0], [0.1, 0.9, 0.4], [0.01, 0.02, 1.0]], [[0.7, 0.0, 2.0], [0.1, 1.1, -3.0], [0.0, 0.0, 1.0]]],
+        dtype=torch.float64,
+    )
+    boxes = torch.tensor([[1.0, 1.0, 6.0, 5.0], [-2.0, 3.0, 5.0, 9.0]], dtype=torch.float64)
+    frame = torch.tensor([1, 1])
+    patches = torch.rand(2, 2, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(2, 1, 4, 5, generator=generator, dtype=torch.float64)
+    rows = area_spans(torch.tensor([[2], [0]]), torch.tensor([[7], [7]]), 2)
+    columns = area_spans(torch.tensor([[1], [3]]), torch.tensor([[8], [9]]), 3)
+
+    assert torch.autograd.gradcheck(lambda x: sample(x, crop_grid(boxes, (3, 4)), frame), (images,))
+    assert torch.autograd.gradcheck(lambda x: warp_perspective(x, matrices, (5, 4), frame), (images,))
+    assert torch.autograd.gradcheck(lambda x: crop_resize(x, boxes, (6, 3)), (images,))
+    assert torch.autograd.gradcheck(lambda x: area_sample(x, rows, columns), (images,))
+    assert torch.autograd.gradcheck(lambda x, p: paste(x, p, matrices, frame, mask), (images, patches))
+    assert torch.autograd.gradcheck(lambda x, p: paste(x, p, matrices), (images, patches))
+
+
+def test_paste_undoes_whole_pixel_moves_exactly() -> None:
+    images = to_grid(torch.stack([random_image(20, 30, seed) for seed in range(2)]))
+    matrices = torch.stack([shift(-4.0, -3.0), shift(-18.0, -8.0)])
+    patches = warp_perspective(images, matrices, (10, 12))
+    assert torch.equal(to_grid(patches[0]), images[0, :, 3:13, 4:16])
+    # To float rounding, which uint8 does not see.
+    restored = paste(images, patches, matrices)
+    assert (restored - images).abs().max() < 1e-5
+    assert torch.equal(to_grid(restored), images)
+    # And into other frames: the patch's pixels there, nothing else changed.
+    other = 1 - images
+    pasted = paste(other, patches, matrices)
+    expected = other.clone()
+    expected[0, :, 3:13, 4:16] = images[0, :, 3:13, 4:16]
+    expected[1, :, 8:18, 18:30] = images[1, :, 8:18, 18:30]
+    assert torch.equal(to_grid(pasted), to_grid(expected))
+    changed = (expected != other).any(dim=1, keepdim=True).expand_as(other)
+    assert torch.equal(pasted[~changed], other[~changed])
+
+
+def test_paste_leaves_uncovered_pixels_bit_for_bit_and_inputs_alone() -> None:
+    images = random_image(24, 24)[None]
+    before = images.clone()
+    matrix = torch.tensor([[[1.4, 0.3, -8.0], [-0.3, 1.4, -2.0], [0.0, 0.0, 1.0]]])
+    patches = torch.zeros(1, 3, 12, 12)
+    mask = torch.zeros(1, 1, 12, 12)
+    mask[..., 3:9, 3:9] = 1
+    out = paste(images, patches, matrix, mask=mask)
+    assert torch.equal(images, before)
+    grid = perspective_grid(torch.linalg.inv(matrix), (24, 24))[0]
+    # The mask's interpolation reaches one patch pixel beyond it.
+    outside = ((grid < 2) | (grid > 9)).any(dim=-1)
+    assert 0 < int((~outside).sum()) < outside.numel()
+    assert torch.equal(out[0][:, outside], images[0][:, outside])
+    inside = ((grid > 3) & (grid < 8)).all(dim=-1)
+    assert out[0][:, inside].abs().max() < 1e-6
+
+
+def test_paste_with_a_mask_blends() -> None:
+    images, patches = torch.zeros(1, 3, 6, 6), torch.ones(1, 3, 2, 2)
+    mask = torch.full((1, 1, 2, 2), 0.25)
+    out = paste(images, patches, shift(-1.0, -2.0)[None], mask=mask)
+    assert torch.equal(out[0, :, 2:4, 1:3], torch.full((3, 2, 2), 0.25))
+    assert float(out.sum()) == pytest.approx(3 * 4 * 0.25)
+
+
+def test_later_patches_lie_on_top() -> None:
+    images = torch.zeros(1, 3, 4, 4)
+    patches = torch.stack([torch.full((3, 2, 2), value) for value in (0.3, 0.6)])
+    matrices = torch.stack([shift(0.0, 0.0), shift(-1.0, -1.0)])
+    out = paste(images, patches, matrices, frame=torch.tensor([0, 0]))[0, 0]
+    assert torch.equal(out[0, :3], torch.tensor([0.3, 0.3, 0.0]))
+    assert torch.equal(out[1, :3], torch.tensor([0.3, 0.6, 0.6]))
+
+
+def test_paste_inverts_a_smooth_warp_within_interpolation() -> None:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 50), indexing="ij")
+    images = torch.stack([x, y, x * y])[None]
+    matrix = torch.tensor([[[1.8, 0.2, -20.0], [-0.1, 1.7, -15.0], [1e-3, 0.0, 1.0]]])
+    patches = warp_perspective(images, matrix, (36, 40))
+    assert (paste(images, patches, matrix) - images).abs().max() < 0.01
+    assert (paste(torch.zeros_like(images), patches, matrix) - images)[..., 15:25, 18:28].abs().max() < 0.01

@@ -1,0 +1,209 @@
+"""What every TargetModel promises, tested once over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from skimage.data import astronaut
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from deidlib.faces import Faces
+from deidlib.geometry.boxes import iou
+from deidlib.geometry.warp import crop_resize
+from deidlib.keys.key import Key
+from deidlib.keys.scramble import Scramble
+from deidlib.models.base import TargetModel, observe
+from deidlib.models.cropped import CroppedDetector
+from deidlib.models.fan import FAN
+from deidlib.models.gaze import GazeResNet
+from deidlib.models.keyed import Keyed
+from deidlib.models.mtcnn import MTCNN
+from deidlib.models.retinaface import RetinaFace
+from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
+from deidlib.obfuscate import Pixelate
+
+
+def seeded(make: Callable[[], TargetModel[Any]]) -> Callable[[], TargetModel[Any]]:
+    def build() -> TargetModel[Any]:
+        torch.manual_seed(6)
+        return make()
+
+    return build
+
+
+class Still(Scramble):
+    """Moves nothing, so that a keyed model reads originals too."""
+
+    def plan(self, key: Key, label: str, height: int, width: int) -> Tensor:
+        return torch.ones(1)
+
+    def __call__(self, images: Tensor, plans: Tensor) -> Tensor:
+        return images * plans[:, :, None, None]
+
+
+def keyed(model: TargetModel[Any]) -> TargetModel[Any]:
+    return Keyed(model, Key(bytes(32)), scramble=Still())
+
+
+MODELS: dict[str, Callable[[], TargetModel[Any]]] = {
+    "mtcnn": MTCNN,
+    "retinaface": RetinaFace,
+    "fan": seeded(lambda: FAN(None, modules=1)),
+    "mpiigaze": GazeResNet.mpiigaze,
+    "eth-xgaze": seeded(lambda: GazeResNet(resnet18(num_classes=2), "eth-xgaze")),
+    "mpiifacegaze": seeded(lambda: GazeResNet(MPIIFaceGazeNet(), "mpiifacegaze")),
+    "windowed-retinaface": lambda: CroppedDetector(RetinaFace(), context=16),
+    "keyed-mtcnn": lambda: keyed(MTCNN()),
+    "keyed-eth-xgaze": seeded(lambda: keyed(GazeResNet(resnet18(num_classes=2), "eth-xgaze"))),
+}
+NEEDS_FILES = {"retinaface", "mpiigaze", "windowed-retinaface"}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> TargetModel[Any]:
+    if request.param in NEEDS_FILES:
+        request.getfixturevalue("shared")
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """A face, no face, the face somewhere else and larger."""
+    picture = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+    boxes = torch.tensor([[60.0, 0, 380, 320], [0, 330, 180, 510], [110, 10, 340, 240]])
+    return crop_resize(picture.expand(3, -1, -1, -1), boxes, (200, 200)).mul(255).round() / 255
+
+
+@pytest.fixture(scope="module")
+def faces(images: Tensor) -> list[Faces]:
+    found = MTCNN().predict(images)
+    assert [len(f) for f in found] == [1, 0, 1]
+    return found
+
+
+@pytest.fixture(scope="module")
+def hidden(images: Tensor, faces: list[Faces]) -> Tensor:
+    return Pixelate()(images, faces)
+
+
+def test_predict_fills_in_its_own_field_and_keeps_the_faces(
+    model: TargetModel[Any], images: Tensor, faces: list[Faces]
+) -> None:
+    seen = model.predict(images, faces)
+    assert [len(f) for f in seen] == [1, 0, 1]
+    for before, after in zip(faces, seen, strict=True):
+        if model.task == "boxes":
+            assert not len(after) or iou(before.boxes, after.boxes).item() > 0.6
+        else:
+            assert torch.equal(before.boxes, after.boxes)
+            value = after.landmarks if model.task == "landmarks" else after.gaze
+            assert not len(after) or value is not None
+        assert not after.boxes.requires_grad
+
+
+def test_loss_is_finite_per_frame_and_zero_without_a_face(
+    model: TargetModel[Any], images: Tensor, faces: list[Faces], hidden: Tensor
+) -> None:
+    loss = model.loss(hidden, model.target(images, faces))
+    assert loss.shape == (3,)
+    assert torch.isfinite(loss).all()
+    assert loss[1] == 0
+    assert (loss[[0, 2]] > 0).all()
+
+
+def test_own_target_costs_almost_nothing(
+    model: TargetModel[Any], images: Tensor, faces: list[Faces], hidden: Tensor
+) -> None:
+    target = model.target(images, faces)
+    with torch.no_grad():
+        own, covered = model.loss(images, target), model.loss(hidden, target)
+    # A detector's scores are never 1; MTCNN and MPIIGaze are asked to read the face at slightly moved places too.
+    limit = 0.1 if model.task == "boxes" or model.name == "mpiigaze" else 1e-6
+    assert (own <= limit * covered + 1e-9).all()
+
+
+def test_gradient_reaches_the_face_and_only_its_own_frame(
+    model: TargetModel[Any], images: Tensor, faces: list[Faces], hidden: Tensor
+) -> None:
+    target = model.target(images, faces)
+    leaf = hidden.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.loss(leaf, target)[0], leaf)
+    x0, y0, x1, y1 = faces[0].boxes[0].long().tolist()
+    assert gradient[0, :, y0:y1, x0:x1].abs().sum() > 0
+    assert gradient[1:].abs().sum() == 0
+    assert torch.isfinite(gradient).all()
+
+
+def test_a_row_alone_equals_the_row_in_a_batch(
+    model: TargetModel[Any], images: Tensor, faces: list[Faces], hidden: Tensor
+) -> None:
+    target = model.target(images, faces)
+    with torch.no_grad():
+        together = model.loss(hidden, target)
+        for i in range(3):
+            alone = model.loss(hidden[i : i + 1], model.target(images[i : i + 1], faces[i : i + 1]))
+            chosen = model.loss(hidden[i : i + 1], target.select(torch.tensor([i])))
+            torch.testing.assert_close(alone, together[i : i + 1], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(chosen, together[i : i + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_select_reorders(model: TargetModel[Any], images: Tensor, faces: list[Faces], hidden: Tensor) -> None:
+    target = model.target(images, faces)
+    with torch.no_grad():
+        expected = model.loss(hidden, target)[[2, 0]]
+        torch.testing.assert_close(
+            model.loss(hidden[[2, 0]], target.select(torch.tensor([2, 0]))), expected, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_frozen_and_in_eval_mode_for_ever(model: TargetModel[Any]) -> None:
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert model.train() is model
+    model.requires_grad_(True)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
+    assert state or any(True for _ in model.buffers())
+
+
+def test_bad_images_are_refused(model: TargetModel[Any], images: Tensor, faces: list[Faces]) -> None:
+    with pytest.raises(TypeError, match="must be float32"):
+        model.predict(images.mul(255).byte(), faces)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        model.predict(images * 255, faces)
+    with pytest.raises(ValueError, match=r"shape \(B, 3, H, W\)"):
+        model.target(images[0], faces)
+
+
+def test_boxes_are_needed_where_they_are_needed(model: TargetModel[Any], images: Tensor) -> None:
+    if model.task == "boxes":
+        assert len(model.predict(images)) == 3
+        return
+    with pytest.raises(ValueError, match="observe"):
+        model.predict(images)
+    with pytest.raises(ValueError, match="one Faces per frame"):
+        model.predict(images, [Faces.empty()])
+
+
+def test_assigned_networks_are_frozen_and_observe_orders_models(images: Tensor) -> None:
+    class Late(MTCNN):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+
+    late = Late()
+    assert not late.extra.training
+    assert not late.extra[0].weight.requires_grad
+    with pytest.raises(ValueError, match="needs a detector"):
+        observe(images, [FAN(None, modules=1)])
+
+
+def test_observe_joins_detectors_without_doubling_a_face(images: Tensor, shared: Path) -> None:
+    both = observe(images, [MTCNN(), RetinaFace()])
+    assert [len(f) for f in both] == [1, 0, 1]
+    torch.testing.assert_close(both[0].boxes, MTCNN().predict(images)[0].boxes)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN as Upstream
+from skimage.data import astronaut
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from deidlib.faces import Faces
+from deidlib.geometry.warp import area_sample
+from deidlib.media import read_image
+from deidlib.models.mtcnn import MTCNN, _standardised
+from deidlib.models.mtcnn_cascade import cell_boxes, pyramid, scaled_size, suppress, whole_pixels
+from deidlib.obfuscate import Pixelate
+
+
+@pytest.fixture(scope="module")
+def picture() -> Tensor:
+    return torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="module")
+def model() -> MTCNN:
+    return MTCNN()
+
+
+def assert_same(faces: Faces, boxes: np.ndarray | None, scores: np.ndarray, points: np.ndarray) -> None:
+    if boxes is None:
+        assert len(faces) == 0
+        return
+    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    expected = [torch.from_numpy(np.asarray(a, dtype=np.float32)[order]) for a in (boxes, scores, points)]
+    assert faces.landmarks is not None
+    torch.testing.assert_close(faces.boxes, expected[0], rtol=0, atol=0.02)
+    torch.testing.assert_close(faces.scores, expected[1], rtol=0, atol=1e-4)
+    torch.testing.assert_close(faces.landmarks, expected[2], rtol=0, atol=0.02)
+
+
+def test_reads_what_facenet_pytorch_reads(model: MTCNN, picture: Tensor) -> None:
+    upstream = Upstream(keep_all=True)
+    views = [picture, picture[..., 100:333, 3:402], 1 - picture, picture[..., :40, :57], picture.flip(-1)]
+    for view in views:
+        pixels = view[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+        assert_same(model.predict(view)[0], *upstream.detect(pixels, landmarks=True))
+
+
+def test_reads_several_faces_in_a_batch_as_alone(model: MTCNN, shared: Path) -> None:
+    image = read_image(shared / "media" / "group02.jpg")
+    batch = torch.cat([image, image.flip(-1)])
+    pixels = image[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+    together = model.predict(batch)
+    assert len(together[0]) >= 4
+    assert_same(together[0], *Upstream(keep_all=True).detect(pixels, landmarks=True))
+    torch.testing.assert_close(together[1].boxes, model.predict(batch[1:])[0].boxes, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [1, 60, 120, 200])
+def test_parity_with_recorded_detections(model: MTCNN, shared: Path, number: int) -> None:
+    expected = torch.load(shared / "parity" / "mtcnn" / "mtcnn.pt", weights_only=True)[f"T002_frame{number:03}"]
+    (faces,) = model.predict(read_image(shared / "parity" / "frames" / f"T002_frame{number:03}.png"))
+    assert faces.landmarks is not None
+    torch.testing.assert_close(faces.boxes, expected["boxes"], rtol=0, atol=1e-2)
+    torch.testing.assert_close(faces.scores, expected["probs"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(faces.landmarks, expected["landmarks"], rtol=0, atol=1e-2)
+
+
+def test_the_windows_of_the_loss_show_p_net_exactly_its_own_cells(model: MTCNN, picture: Tensor) -> None:
+    # The loss looks at windows of the pyramid only; their cells must be those of the whole image.
+    for image in (picture, picture[..., 0:301, 90:401]):
+        target = model.target(image, model.predict(image))
+        pixels = _standardised(image)
+        assert len(target.scales) >= 3
+        for part in target.scales:
+            _, full = model.pnet(
+                interpolate(pixels, size=scaled_size(image.shape[-2], image.shape[-1], part.scale), mode="area")
+            )
+            height, width = part.extent
+            for row, face in enumerate(part.face.tolist()):
+                x, y = (part.corner[row] + target.wide[face]).tolist()
+                window = pixels[:, :, y : y + height, x : x + width]
+                _, local = model.pnet(
+                    area_sample(window, part.rows[row, None, None], part.columns[row, None, None])[:, 0]
+                )
+                rows, columns = local.shape[-2:]
+                every = torch.stack(torch.meshgrid(*(torch.arange(n) for n in full.shape[-2:]), indexing="ij"))
+                boxes = cell_boxes(every[0], every[1], part.scale)
+                at = (boxes == part.cells[row, 0, 0]).all(dim=-1).nonzero()[0].tolist()
+                expected = full[:, :, at[0] : at[0] + rows, at[1] : at[1] + columns]
+                torch.testing.assert_close(local, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_carriers_are_cells_that_proposed_the_face(model: MTCNN, picture: Tensor) -> None:
+    faces = model.predict(picture)
+    target = model.target(picture, faces)
+    total = sum(part.share.sum() for part in target.scales)
+    torch.testing.assert_close(total, torch.tensor(float(len(faces[0]))))
+    # On the original every carrier has fired, so their classification costs little.
+    with torch.no_grad():
+        assert model.loss(picture, target).item() < 4
+
+
+def test_loss_gradient_in_float64(picture: Tensor) -> None:
+    model = MTCNN(min_face=40).double()
+    image = picture[..., 0:200, 130:320].double()
+    faces = model.predict(image)
+    assert len(faces[0]) == 1
+    target = model.target(image, faces)
+    hidden = (0.7 * image + 0.3 * Pixelate()(image, faces)).clamp(0.01, 0.99).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: model.loss(x, target), (hidden,), fast_mode=True, eps=1e-7, atol=1e-3, rtol=1e-3
+    )
+
+
+def test_images_smaller_than_a_face_hold_none(model: MTCNN) -> None:
+    for size in ((1, 1), (16, 16), (19, 300)):
+        assert [len(f) for f in model.predict(torch.rand(2, 3, *size))] == [0, 0]
+    assert pyramid(19, 300) == []
+
+
+def test_whole_pixels_truncate_and_cut_as_upstream_pads() -> None:
+    boxes = torch.tensor([[-3.7, 0.2, 10.9, 8.0], [1.9, 2.1, 5.5, 99.0], [50.0, 5.0, 60.0, 9.0]])
+    # Upstream slices [y - 1 : ey, x - 1 : ex] of 1-based corners cut to [1, size].
+    assert whole_pixels(boxes, 20, 40).tolist() == [[0, 0, 10, 8], [0, 1, 5, 20], [49, 4, 40, 9]]
+
+
+def test_suppression_is_over_the_smaller_box() -> None:
+    # A box inside another overlaps itself wholly; two side by side do not overlap.
+    boxes = torch.tensor([[0.0, 0, 99, 99], [20.0, 20, 39, 39], [100.0, 0, 199, 99]])
+    assert suppress(boxes, torch.tensor([0.8, 0.9, 0.7]), 0.7).tolist() == [1, 2]
+    assert suppress(boxes[:0], torch.zeros(0), 0.7).tolist() == []

@@ -1,0 +1,589 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+from torch import Tensor
+from toys import Pixels, PixelTarget
+
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.steps import SignStep
+from deidlib.attack.warm_start import WarmStart
+from deidlib.faces import Faces
+from deidlib.media import MediaWriteError, VideoReader, VideoWriter, files, read_image, write_image
+from deidlib.models.base import TargetModel
+from deidlib.obfuscate import Solid
+from deidlib.protect.deidentifier import Deidentifier, Summary
+from deidlib.protect.readback import Readback
+from deidlib.protect.segments import FrameRecord, WorkFolder
+
+SIZE = 32
+# Frames of a clip of two whole segments and a bit, as batches of 4 make segments of 64.
+COUNT = 140
+
+
+class Cornered(Pixels):
+    """Finds a face where, and as long as, the frame's corner pixel is bright; counts what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looked: list[int] = []
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        self._looked.append(len(images))
+        found = []
+        for image in images:
+            shift = 8 * float(image[1, 0, 0])
+            box = torch.tensor([[8 + shift, 8, 20 + shift, 20]])
+            found.append(Faces(box, torch.ones(1)) if image[0, 0, 0] > 0.5 else Faces.empty())
+        return found
+
+    @property
+    def looked(self) -> int:
+        return sum(self._looked)
+
+
+def moving(count: int = COUNT) -> Tensor:
+    """The astronaut's face behind a moving camera; now and then the detector misses it."""
+    picture = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
+    frames = torch.stack([picture[:, 60 + k : 60 + k + SIZE, 200 : 200 + SIZE] for k in range(count)])
+    seen = torch.arange(count) % 7 != 3
+    seen[:5] = False
+    frames[:, 0, 0, 0] = seen.float()
+    frames[:, 1, 0, 0] = (torch.arange(count) % 50 / 255).float()
+    return frames
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "in.mkv"
+    with VideoWriter(path, Fraction(25), (SIZE, SIZE)) as writer:
+        writer.write(moving())
+    return path
+
+
+def protector(model: Cornered | None = None, **settings: Any) -> Deidentifier:
+    return Deidentifier(IFGSMAttacker([model or Cornered()], max_iterations=2), **settings)
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_after(frames: int) -> Callable[[int], None]:
+    total = 0
+
+    def progress(more: int) -> None:
+        nonlocal total
+        total += more
+        if total >= frames:
+            raise Stop
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    """The uninterrupted result."""
+    target = tmp_path_factory.mktemp("whole") / "out.mkv"
+    return target, protector().video(source, target, batch_size=4, codec="ffv1")
+
+
+# Going on
+
+
+@pytest.mark.parametrize("stops", [[10], [70], [135], [70, 133], [66, 67, 140]])
+def test_a_job_that_goes_on_gives_the_same_bytes(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path, stops: list[int]
+) -> None:
+    target = tmp_path / "out.mkv"
+    for stop in stops:
+        with pytest.raises(Stop):
+            protector().video(source, target, batch_size=4, progress=stopping_after(stop))
+        assert not target.exists()
+    again = Cornered()
+    counts: list[int] = []
+    summary = protector(again).video(source, target, batch_size=4, progress=counts.append)
+    assert sha(target) == sha(whole[0])
+    assert summary == whole[1]
+    assert json.loads((tmp_path / "out.mkv.json").read_text()) == json.loads(
+        whole[0].with_name("out.mkv.json").read_text()
+    )
+    assert sum(counts) == COUNT
+    assert names(tmp_path) == ["out.mkv", "out.mkv.json"]
+
+
+def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: Path) -> None:
+    """Frames start from those before them, across an interruption, too."""
+
+    def warm() -> Deidentifier:
+        return protector(warm_start=WarmStart(iterations=1), smoothing=0)
+
+    warm().video(source, tmp_path / "whole.mkv", batch_size=4)
+    for stop in (70, 132):
+        target = tmp_path / f"{stop}.mkv"
+        with pytest.raises(Stop):
+            warm().video(source, target, batch_size=4, progress=stopping_after(stop))
+        model = Cornered()
+        protector(model, warm_start=WarmStart(iterations=1), smoothing=0).video(source, target, batch_size=4)
+        assert sha(target) == sha(tmp_path / "whole.mkv")
+    # The frame at which it went on does depend on the one before it.
+    frames = moving()
+    (whole,) = warm().frames([frames])
+    (alone,) = warm().frames([frames[64:]])
+    assert not torch.equal(whole.images[64], alone.images[0])
+
+
+def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> None:
+    once, again = Cornered(), Cornered()
+    protector(once).video(source, tmp_path / "once.mkv", batch_size=4, verify=False)
+    with pytest.raises(Stop):
+        protector().video(source, tmp_path / "out.mkv", batch_size=4, verify=False, progress=stopping_after(COUNT))
+    work = tmp_path / ".out.mkv.deidlib-work"
+    assert {"000000.0.json", "000000.0.mkv", "000001.0.json", "000001.0.mkv"} <= set(names(work))
+    protector(again).video(source, tmp_path / "out.mkv", batch_size=4, verify=False)
+    # Detectors and attack read the last 12 frames only.
+    assert 0 < again.looked < once.looked / 5
+    assert sha(tmp_path / "out.mkv") == sha(tmp_path / "once.mkv")
+
+
+def test_another_setting_or_input_starts_again(source: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.mkv"
+    with VideoWriter(changed, Fraction(25), (SIZE, SIZE)) as writer:
+        writer.write(1 - moving())
+    fresh = Cornered()
+    protector(fresh).video(source, tmp_path / "all.mkv", batch_size=4, verify=False)
+    attempts: list[tuple[Path, dict[str, Any], dict[str, Any]]] = [
+        (source, {}, {"batch_size": 8}),
+        (source, {"hold": 3}, {}),
+        (source, {}, {"codec": "h264-lossless"}),
+        (changed, {}, {}),
+    ]
+    for path, mine, settings in attempts:
+        target = tmp_path / "out.mkv"
+        with pytest.raises(Stop):
+            protector().video(source, target, batch_size=4, verify=False, progress=stopping_after(COUNT))
+        again = Cornered()
+        protector(again, **mine).video(path, target, **({"batch_size": 4, "verify": False} | settings))
+        assert again.looked >= COUNT
+    assert len({sha(tmp_path / name) for name in ("all.mkv", "out.mkv")}) == 2
+
+
+def test_a_segment_that_the_disk_spoiled_is_done_again(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    target = tmp_path / "out.mkv"
+    with pytest.raises(Stop):
+        protector().video(source, target, batch_size=4, progress=stopping_after(COUNT))
+    work = tmp_path / ".out.mkv.deidlib-work"
+    for name, change in (("000000.0.mkv", 1), ("000001.0.json", -9)):
+        content = (work / name).read_bytes()
+        (work / name).write_bytes(content[:-5] + b"wrong" if change == 1 else content[:change])
+    (work / ".half.partial").write_bytes(b"left by a killed process")
+    protector().video(source, target, batch_size=4)
+    assert sha(target) == sha(whole[0])
+    assert names(tmp_path) == ["out.mkv", "out.mkv.json"]
+
+
+def test_killed_while_it_writes_the_output(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    """Every stage is one that a job can be stopped in."""
+    for stage in ("protecting", "writing", "checking"):
+        target = tmp_path / stage / "out.mkv"
+        target.parent.mkdir()
+
+        def stop(name: str, last: str = stage) -> None:
+            if name == last:
+                raise Stop
+
+        with pytest.raises(Stop):
+            protector().video(source, target, batch_size=4, stage=stop)
+        assert not target.exists()
+        protector().video(source, target, batch_size=4)
+        assert sha(target) == sha(whole[0])
+        assert names(target.parent) == ["out.mkv", "out.mkv.json"]
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_leaves_a_state_to_go_on_from(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    target, total = tmp_path / "out.mkv", [0]
+
+    def interrupt(more: int) -> None:
+        total[0] += more
+        if total[0] == 100:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        protector().video(source, target, batch_size=4, progress=interrupt)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("deidlib")]
+    assert names(tmp_path) == [".out.mkv.deidlib-work"]
+    assert "000000.0.json" in names(tmp_path / ".out.mkv.deidlib-work")
+    assert not list((tmp_path / ".out.mkv.deidlib-work").glob("*.partial"))
+    protector().video(source, target, batch_size=4)
+    assert sha(target) == sha(whole[0])
+
+
+def test_a_full_disk_loses_nothing_that_is_complete(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, commit = tmp_path / "out.mkv", files.commit
+
+    def full(temporary: Path, path: Path) -> None:
+        if path.name == "000001.0.mkv":
+            raise OSError(28, "No space left on device")
+        commit(temporary, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deidlib.media.writer.commit", full)
+        with pytest.raises(MediaWriteError, match=r"000001.0.mkv: could not write .*No space left on device"):
+            protector().video(source, target, batch_size=4)
+    assert names(tmp_path) == [".out.mkv.deidlib-work"]
+    assert {"000000.0.json", "000000.0.mkv"} <= set(names(tmp_path / ".out.mkv.deidlib-work"))
+    protector().video(source, target, batch_size=4)
+    assert sha(target) == sha(whole[0])
+
+
+# Nothing is exposed
+
+
+def test_no_unhidden_frame_in_the_work_folder(source: Path, tmp_path: Path) -> None:
+    """Whatever lies there at any moment: no frame shows the face as the original does."""
+    originals = moving()
+    work = tmp_path / ".out.mkv.deidlib-work"
+    looked_at = 0
+
+    def look(_: object) -> None:
+        nonlocal looked_at
+        for path in work.rglob("*.mkv"):
+            if "partial" in path.name:
+                continue
+            with VideoReader(path) as reader:
+                seen = torch.cat([images for images, _ in reader.batches(64)])
+            first = 0 if path.parent.name == "output" else 64 * int(path.name[:6])
+            for k, frame in enumerate(seen):
+                face = (slice(None), slice(10, 18), slice(10, 18))
+                assert (frame[face] - originals[first + k][face]).abs().max() > 0.02
+                looked_at += 1
+
+    class Hidden(Cornered):
+        """The attack leaves the hidden frame alone, so that nothing but hiding is looked at."""
+
+        def loss(self, images: Tensor, target: Any) -> Tensor:
+            return super().loss(images, target) * 0
+
+    protector(Hidden()).video(source, tmp_path / "out.mkv", batch_size=4, stage=look, progress=look)
+    assert looked_at > 3 * COUNT
+    readable = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix not in (".mkv", ".json")]
+    assert readable == []
+
+
+# Read back, and mended
+
+
+class Marked(Cornered):
+    """Reads the face moved to the right by what its middle lacks to white, in some frames.
+
+    Its loss falls with every step, so that more steps give a better reading.
+    """
+
+    def __init__(self, spoiled: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.spoiled = tuple(spoiled)
+        self._at: tuple[int, ...] = ()
+
+    def at(self, numbers: Sequence[int]) -> Marked:
+        told = Marked(self.spoiled)
+        told._at, told._looked = tuple(numbers), self._looked
+        return told
+
+    @property
+    def for_originals(self) -> TargetModel[Any]:
+        return Cornered()
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        (known,) = [super().predict(images)]
+        assert len(self._at) == len(images), "every frame is told its number"
+        result = []
+        for image, number, face in zip(images, self._at, known, strict=True):
+            # How far the pixels in the middle of the face still are from white.
+            lack = float((1 - image[:, 14, 14]).mean())
+            shift = 40 * lack if number in self.spoiled else 0
+            result.append(Faces(face.boxes + torch.tensor([shift, 0, shift, 0]), face.scores))
+        return result
+
+    def target(self, images: Tensor, faces: Sequence[Faces]) -> PixelTarget:
+        target = super().target(images, faces)
+        return PixelTarget(target.frame, torch.ones_like(target.pixels))
+
+
+def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) -> None:
+    """Some frames read badly after two steps of a grey level; they get four more, then eight."""
+    spoiled = [20, 21, 67, 130]
+    attacker = IFGSMAttacker([Marked(spoiled)], max_iterations=2, epsilon=80 / 255, step=SignStep(8 / 255))
+    results = {}
+    for repairs in (0, 1, 2, 3):
+        target = tmp_path / f"{repairs}.mkv"
+        summary = Deidentifier(attacker, obfuscator=Solid()).video(source, target, batch_size=4, repairs=repairs)
+        assert summary.readback is not None
+        results[repairs] = (summary.readback, target)
+    once, twice, thrice, last = (results[repairs][0] for repairs in (0, 1, 2, 3))
+    assert once.below == tuple(spoiled)
+    assert (once.frames_below, once.repaired) == (4, 0)
+    # Black after two steps of 8 levels lacks 239 / 255; whatever is told is what the file itself gives.
+    model = once.models["marked"]
+    assert model.faces == int((moving()[:, 0, 0, 0] > 0.5).sum())
+    assert model.found == 1 - 4 / model.faces
+    assert model.min_iou == 0
+    assert model.mean_iou == pytest.approx(1 - 4 / model.faces)
+    assert twice.repaired == 4
+    # 2 + 4 + 8 + 16 steps of 8 levels, of which epsilon allows 80: the reading is 40 * 175 / 255 pixels off.
+    before, after = (torch.stack([f.image for f in VideoReader(results[k][1])]) for k in (0, 3))
+    changed = [k for k in range(COUNT) if not torch.equal(before[k], after[k])]
+    assert changed == spoiled
+    assert [round(255 * float(before[k, 0, 14, 14])) for k in spoiled] == [16] * 4
+    assert [round(255 * float(after[k, 0, 14, 14])) for k in spoiled] == [80] * 4
+    assert last.frames_below == thrice.frames_below == 4
+
+
+def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> None:
+    attacker = IFGSMAttacker([Marked([20, 67])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
+    protector = Deidentifier(attacker, obfuscator=Solid())
+    bad = protector.video(source, tmp_path / "bad.mkv", batch_size=4, repairs=0)
+    good = protector.video(source, tmp_path / "good.mkv", batch_size=4, quality_wanted=0.99)
+    assert bad.readback is not None
+    assert bad.readback.frames_below == 2
+    assert good.readback is not None
+    # 2 + 4 + 8 steps of 20 levels reach white.
+    assert (good.readback.frames_below, good.readback.repaired) == (0, 2)
+    assert good.readback.models["marked"].min_iou == 1
+    notes = json.loads((tmp_path / "good.mkv.json").read_text())
+    assert notes["readback"]["models"]["marked"]["found"] == 1
+    assert notes["output"]["sha256"] == sha(tmp_path / "good.mkv")
+    assert notes["frames"]["frames"] == COUNT
+
+    # Stopped in the middle of mending, it goes on to the same result.
+    for stop in (1, 2):
+        stages = list[str]()
+
+        def interrupt(stage: str, stages: list[str] = stages, stop: int = stop) -> None:
+            stages.append(stage)
+            if stages.count("repairing") == stop:
+                raise Stop
+
+        target = tmp_path / f"again{stop}.mkv"
+        with pytest.raises(Stop):
+            protector.video(source, target, batch_size=4, quality_wanted=0.99, stage=interrupt)
+        again = list[str]()
+        summary = protector.video(source, target, batch_size=4, quality_wanted=0.99, stage=again.append)
+        assert again[0] == "repairing"
+        assert again.count("protecting") == 0
+        assert summary == good
+        assert sha(target) == sha(tmp_path / "good.mkv")
+
+
+def test_an_image_is_read_back_and_mended(tmp_path: Path) -> None:
+    write_image(tmp_path / "in.png", moving(6)[5:])
+    attacker = IFGSMAttacker([Marked([0])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
+    protector = Deidentifier(attacker, obfuscator=Solid())
+
+    def mended(name: str, **settings: Any) -> tuple[Readback, int]:
+        readback = protector.image(tmp_path / "in.png", tmp_path / name, **settings).readback
+        assert readback is not None
+        return readback, round(255 * float(read_image(tmp_path / name)[0, 0, 14, 14]))
+
+    bad, level = mended("bad.png", repairs=0)
+    assert (bad.below, bad.repaired, level) == ((0,), 0, 40)
+    # 40 levels of 255 are read 40 * 215 / 255 pixels off, of a box 12 wide: not found.
+    assert (bad.models["marked"].found, bad.models["marked"].mean_iou) == (0, 0)
+    good, level = mended("good.png", quality_wanted=0.99)
+    assert (good.below, good.repaired, level) == ((), 1, 255)
+    assert good.models["marked"].min_iou == 1
+    unread = protector.image(tmp_path / "in.png", tmp_path / "unread.png", verify=False)
+    assert unread.readback is None
+    assert (tmp_path / "unread.png").read_bytes() == (tmp_path / "bad.png").read_bytes()
+    with pytest.raises(ValueError, match=r"overlap \(IoU\) in \[0, 1\], got 2"):
+        mended("no.png", quality_wanted=2)
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_a_face_that_is_not_found_counts_as_a_failure(source: Path, tmp_path: Path) -> None:
+    class Lost(Cornered):
+        """Finds nothing in protected frames."""
+
+        @property
+        def for_originals(self) -> TargetModel[Any]:
+            return Cornered()
+
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            return [Faces.empty()] * len(images)
+
+    summary = protector(Lost()).video(source, tmp_path / "out.mkv", batch_size=4, repairs=1)
+    assert summary.readback is not None
+    (model,) = summary.readback.models.values()
+    assert (model.found, model.mean_iou, model.min_iou) == (0, 0, 0)
+    assert summary.readback.frames_below == summary.found == model.faces
+    assert len(summary.readback.below) == 100
+
+
+def test_without_verifying_nothing_is_read_back(source: Path, tmp_path: Path) -> None:
+    stages = list[str]()
+    summary = protector().video(source, tmp_path / "out.mkv", batch_size=4, verify=False, stage=stages.append)
+    assert summary.readback is None
+    assert stages == ["protecting", "writing"]
+    assert json.loads((tmp_path / "out.mkv.json").read_text())["readback"] is None
+
+
+# What lies beside the output
+
+
+def test_the_description_says_how_it_was_made_and_nothing_of_where(
+    source: Path, whole: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    class Label:
+        def to_dict(self) -> dict[str, str]:
+            return {"key": "a public name"}
+
+    protector().video(source, tmp_path / "keyed.mkv", batch_size=4, verify=False, key=Label())
+    assert json.loads((tmp_path / "keyed.mkv.json").read_text())["key"] == {"key": "a public name"}
+    text = whole[0].with_name("out.mkv.json").read_text()
+    notes, summary = json.loads(text), whole[1]
+    assert notes["format"] == "deidlib-protection/1"
+    assert set(notes["versions"]) == {"deidlib", "torch", "torchvision", "av"}
+    assert notes["input"] == {"sha256": sha(source)}
+    assert notes["output"]["sha256"] == sha(whole[0])
+    assert notes["settings"]["deidentifier"]["attacker"]["max_iterations"] == 2
+    assert notes["settings"]["deidentifier"]["attacker"]["epsilon"] == 8 / 255
+    assert notes["frames"] == {
+        "frames": COUNT,
+        "found": summary.found,
+        "filled": summary.filled,
+        "held": summary.held,
+        "partly_held": summary.partly_held,
+        "whole_frame": summary.whole_frame,
+        "kept": summary.kept,
+    }
+    assert sum(value for name, value in notes["frames"].items() if name not in ("frames", "partly_held")) == COUNT
+    for part in (source, whole[0]):
+        assert str(part.parent) not in text
+    assert "in.mkv" not in text
+
+
+def test_sound_is_taken_along_when_asked_for(tmp_path: Path) -> None:
+    clip = tmp_path / "in.mkv"
+    with av.open(str(clip), "w") as container:
+        video: Any = container.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = SIZE, SIZE, "bgr0"
+        audio: Any = container.add_stream("flac", rate=16000, layout="mono")
+        for k, picture in enumerate(moving(50)):
+            pixels = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels)))
+            frame = av.AudioFrame.from_ndarray(np.full((1, 640), 100 * k, np.int16), format="s16", layout="mono")
+            frame.rate, frame.pts = 16000, 640 * k
+            container.mux(audio.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+
+    def sound(path: Path) -> list[tuple[int, bytes]]:
+        with av.open(str(path)) as opened:
+            return [(int(p.pts or 0), bytes(p)) for p in opened.demux(audio=0) if p.size]
+
+    protector().video(clip, tmp_path / "out.mkv", audio="copy")
+    assert sound(tmp_path / "out.mkv") == sound(clip)
+    protector().video(clip, tmp_path / "silent.mkv")
+    with av.open(str(tmp_path / "silent.mkv")) as silent:
+        assert not silent.streams.audio
+
+
+# One at a time
+
+
+def test_the_same_output_twice_at_once(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    target, refused = tmp_path / "out.mkv", list[str]()
+
+    def also(_: int) -> None:
+        if not refused:
+            with pytest.raises(MediaWriteError) as caught:
+                protector().video(source, target, batch_size=4)
+            refused.append(str(caught.value))
+
+    protector().video(source, target, batch_size=4, progress=also)
+    assert refused == [
+        f"{target} is being written by another process (process {os.getpid()}). Wait for it, or choose another name."
+    ]
+    assert sha(target) == sha(whole[0])
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, pathlib\nfrom deidlib.protect.segments import WorkFolder\n"
+        "folder = WorkFolder(pathlib.Path(sys.argv[1]), {'a': 1})\nfolder.leave('clip', {'frames': 3})\n"
+        "print('locked', flush=True)\nsys.stdin.read()"
+    )
+    target = tmp_path / "out.mkv"
+    command = [sys.executable, "-c", code, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(MediaWriteError, match=f"process {other.pid}"):
+            WorkFolder(target, {"a": 1})
+        other.kill()
+        other.wait()
+    folder = WorkFolder(target, {"a": 1})
+    assert folder.note("clip") == {"frames": 3}
+    folder.close(keep=False)
+    assert names(tmp_path) == []
+
+
+def test_only_one_of_many_gets_the_lock(tmp_path: Path) -> None:
+    start, got, refused = threading.Barrier(8), list[WorkFolder](), list[str]()
+
+    def attempt() -> None:
+        start.wait()
+        try:
+            got.append(WorkFolder(tmp_path / "out.mkv", {}))
+        except MediaWriteError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 7)
+    got[0].close(keep=False)
+
+
+# Records
+
+
+def test_a_record_comes_back_bit_for_bit() -> None:
+    many = Faces(torch.rand(2, 4).cumsum(1), torch.rand(2), torch.rand(2, 68, 2) * 99, torch.randn(2, 3))
+    few = Faces(torch.rand(1, 4).cumsum(1), torch.rand(1), torch.rand(1, 5, 2))
+    record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1})
+    back = FrameRecord.from_json(json.loads(json.dumps(record.to_json())))
+    assert (back.pts, back.treatment, back.beside, back.losses) == (7, "found", 1, {"a": 0.1})
+    for before, after in [(few, back.seen), (many, back.truth["a"]), (Faces.empty(), back.truth["b"])]:
+        for field in ("boxes", "scores", "landmarks", "gaze"):
+            x, y = getattr(before, field), getattr(after, field)
+            assert (x is None and y is None) or torch.equal(x, y)
