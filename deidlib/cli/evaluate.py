@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import make_folder
-from deidlib.cli.names import device_of, readers_of
-from deidlib.cli.sidecar import description_of, names_for, opened
+from deidlib.cli.names import device_of, readers_for, readers_of
 
 Lpips = Literal["alex", "vgg", "squeeze"]
 
@@ -78,7 +76,7 @@ def evaluate(
             raise ValueError("--lpips is part of the quality. Leave out --no-quality.")
         record, secret = _opened(protected, key, sidecar)
         # Nobody at all may be authorised, if that is what was said.
-        names = models if record is None and models is not None else names_for(models or "", record)
+        names = models if record is None and models is not None else readers_for(models or "", record)
         where = device_of(device)
         result = _measured(
             original,
@@ -187,6 +185,7 @@ def _missing_extras() -> Iterator[None]:
 def _check_outputs(json: Path | None, html: Path | None, detections: Path | None) -> None:
     """Before hours of work: the names cannot be those of recordings, and the places can be written."""
     from deidlib.media.files import check_writable
+    from deidlib.protect.folder import make_folder
 
     for option, path, suffixes in (("--json", json, (".json",)), ("--html", html, (".html", ".htm"))):
         if path is None:
@@ -216,6 +215,7 @@ def _check_use(
 def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[Any, Any]:
     """What is said about the key that a file was protected with, and that key; nothing without ``--key``."""
     from deidlib.keys.key import Key
+    from deidlib.protect.sidecar import Sidecar, opened
 
     if key is None:
         if sidecar is not None:
@@ -224,7 +224,7 @@ def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[An
     if protected.is_dir():
         raise ValueError(f"--key belongs to one file, got the folder {protected}. Evaluate the files one by one.")
     secret = Key.load(key)
-    return opened(description_of(protected, sidecar, wanted=True), secret, protected), secret
+    return opened(Sidecar.read(protected, sidecar, wanted=True), secret, protected), secret
 
 
 def _keyed(readers: dict[str, Any], record: Any, key: Any) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from deidlib.keys.record import KeyRecord
 
 
 def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
@@ -125,3 +128,21 @@ def device_of(wanted: str) -> str:
         raise ValueError(f"--device {wanted}, but this machine has {there} usable {kind} devices. Use --device cpu.")
     typer.echo(f"device: {wanted}", err=True)
     return wanted
+
+
+def readers_for(models: str, record: KeyRecord | None) -> str:
+    """The models that shall read, once it is known that they can; all that the key opens by default.
+
+    Raises:
+        ValueError: the file was not protected for one of them.
+    """
+    if record is None:
+        return models.strip(" ,") or "mtcnn"
+    names = [part.strip().lower() for part in models.split(",") if part.strip()] or list(record.models)
+    others = [name for name in names if name not in record.models]
+    if others:
+        raise ValueError(
+            f"{', '.join(others)} cannot read this file: it was protected for {', '.join(record.models)}. "
+            f"Try --models {','.join(record.models)}."
+        )
+    return ",".join(names)

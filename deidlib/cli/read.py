@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import IMAGE_SUFFIXES
-from deidlib.cli.names import device_of, models_of
-from deidlib.cli.sidecar import Description, description_of, names_for, opened
+from deidlib.cli.names import device_of, models_of, readers_for
+
+if TYPE_CHECKING:
+    from deidlib.media.clip import Clip, Kind
+    from deidlib.protect.sidecar import Sidecar
 
 _OVERLAY_CODECS = {".mkv": "ffv1", ".mp4": "h264", ".mov": "h264", ".avi": "mjpeg"}
 
@@ -44,16 +46,17 @@ def read(
     from deidlib.keys.key import Key
     from deidlib.media.clip import Clip
     from deidlib.models.keyed import Keyed
+    from deidlib.protect.sidecar import Sidecar, opened
     from deidlib.records.detections import Detections, write_detections
     from deidlib.records.files import sha256_of
 
     with plain_errors():
         secret = None if key is None else Key.load(key)
-        described = description_of(protected, sidecar, wanted=secret is not None)
+        described = Sidecar.read(protected, sidecar, wanted=secret is not None)
         record = opened(described, secret, protected)
-        names = names_for(models, record)
+        names = readers_for(models, record)
         _check_outputs(json, overlay, protected, [protected, key, None if described is None else described.path])
-        clip = Clip.open(protected, _kind(protected))
+        clip = Clip.open(protected)
         content = sha256_of(protected)
         for warning in _doubts(described, clip.frames, content, first):
             typer.echo(f"warning: {warning}", err=True)
@@ -77,7 +80,7 @@ def read(
             typer.echo(f"overlay: {overlay}")
 
 
-def _doubts(described: Description | None, frames: int, content: str, first: int) -> Iterator[str]:
+def _doubts(described: Sidecar | None, frames: int, content: str, first: int) -> Iterator[str]:
     """Why readings may be worse than they were."""
     if described is None:
         return
@@ -122,17 +125,15 @@ class _Times:
     pts: tuple[int, ...] | None = None
 
 
-def _times(clip: Any) -> _Times:
-    from deidlib.media import VideoReader
-    from deidlib.records.files import read_json
+def _times(clip: Clip) -> _Times:
+    from deidlib.media.clip import open_frames
 
-    if clip.kind == "video":
-        with VideoReader(clip.path) as reader:
-            return _Times(reader.info.fps, clip.time_base, clip.pts)
-    known = read_json(clip.path / "frames.json") if clip.kind == "frames" else None
-    if known is None or len(known.get("pts", ())) != clip.frames:
-        return _Times(Fraction(25))
-    return _Times(Fraction(known["fps"]), Fraction(known["time_base"]), tuple(known["pts"]))
+    with open_frames(clip.path) as reader:
+        info = reader.info
+        if clip.kind == "video":
+            return _Times(info.fps, info.time_base, clip.pts)
+        pts = getattr(reader, "pts", None)
+        return _Times(info.fps, info.time_base, pts)
 
 
 @contextlib.contextmanager
@@ -158,14 +159,13 @@ def _canvas(overlay: Path | None, clip: Any, times: _Times) -> Iterator[Callable
             yield draw
 
 
-def _kind(path: Path) -> Any:
+def _kind(path: Path) -> Kind:
     from deidlib.media import MediaReadError
+    from deidlib.media.clip import kind_of
 
     if not path.exists():
         raise MediaReadError(f"{path} does not exist. Expected a protected image or video; check the path.")
-    if path.is_dir():
-        return "frames"
-    return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+    return kind_of(path)
 
 
 def _check_outputs(json: Path | None, overlay: Path | None, protected: Path, inputs: Sequence[Path | None]) -> None:
