@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deidlib.evaluation.identity import IdentityTally
 from deidlib.evaluation.pairs import EvaluationError, Pair, pairs
-from deidlib.evaluation.reading import ReaderTally, Role
+from deidlib.evaluation.reading import ReaderComparison, Role
 from deidlib.evaluation.result import Evaluation, QualityResult
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
@@ -137,7 +137,7 @@ def evaluate(
     limit = Miss() if miss is None else miss
     about = {name: _about(reader) for group in groups.values() for name, reader in group.items()}
     tallies = {
-        name: ReaderTally(name, role, reader.task, about[name], limit, min_iou)
+        name: ReaderComparison(name, role, reader.task, about[name], limit, min_iou)
         for role, group in groups.items()
         for name, reader in group.items()
     }
@@ -159,9 +159,9 @@ def evaluate(
             here, there, places, beside = _read(before, after, range(start, start + len(before)), groups, given)
             for name, tally in tallies.items():
                 own = tally.role == "unauthorised" or truth is None
-                for i in range(len(before)):
-                    a, b = _kept(here[name][i]), _kept(there[name][i])
-                    tally.add(a, b, a if own or truth is None else truth.frames[done + i], seen_by)
+                a, b = [_kept(faces) for faces in here[name]], [_kept(faces) for faces in there[name]]
+                known = a if own or truth is None else truth.frames[done : done + len(before)]
+                tally.update(a, b, known, seen_by)
             if picture is not None:
                 picture.update(before, after, places)
             inside = region.mask(places, *before.shape[-2:]) > 0
@@ -192,7 +192,7 @@ def evaluate(
         protected=protected,
         sha256={"original": _hash(original), "protected": _hash(protected)},
         pairs=clips,
-        readers={name: tally.result() for name, tally in tallies.items()},
+        readers={name: tally.compute() for name, tally in tallies.items()},
         identity=None if identity is None else identity.result(),
         quality=QualityResult(rows) if quality else None,
         covered=covered,
