@@ -66,5 +66,5 @@ def protect_image(
 def _read(stream: Stream, batch: ProtectedBatch, images: Tensor, wanted: float, repaired: int) -> Readback:
     """What the authorised models read now."""
     tally = ReadbackTally(stream.attacker.named_models(), wanted)
-    tally.add(images, [0], batch.truth)
-    return tally.result(min(repaired, 1))
+    tally.update(images, [0], batch.truth)
+    return tally.compute(min(repaired, 1))

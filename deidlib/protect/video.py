@@ -121,7 +121,7 @@ class VideoJob:
                 tally = self._check(segments, round_, output)
                 if tally is None or not tally.bad or round_ == self._rounds():
                     return self._publish(
-                        segments, round_, output, None if tally is None else tally.result(len(repaired))
+                        segments, round_, output, None if tally is None else tally.compute(len(repaired))
                     )
                 note = {"bad": tally.bad}
                 folder.leave(f"checked-{round_}", note)
@@ -253,7 +253,7 @@ class VideoJob:
         with Ahead(_read_back(output, self.settings.batch_size), _WAITING) as batches:
             for images in batches:
                 numbers = range(number, number + len(images))
-                tally.add(images.to(device), numbers, [known for _, known in zip(numbers, truth, strict=False)])
+                tally.update(images.to(device), numbers, [known for _, known in zip(numbers, truth, strict=False)])
                 number += len(images)
         if number != segments.frames():
             raise MediaWriteError(
