@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,32 @@ Role = Literal["authorised", "unauthorised"]
 MEASURES = ReadingDifference.measures
 """What is measured of every face of the original; of all but the first, a face not read counts as the limit of
 :class:`~deidlib.metrics.Miss` (head pose: 180 degrees)."""
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """How readings are compared.
+
+    Args:
+        min_iou: boxes must overlap by more than this to be of one face.
+        miss: what a face counts that is not read.
+        camera: that took the frames, for head poses; by default :meth:`Camera.default` of each clip's size.
+    """
+
+    min_iou: float = 0.5
+    miss: Miss = field(default_factory=Miss)
+    camera: Camera | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        miss, camera = self.miss, self.camera
+        return {
+            "min_iou": self.min_iou,
+            "miss": {"box": miss.box, "landmarks_in_face_sizes": miss.landmarks, "gaze_deg": miss.gaze},
+            "camera": "default"
+            if camera is None
+            else {"focal": [camera.fx, camera.fy], "centre": [camera.cx, camera.cy]},
+        }
 
 
 @dataclass(frozen=True)
@@ -107,12 +133,12 @@ class ReaderComparison:
         role: authorised, or not.
         task: its own field.
         about: what it is.
-        miss: what a face counts that is not read.
-        min_iou: boxes must overlap by more than this to be of one face.
+        settings: how readings are compared.
     """
 
-    def __init__(self, name: str, role: Role, task: str, about: Mapping[str, Any], miss: Miss, min_iou: float) -> None:
+    def __init__(self, name: str, role: Role, task: str, about: Mapping[str, Any], settings: ReadingSettings) -> None:
         self.name, self.role, self.task, self.about = name, role, task, about
+        miss, min_iou = settings.miss, settings.min_iou
         self._difference = ReadingDifference(miss=miss, min_iou=min_iou)
         self._scores = DiffScore(miss=miss, min_iou=min_iou), NormalisedDiffScore(miss=miss, min_iou=min_iou)
         self._originals: list[Faces] = []
@@ -120,22 +146,29 @@ class ReaderComparison:
         self._reference: list[Faces] = []
 
     def update(
-        self, originals: Sequence[Faces], protected: Sequence[Faces], reference: Sequence[Faces], camera: Camera
+        self,
+        originals: Sequence[Faces],
+        protected: Sequence[Faces],
+        camera: Camera,
+        *,
+        truth: Sequence[Faces] | None = None,
     ) -> None:
         """Add frames, one entry each.
 
         Args:
             originals: what the reader reads on them.
             protected: what it reads on the protected frames.
-            reference: what that is compared with.
             camera: that took the frames.
+            truth: what the protected readings are compared with; the reader's own on the originals if not given.
         """
-        self._originals += originals
-        self._protected += protected
+        here, there = [_kept(faces) for faces in originals], [_kept(faces) for faces in protected]
+        reference = here if truth is None else list(truth)
+        self._originals += here
+        self._protected += there
         self._reference += reference
-        self._difference.update(reference, protected, camera=camera)
+        self._difference.update(reference, there, camera=camera)
         for metric in self._scores:
-            metric.update(reference, protected)
+            metric.update(reference, there)
 
     def compute(self) -> ReaderResult:
         """The comparison of all frames."""
@@ -170,6 +203,15 @@ class ReaderComparison:
             {name: None if _lacks(known, name) else tuple(column[number].tolist()) for name, column in columns.items()}
             for number, known in enumerate(self._reference)
         ]
+
+
+def _kept(faces: Faces) -> Faces:
+    """On the CPU, each field by itself: a slice of all that a detector considered would keep all of that."""
+
+    def alone(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.detach().cpu().clone()
+
+    return faces.replace(**{field: alone(getattr(faces, field)) for field in ("boxes", "scores", "landmarks", "gaze")})
 
 
 def _lacks(faces: Faces, measure: str) -> bool:

@@ -17,7 +17,7 @@ from PIL import Image
 from test_evaluation import LEFT, MOVED, RIGHT, Patches, brightness, frame, video
 from torch import Tensor
 
-from deidlib.evaluation import Evaluation, EvaluationError, evaluate
+from deidlib.evaluation import Evaluation, EvaluationError, IdentitySettings, evaluate
 from deidlib.evaluation.report import write_report
 from deidlib.evaluation.report.curves import Line, chart
 from deidlib.evaluation.report.pictures import choose, fine_structure
@@ -84,8 +84,7 @@ def result(tmp_path: Path) -> Evaluation:
         video(tmp_path / "after.mkv", after),
         authorised={"anywhere": Anywhere()},
         unauthorised={"red": Patches()},
-        embedder=brightness,
-        strangers=[frame(RIGHT)[None]],
+        identity=IdentitySettings(brightness, strangers=[frame(RIGHT)[None]]),
     )
 
 
@@ -106,6 +105,8 @@ def test_the_page_needs_nothing_else(tmp_path: Path, result: Evaluation) -> None
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     assert not {"script", "link", "iframe", "object", "base", "form", "a"} & set(page.tags)
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    # Anything before it, and browsers go back to the last century.
+    assert text.startswith("<!doctype html>")
     assert not re.search(r"url\(|@import|https?://|javascript:", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "after.mkv", "before.mkv"]
 
@@ -183,9 +184,13 @@ def test_no_string_of_an_evaluation_is_markup(tmp_path: Path, result: Evaluation
 
 
 def test_the_charts_alone_come_as_html() -> None:
-    template = (files("deidlib.evaluation.report") / "page.html.j2").read_text(encoding="utf-8")
-    assert re.findall(r"{{[^}]*\|\s*safe[^}]*}}", template) == ["{{ chart | safe }}"]
-    assert "autoescape" not in re.sub(r"{#.*?#}", "", template, flags=re.DOTALL)
+    found = []
+    for part in files("deidlib.evaluation.report").iterdir():
+        if part.name.endswith(".j2"):
+            template = re.sub(r"{#.*?#}", "", part.read_text(encoding="utf-8"), flags=re.DOTALL)
+            assert "autoescape" not in template, part.name
+            found += re.findall(r"\S+\s*\|\s*safe\b", template)
+    assert found == ["chart | safe"]
 
 
 def test_the_worst_frames_are_chosen_in_turn_and_bounded(result: Evaluation) -> None:
@@ -210,7 +215,7 @@ def test_a_face_that_was_overlooked_is_shown_as_its_finder_sees_it(tmp_path: Pat
         video(tmp_path / "b.mkv", [torch.where(torch.arange(128) < 64, frame(), both)] * 3),
         authorised={"red": Patches()},
         unauthorised={"red too": Patches(), "green": Patches(1)},
-        embedder=brightness,
+        identity=IdentitySettings(brightness),
     )
     # In turn: the authorised reader's worst, the best of another, and what is most alike.
     first, second, third = choose(result, 3)
@@ -227,7 +232,11 @@ def test_what_was_overlooked_is_said_even_if_no_face_of_the_authorised_readers_c
     write_image(tmp_path / "a.png", frame(RIGHT, channel=1))
     path = tmp_path / "a.png"
     result = evaluate(
-        path, path, authorised={"red": Patches()}, unauthorised={"green": Patches(1)}, embedder=brightness
+        path,
+        path,
+        authorised={"red": Patches()},
+        unauthorised={"green": Patches(1)},
+        identity=IdentitySettings(brightness),
     )
     assert result.identity is not None
     alike = replace(result.identity, cosines=[()], beside=[(0.75, 0.5)])
@@ -285,7 +294,11 @@ def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path: Path, result: 
 def test_files_without_faces_make_a_page_too(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", frame())
     result = evaluate(
-        tmp_path / "a.png", tmp_path / "a.png", authorised={"red": Patches()}, embedder=brightness, quality=False
+        tmp_path / "a.png",
+        tmp_path / "a.png",
+        authorised={"red": Patches()},
+        identity=IdentitySettings(brightness),
+        quality=None,
     )
     text = " ".join(page_of(tmp_path, result).text)
     assert "has no face to read" in text
