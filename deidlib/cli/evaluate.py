@@ -67,7 +67,7 @@ def evaluate(
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():
-        from deidlib.evaluation import write_evaluation
+        from deidlib.evaluation import IdentitySettings, QualitySettings, ReadingSettings, write_evaluation
         from deidlib.evaluation.report import write_report
 
         _check_outputs(json, html, export_detections)
@@ -84,12 +84,9 @@ def evaluate(
             authorised=_keyed(readers_of(names, where, "--models"), record, secret),
             unauthorised=readers_of(against, where, "--against"),
             truth=truth,
-            embedder=_embedder_of(embedder),
-            strangers=_pictures_of(strangers),
-            threshold=threshold,
-            quality=quality,
-            lpips=_lpips_of(lpips),
-            min_iou=min_iou,
+            reading=ReadingSettings(min_iou=min_iou),
+            quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
+            identity=IdentitySettings(_embedder_of(embedder), _pictures_of(strangers), threshold) if embedder else None,
             batch_size=batch,
             device=where,
         )
@@ -246,8 +243,6 @@ def _embedder_of(name: str) -> Any:
     from deidlib.metrics import FacenetEmbedder, OnnxEmbedder
     from deidlib.weights import checkpoint_of
 
-    if not name:
-        return None
     if name == "facenet":
         return FacenetEmbedder()
     if name == "mobilefacenet":
