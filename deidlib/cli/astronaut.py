@@ -16,7 +16,7 @@ from torch import Tensor
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import best_iou
 from deidlib.geometry.warp import crop_resize
 from deidlib.images import to_grid
 from deidlib.media import VideoReader, VideoWriter, write_image
@@ -106,11 +106,7 @@ def _read(path: Path) -> Tensor:
 
 def _score(truth: Sequence[Faces], seen: Sequence[Faces]) -> dict[str, float]:
     """Share of the original's faces found again at IoU 0.5, and the mean IoU with a miss as 0."""
-    overlaps = [
-        iou(known.boxes, found.boxes).amax(dim=1) if len(found) else torch.zeros(len(known))
-        for known, found in zip(truth, seen, strict=True)
-    ]
-    best = torch.cat(overlaps)
+    best = torch.cat([best_iou(known.boxes, found.boxes) for known, found in zip(truth, seen, strict=True)])
     best = torch.where(best >= 0.5, best, 0.0)
     return {
         "faces": len(best),

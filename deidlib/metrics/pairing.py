@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import assign
 from deidlib.metrics.alignment import five_points
 from deidlib.metrics.functional import face_size, gaze_angle
 
@@ -59,17 +60,12 @@ def pair(original: Faces, protected: Faces, *, min_iou: float = 0.0) -> Pairing:
         >>> found.original.tolist(), found.protected.tolist(), found.missed.tolist(), found.spurious.tolist()
         ([0, 2], [1, 0], [1], [])
     """
-    from scipy.optimize import linear_sum_assignment
-
     if not 0 <= min_iou < 1:
         raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
     device = original.boxes.device
     overlap = iou(original.boxes.double(), protected.boxes.to(device).double())
     allowed = overlap > min_iou
-    gain = (overlap - _TIE * _disagreement(original, protected.to(device))).where(allowed, overlap.new_zeros(()))
-    rows, columns = (torch.from_numpy(i).to(device) for i in linear_sum_assignment(gain.cpu().numpy(), maximize=True))
-    kept = allowed[rows, columns]
-    rows, columns = rows[kept], columns[kept]
+    rows, columns = assign(overlap - _TIE * _disagreement(original, protected.to(device)), allowed)
     return Pairing(
         rows,
         columns,

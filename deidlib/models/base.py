@@ -12,12 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import same_face
 
 _ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
-
-# Two detectors' boxes of one face overlap far more than this, boxes of two faces far less.
-_SAME_FACE_IOU = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,9 +283,7 @@ def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
 
 def matched(boxes: Tensor, faces: Faces) -> Tensor:
     """Which of a detector's ``boxes`` (N, 4) show one of ``faces``, as a mask ``(N,)``."""
-    if not len(faces) or not len(boxes):
-        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    return iou(boxes, faces.boxes.to(boxes)).amax(dim=1) >= _SAME_FACE_IOU
+    return same_face(boxes, faces.boxes)
 
 
 def _union(first: Faces, second: Faces) -> Faces:

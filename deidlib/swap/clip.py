@@ -11,12 +11,9 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import match
 from deidlib.media.clip import kind_of, open_frames
 from deidlib.models.base import TargetModel, observe
-
-# From one frame to the next the same face overlaps far more than this.
-_SAME_FACE_IOU = 0.3
 
 
 def steady(faces: Sequence[Faces], *, sigma: float = 2.0) -> list[Faces]:
@@ -127,10 +124,7 @@ def _tracks(faces: Sequence[Faces]) -> list[list[tuple[int, int]]]:
     for frame, known in enumerate(faces):
         going: dict[int, list[tuple[int, int]]] = {}
         if frame and running:
-            overlap = iou(known.boxes.cpu(), faces[frame - 1].boxes.cpu()).clone()
-            while overlap.numel() and float(overlap.max()) >= _SAME_FACE_IOU:
-                now, before = divmod(int(overlap.argmax()), overlap.shape[1])
-                overlap[now], overlap[:, before] = -1.0, -1.0
+            for now, before in match(known.boxes, faces[frame - 1].boxes).items():
                 if len(_row(known, now)) == len(_row(faces[frame - 1], before)):
                     going[now] = running.pop(before)
         done += running.values()
