@@ -63,7 +63,7 @@ class TrackedFrame:
     @property
     def others(self) -> Faces:
         """All places to be hidden beside the faces found."""
-        return _both(_both(self.filled, self.held), self.smoothed)
+        return Faces.cat([self.filled, self.held, self.smoothed])
 
 
 @dataclass(frozen=True)
@@ -358,7 +358,7 @@ class TrackerState:
         if len(stays) and self.settings.after_hold == "whole-frame" and treatment != "missing":
             treatment = "whole-frame"
         if treatment in ("found", "filled", "held"):
-            return TrackedFrame(found, filled, _both(held, stays), smoothed, treatment)
+            return TrackedFrame(found, filled, Faces.cat([held, stays]), smoothed, treatment)
         nowhere = filled[:0]
         return TrackedFrame(found, nowhere, nowhere, nowhere, treatment)
 
@@ -453,10 +453,6 @@ def _numpy(faces: Faces) -> Boxes:
 
 def _stack(boxes: Sequence[Boxes]) -> Boxes:
     return np.stack(boxes) if boxes else np.zeros((0, 4))
-
-
-def _both(first: Faces, second: Faces) -> Faces:
-    return Faces(torch.cat([first.boxes, second.boxes]), torch.cat([first.scores, second.scores]))
 
 
 def _sizes(boxes: Boxes) -> Boxes:

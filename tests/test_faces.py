@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.images import check_image_shape, check_images, to_grid
 
 BOXES = torch.tensor([[1.0, 2.0, 5.0, 8.0], [10.0, 20.0, 50.0, 80.0], [0.0, 0.0, 3.0, 3.0]])
@@ -106,6 +106,78 @@ def test_moving_moves_every_field() -> None:
     assert {t.device.type for t in (moved.boxes, moved.scores, moved.landmarks, moved.gaze) if t is not None} == {
         "meta"
     }
+
+
+def some(n: int, points: int | None = None, gaze: bool = False, dtype: torch.dtype = torch.float32) -> Faces:
+    generator = torch.Generator().manual_seed(n)
+    corner = torch.rand(n, 2, generator=generator, dtype=dtype) * 100
+    return Faces(
+        torch.cat([corner, corner + 10], dim=1),
+        torch.rand(n, generator=generator, dtype=dtype),
+        None if points is None else torch.rand(n, points, 2, generator=generator, dtype=dtype) * 100,
+        torch.randn(n, 3, generator=generator, dtype=dtype) if gaze else None,
+    )
+
+
+def test_mapping_reaches_every_field_and_leaves_what_is_unknown() -> None:
+    faces = full()
+    mapped = faces.map(lambda values: values * 2)
+    for name in ("boxes", "scores", "landmarks", "gaze"):
+        assert torch.equal(getattr(mapped, name), getattr(faces, name) * 2)
+    plain = some(2).map(Tensor.clone)
+    assert plain.landmarks is None
+    assert plain.gaze is None
+    with pytest.raises(ValueError, match="x2 >= x1"):
+        faces.map(torch.neg)
+
+
+def test_together_are_the_faces_of_all_in_order() -> None:
+    parts = [some(2, 5, gaze=True), some(1, 5, gaze=True), some(3, 5, gaze=True)]
+    whole = Faces.cat(parts)
+    for name in ("boxes", "scores", "landmarks", "gaze"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    assert torch.equal(Faces.cat(parts[:1]).boxes, parts[0].boxes)
+
+
+def test_what_one_part_does_not_know_is_nan_there_and_kept_elsewhere() -> None:
+    knows, plain = some(2, 68, gaze=True), some(1)
+    assert knows.landmarks is not None
+    assert knows.gaze is not None
+    for parts, mine, other in (([knows, plain], [0, 1], [2]), ([plain, knows], [1, 2], [0])):
+        whole = Faces.cat(parts)
+        assert whole.landmarks is not None
+        assert whole.gaze is not None
+        assert torch.equal(whole.landmarks[mine], knows.landmarks)
+        assert torch.equal(whole.gaze[mine], knows.gaze)
+        assert bool(whole.landmarks[other].isnan().all())
+        assert bool(whole.gaze[other].isnan().all())
+    both = Faces.cat([plain, plain])
+    assert both.landmarks is None
+    assert both.gaze is None
+
+
+def test_five_points_among_sixty_eight_come_back() -> None:
+    fine, coarse = some(2, 68), some(3, 5)
+    assert fine.landmarks is not None
+    assert coarse.landmarks is not None
+    for whole in (Faces.cat([fine, coarse]), Faces.cat([coarse, fine])[[3, 4, 0, 1, 2]]):
+        assert whole.landmarks is not None
+        assert torch.equal(whole.landmarks[:2], fine.landmarks)
+        torch.testing.assert_close(five_points(whole.landmarks[2:]), coarse.landmarks)
+        # Nobody may take them for 68 that were seen.
+        known = whole.landmarks[2:].isfinite().all(dim=2)
+        assert known.sum(dim=1).tolist() == [15, 15, 15]
+        assert [k for k in range(68) if known[0, k]] == [30, *range(36, 49), 54]
+
+
+def test_a_part_without_faces_has_no_say() -> None:
+    plain, empty = some(2), Faces(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 68, 2), torch.zeros(0, 3))
+    whole = Faces.cat([empty, plain, empty])
+    assert whole.landmarks is None
+    assert whole.gaze is None
+    assert torch.equal(whole.boxes, plain.boxes)
+    assert len(Faces.cat([])) == len(Faces.cat([Faces.empty(), Faces.empty()])) == 0
+    assert Faces.cat([empty, Faces.empty()]).landmarks is not None
 
 
 def test_repr_says_what_is_known() -> None:

@@ -244,10 +244,7 @@ def _in_turn(images: Tensor, groups: Mapping[Role, Mapping[str, Reader]], places
 def _kept(faces: Faces) -> Faces:
     """On the CPU, each field by itself: a slice of all that a detector considered would keep all of that."""
 
-    def alone(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.detach().cpu().clone()
-
-    return faces.replace(**{field: alone(getattr(faces, field)) for field in ("boxes", "scores", "landmarks", "gaze")})
+    return faces.map(lambda values: values.detach().cpu().clone())
 
 
 def _of(groups: Mapping[Role, Mapping[str, Reader]], name: str) -> Reader:

@@ -10,14 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.camera import Camera, head_pose
 from deidlib.metrics import (
     DiffScore,
     Miss,
     NormalisedDiffScore,
     difference,
-    five_points,
     head_pose_angle,
     interocular_distance,
 )

@@ -1,10 +1,11 @@
-"""Which face is which: boxes that show the same face, and pairs of them."""
+"""Which face is which: boxes that show the same face, pairs of them, and the faces of two readings together."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
 
 SAME_FACE_IOU = 0.3
@@ -95,3 +96,21 @@ def assign(gain: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.from_numpy(index).to(gain.device) for index in linear_sum_assignment(worth, maximize=True))
     kept = allowed[rows, columns]
     return rows[kept], columns[kept]
+
+
+def union(first: Faces, second: Faces, *, min_iou: float = SAME_FACE_IOU) -> Faces:
+    """The faces of two readings of a frame, each face once: those of the first, then what the second has beside them.
+
+    Nothing that the first knows is lost; what is not known of an added face is NaN, see :meth:`deidlib.Faces.cat`.
+
+    Args:
+        first: kept as it is.
+        second: of its faces, those that the first does not show.
+        min_iou: overlap from which on two boxes are taken to show one face.
+
+    Example:
+        >>> boxes = torch.tensor([[0., 0., 4., 4.], [9., 9., 12., 12.]])
+        >>> union(Faces(boxes[:1], torch.ones(1)), Faces(boxes + 0.1, torch.zeros(2))).scores
+        tensor([1., 0.])
+    """
+    return Faces.cat([first, second[~same_face(second.boxes, first.boxes, min_iou=min_iou)]])

@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
-from deidlib.metrics.alignment import five_points
+from deidlib.faces import Faces, five_points
 from deidlib.metrics.frame_metric import FrameMetric
 from deidlib.metrics.functional import face_size, gaze_angle, landmark_distance
 from deidlib.metrics.pairing import Pairing, pair

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.boxes import iou
 from deidlib.geometry.matching import assign
-from deidlib.metrics.alignment import five_points
 from deidlib.metrics.functional import face_size, gaze_angle
 
 # Far below any difference of overlap that means something: it only decides between equal overlaps.

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
-from deidlib.geometry.matching import SAME_FACE_IOU, assign, best_iou, match, same_face
+from deidlib.geometry.matching import SAME_FACE_IOU, assign, best_iou, match, same_face, union
 
 
 def some_boxes(count: int, seed: int) -> Tensor:
@@ -81,3 +82,26 @@ def test_no_boxes(n: int, m: int) -> None:
     # Not even a limit of 0 finds a face where there is none.
     assert same_face(a, b, min_iou=0.0).tolist() == [False] * n
     assert match(a, b) == {}
+
+
+def test_the_union_holds_each_face_once_and_all_that_the_first_knows() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [50.0, 0.0, 60.0, 10.0], [1.0, 0.0, 11.0, 10.0]])
+    first = Faces(boxes[:1], torch.ones(1), torch.rand(1, 68, 2), torch.tensor([[0.0, 0.0, -1.0]]))
+    second = Faces(boxes[1:], torch.tensor([0.6, 0.7]), torch.rand(2, 5, 2))
+    both = union(first, second)
+    assert both.boxes.tolist() == boxes[:2].tolist()
+    assert both.scores.tolist() == pytest.approx([1.0, 0.6])
+    assert first.landmarks is not None
+    assert both.landmarks is not None
+    assert both.gaze is not None
+    assert torch.equal(both.landmarks[:1], first.landmarks)
+    assert both.gaze[0].tolist() == [0, 0, -1]
+    assert bool(both.gaze[1].isnan().all())
+    assert union(first, second[[1]]).boxes.tolist() == first.boxes.tolist()
+    assert union(first, second, min_iou=0.99).boxes.tolist() == boxes.tolist()
+
+
+def test_a_union_with_nobody() -> None:
+    one = Faces(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1))
+    assert len(union(Faces.empty(), Faces.empty())) == 0
+    assert union(Faces.empty(), one).boxes.tolist() == union(one, Faces.empty()).boxes.tolist() == one.boxes.tolist()
