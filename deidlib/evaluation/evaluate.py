@@ -18,12 +18,11 @@ from deidlib.evaluation.result import Evaluation, QualityResult
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
 from deidlib.geometry.region import FaceRegion
-from deidlib.media import MediaReadError
+from deidlib.media.files import input_sha256
 from deidlib.metrics import Embedder, ImageQuality, Miss, align
 from deidlib.models.base import TargetModel, observe_each, united
 from deidlib.models.strangers.reader import Reader
 from deidlib.records.detections import Detections, read_detections
-from deidlib.records.files import sha256_of
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions
 
@@ -190,7 +189,7 @@ def evaluate(
     return Evaluation(
         original=original,
         protected=protected,
-        sha256={"original": _hash(original), "protected": _hash(protected)},
+        sha256={"original": input_sha256(original), "protected": input_sha256(protected)},
         pairs=clips,
         readers={name: tally.result() for name, tally in tallies.items()},
         identity=None if identity is None else identity.result(),
@@ -332,10 +331,3 @@ def _about(thing: Any) -> dict[str, Any]:
     kind = type(thing)
     about: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}"}
     return about | ({"fingerprint": fingerprint(described(thing))} if isinstance(thing, nn.Module) else {})
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise MediaReadError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error

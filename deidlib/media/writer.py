@@ -13,9 +13,10 @@ from torch import Tensor
 from deidlib.images import check_images
 from deidlib.media.codecs import CODEC_TABLE, check_quality
 from deidlib.media.errors import MediaWriteError, reporting
-from deidlib.media.files import check_video_target, commit, remove, temporary_name
+from deidlib.media.files import check_video_target
 from deidlib.media.pixels import to_uint8
 from deidlib.media.sinks import FileSink, FolderSink, Sink
+from deidlib.records.files import commit, remove, temporary_name
 
 
 class VideoWriter:
