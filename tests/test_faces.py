@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces, five_points
-from deidlib.images import check_image_shape, check_images, to_grid
+from deidlib.images import check_image_shape, check_images, from_pixels, from_uint8, to_grid, to_pixels, to_uint8
 
 BOXES = torch.tensor([[1.0, 2.0, 5.0, 8.0], [10.0, 20.0, 50.0, 80.0], [0.0, 0.0, 3.0, 3.0]])
 
@@ -251,3 +251,30 @@ def test_the_grid_is_the_256_levels() -> None:
     source = torch.tensor([0.3])
     to_grid(source)
     assert source.item() == pytest.approx(0.3)
+
+
+def test_levels_go_there_and_back() -> None:
+    grey = torch.arange(256, dtype=torch.uint8)
+    # Correctly rounded: the float32 that lies nearest to the fraction.
+    assert from_uint8(grey).tolist() == [float(np.float32(k / 255)) for k in range(256)]
+    assert torch.equal(to_uint8(from_uint8(grey)), grey)
+    values = torch.rand(2, 3, 4, 5).requires_grad_()
+    assert not to_uint8(values).requires_grad
+    assert torch.equal(from_uint8(to_uint8(values)), to_grid(values.detach()))
+    assert to_uint8(torch.tensor([0.499, 0.501]) / 255).tolist() == [0, 1]
+
+
+def test_pixels_are_those_of_other_libraries() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    images = from_pixels(pixels)
+    assert images.shape == (2, 3, 4, 5)
+    for frame, row, column, channel in ((0, 0, 0, 0), (1, 3, 4, 2), (0, 2, 1, 1)):
+        assert images[frame, channel, row, column].item() * 255 == pytest.approx(pixels[frame, row, column, channel])
+    assert np.array_equal(to_pixels(images), pixels)
+    assert np.array_equal(to_pixels(images[0]), pixels[0])
+    # What is turned or mirrored by a view is taken as it looks.
+    assert torch.equal(from_pixels(pixels[:, :, ::-1]), images.flip(-1))
+    assert to_pixels(images.flip(1)).flags.c_contiguous
+    before = pixels.copy()
+    from_pixels(pixels).zero_()
+    assert np.array_equal(pixels, before)

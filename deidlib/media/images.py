@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from deidlib.images import check_images
+from deidlib.images import Pixels, check_images, from_pixels, to_pixels
 from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
 from deidlib.media.files import check_readable, check_writable, image_format
-from deidlib.media.pixels import Pixels, to_float, to_uint8
 from deidlib.records.files import atomic_write
 
 
@@ -49,7 +48,7 @@ def read_image(path: str | Path) -> Tensor:
         raise MediaReadError(
             f"{path} cannot be read as an image: {error}. It may be damaged; get a sound copy."
         ) from error
-    return to_float(_to_rgb(image))[None]
+    return from_pixels(_to_rgb(image))[None]
 
 
 def _to_rgb(image: Any) -> Pixels:
@@ -106,4 +105,4 @@ def write_image(path: str | Path, image: Tensor, *, quality: int | None = None) 
     check_writable(path)
     options: dict[str, Any] = {} if quality is None else {"quality": quality, "subsampling": 0}
     with reporting(path, "the image"), atomic_write(path) as temporary:
-        Image.fromarray(to_uint8(images)[0]).save(temporary, format=form, **options)
+        Image.fromarray(to_pixels(images)[0]).save(temporary, format=form, **options)
