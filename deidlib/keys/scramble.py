@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from inspect import isabstract
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ class Scramble(ABC):
 
     It is exact on 256 grey levels, changes no size, and keeps every pixel near its place, so that boxes and points that
     the model reads are those of the frame.
+
+    One of your own is a dataclass in a module, with fields that JSON can hold: so readers can make it again from what
+    lies beside the protected file, once they have imported that module.
     """
 
     @abstractmethod
@@ -47,7 +52,7 @@ class Scramble(ABC):
 
     def settings(self) -> dict[str, Any]:
         """What :func:`scramble_of` makes an equal one from; not secret."""
-        return {"scramble": type(self).__name__, **(asdict(self) if is_dataclass(self) else {})}
+        return {"scramble": _name_of(type(self)), **(asdict(self) if is_dataclass(self) else {})}
 
 
 @dataclass(frozen=True)
@@ -157,23 +162,52 @@ def _gather(images: Tensor, source: Tensor, cell: int) -> Tensor:
     return moved.view(frames, height, width, channels).permute(0, 3, 1, 2)
 
 
-_KNOWN = {"CellPermutation": CellPermutation}
-
-
 def scramble_of(settings: Mapping[str, Any]) -> Scramble:
     """The scramble that :meth:`Scramble.settings` describes.
 
+    Settings come with a file, from anybody; so nothing is ever imported because they say so. A class of this library
+    goes by its name, any other by ``"module:Class"``, and must have been defined or imported by then.
+
+    Args:
+        settings: its name as ``"scramble"``, and its fields.
+
     Raises:
-        ValueError: an unknown name or wrong settings.
+        ValueError: no such scramble is known yet, or the fields are not its own.
+
+    Example:
+        >>> scramble_of({"scramble": "CellPermutation", "cell": 2, "tile": 16})
+        CellPermutation(cell=2, tile=16)
     """
-    fields = dict(settings)
+    fields = {str(name): value for name, value in settings.items()}
     name = fields.pop("scramble", None)
-    if name not in _KNOWN:
-        raise ValueError(f"unknown scramble {name!r}; known: {', '.join(_KNOWN)}. A newer deidlib may know it.")
+    known = {_name_of(kind): kind for kind in _kinds(Scramble)}
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"unknown scramble {name!r}; known: {', '.join(sorted(known))}. {_advice(name)}")
     try:
-        return _KNOWN[name](**fields)
+        return known[name](**fields)
     except TypeError as error:
         raise ValueError(f"{name} cannot be made from {fields}: {error}.") from None
+
+
+def _name_of(kind: type[Scramble]) -> str:
+    return kind.__name__ if kind.__module__.startswith("deidlib.") else f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _kinds(kind: type[Any]) -> Iterator[type[Scramble]]:
+    """The scrambles defined so far, those defined again (in a notebook, say) last."""
+    for inner in kind.__subclasses__():
+        if not isabstract(inner):
+            yield inner
+        yield from _kinds(inner)
+
+
+def _advice(name: object) -> str:
+    module, colon, _ = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not colon or not re.fullmatch(r"[\w.]+", module):
+        return "A newer deidlib may know it."
+    if module == "__main__":
+        return "Whoever protected the file defined it in a program of his own: define the same class before reading."
+    return f"Its author's module is {module}: if you trust it, import it before reading."
 
 
 def _check_plans(images: Tensor, plans: Tensor) -> None:
