@@ -109,7 +109,7 @@ def draw_arrows(image: Tensor, lines: Tensor, color: Color = YELLOW, *, width: f
 
     Args:
         image: not modified.
-        lines: starts and ends, such as :func:`deidlib.geometry.camera.project_line` gives.
+        lines: starts and ends.
         color: red, green, blue in [0, 1].
         width: of the line in pixels; by default it fits the frame's size.
     """

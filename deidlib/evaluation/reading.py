@@ -19,6 +19,7 @@ from deidlib.metrics import (
     difference,
     head_pose_angle,
     interocular_distance,
+    normalised,
 )
 
 Role = Literal["authorised", "unauthorised"]
@@ -146,8 +147,7 @@ class ReaderTally:
         result = difference(reference, protected, miss=self.miss, min_iou=self.min_iou)
         interocular = None
         if result.landmarks is not None and reference.landmarks is not None:
-            measure = interocular_distance(reference.landmarks)
-            interocular = result.landmarks / measure.clamp(min=torch.finfo(measure.dtype).tiny)
+            interocular = normalised(result.landmarks, interocular_distance(reference.landmarks))
         columns = {
             "iou": result.iou,
             "landmarks_px": result.landmarks,

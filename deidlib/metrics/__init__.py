@@ -18,7 +18,7 @@ from deidlib.metrics.functional import interocular_distance as interocular_dista
 from deidlib.metrics.functional import landmark_distance as landmark_distance
 from deidlib.metrics.functional import nme_box as nme_box
 from deidlib.metrics.functional import nme_interocular as nme_interocular
-from deidlib.metrics.functional import paired_iou as paired_iou
+from deidlib.metrics.functional import normalised as normalised
 from deidlib.metrics.identity import Attacker as Attacker
 from deidlib.metrics.identity import Linkage as Linkage
 from deidlib.metrics.identity import Naive as Naive

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deidlib.faces import Faces, five_points
 from deidlib.metrics.frame_metric import FrameMetric
-from deidlib.metrics.functional import face_size, gaze_angle, landmark_distance
+from deidlib.metrics.functional import face_size, gaze_angle, landmark_distance, normalised
 from deidlib.metrics.pairing import Pairing, pair
 
 
@@ -106,9 +106,9 @@ def difference(original: Faces, protected: Faces, *, miss: Miss | None = None, m
             if a.shape != b.shape:
                 a, b = five_points(a), five_points(b)
             distance = landmark_distance(b, a)
-        size = face_size(original.boxes).clamp(min=torch.finfo(original.boxes.dtype).tiny)
+        size = face_size(original.boxes)
         pixels = spread(distance, float(limit.landmarks) * size)
-        nme = spread(None if distance is None else distance / size[here], float(limit.landmarks))
+        nme = spread(None if distance is None else normalised(distance, size[here]), float(limit.landmarks))
     if original.gaze is not None:
         gaze = None if protected.gaze is None else gaze_angle(protected.gaze.to(device)[there], original.gaze[here])
         angle = spread(gaze, float(limit.gaze))
