@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import repeat
 from torch import Tensor
 
 from deidlib.faces import Faces, check_per_frame
@@ -212,8 +213,8 @@ def sheet(
         for c, panel in enumerate(row):
             left = margin + gap + c * step_x
             shown = panel.detach().to("cpu", torch.float32)
-            page[:, top : top + height, left : left + width] = shown.repeat_interleave(enlarge, 1).repeat_interleave(
-                enlarge, 2
+            page[:, top : top + height, left : left + width] = repeat(
+                shown, "c h w -> c (h down) (w across)", down=enlarge, across=enlarge
             )
             if captions:
                 _write(page, captions[r][c], round(0.85 * text), left + width / 2, top + height + foot / 2, width)

@@ -1,11 +1,12 @@
-"""Differentiable crops and perspective warps, batched, and their inverse for pasting back.
+"""Differentiable crops and perspective warps, batched.
 
 Pixel coordinates here are OpenCV's: (0, 0) is the *centre* of the top-left pixel, so that matrices from
 ``cv2.getPerspectiveTransform`` or a camera apply as they are. Box coordinates, whose (0, 0) is the outer corner,
 are half a pixel further: ``pixel = box - 0.5``.
 
 A sampling grid depends on geometry alone. Build it once per target with :func:`perspective_grid` or
-:func:`crop_grid` and sample with it in every iteration.
+:func:`crop_grid` and sample with it in every iteration. (kornia's ``warp_perspective`` and ``crop_and_resize`` build
+theirs at every call, and take one warp per image, where a frame may hold several faces.)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from deidlib.images import check_image_shape
@@ -115,11 +116,10 @@ class CellPermutation(Scramble):
     def _cells(self, key: Key, label: str, down: int, across: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """For each cell, row by row, the cell that comes into its place."""
         side = self.tile // self.cell
-        tiles_down, tiles_across = -(-down // side), -(-across // side)
-        y, x = np.divmod(np.arange(side * side), side)
-        ty, tx = np.divmod(np.arange(tiles_down * tiles_across), max(tiles_across, 1))
-        y, x = ty[:, None] * side + y, tx[:, None] * side + x
-        number = np.where((y < down) & (x < across), y * across + x, -1)
+        # Cells are numbered row by row; what tiles at the right and lower border lack is -1.
+        whole = np.full((-(-down // side) * side, -(-across // side) * side), -1)
+        whole[:down, :across] = np.arange(down * across).reshape(down, across)
+        number = rearrange(whole, "(tile_y y) (tile_x x) -> (tile_y tile_x) (y x)", y=side, x=side)
         order = key.permutations(f"{label}/cells", len(number), side * side)
         # Of a tile that is cut off, the cells that it has, first in their own order and then in the key's.
         there = np.take_along_axis(number, order, axis=1)
@@ -155,11 +155,14 @@ class _Rearranged(torch.autograd.Function):
 
 
 def _gather(images: Tensor, source: Tensor, cell: int) -> Tensor:
-    frames, channels, height, width = images.shape
-    runs = images.permute(0, 2, 3, 1).reshape(-1, cell * channels)
+    frames = len(images)
+    runs = rearrange(images, "frames c h (w pixel) -> (frames h w) (pixel c)", pixel=cell)
     first = torch.arange(frames, device=images.device, dtype=source.dtype)[:, None] * (len(runs) // frames)
     moved = runs.index_select(0, (source + first).flatten())
-    return moved.view(frames, height, width, channels).permute(0, 3, 1, 2)
+    back: Tensor = rearrange(
+        moved, "(frames h w) (pixel c) -> frames c h (w pixel)", frames=frames, h=images.shape[2], pixel=cell
+    )
+    return back
 
 
 def scramble_of(settings: Mapping[str, Any]) -> Scramble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from deidlib.faces import Faces, five_points
 from deidlib.geometry.boxes import iou
+from deidlib.geometry.camera import angle_between
 from deidlib.geometry.matching import assign
-from deidlib.metrics.functional import face_size, gaze_angle
+from deidlib.metrics.functional import face_size
 
 # Far below any difference of overlap that means something: it only decides between equal overlaps.
 _TIE = 1e-7
@@ -84,8 +86,8 @@ def _disagreement(original: Faces, protected: Faces) -> Tensor:
         size = face_size(original.boxes).double().clamp(min=torch.finfo(torch.float32).tiny)
         total += (distance / size[:, None]).clamp(max=1).nan_to_num(nan=1.0) / 2
     if original.gaze is not None and protected.gaze is not None:
-        a, b = original.gaze.double().repeat_interleave(m, dim=0), protected.gaze.double().repeat(n, 1)
-        total += gaze_angle(a, b).nan_to_num(nan=180.0).reshape(n, m) / 360
+        angle = angle_between(original.gaze.double()[:, None], protected.gaze.double()[None])
+        total += angle.nan_to_num(nan=math.pi) / (2 * math.pi)
     return total
 
 
