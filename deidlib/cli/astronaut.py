@@ -17,7 +17,7 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
 from deidlib.geometry.warp import crop_resize
-from deidlib.images import to_grid
+from deidlib.images import from_pixels, to_grid
 from deidlib.media import VideoReader, VideoWriter, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect.check import Check
@@ -38,7 +38,7 @@ def moving_astronaut(frames: int = 12) -> Tensor:
     """
     from skimage.data import astronaut
 
-    picture = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+    picture = from_pixels(astronaut())[None]
     progress = torch.linspace(0, 1, frames)
     left, top, side = 50 + 50 * progress, 0 * progress, 330 - 50 * progress
     boxes = torch.stack([left, top, left + side, top + side], dim=1).round()

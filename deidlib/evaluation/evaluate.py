@@ -17,10 +17,9 @@ from deidlib.evaluation.reading import ReaderComparison, ReadingSettings
 from deidlib.evaluation.result import Evaluation
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
-from deidlib.media import MediaReadError
+from deidlib.media.files import input_sha256
 from deidlib.models.strangers.reader import Reader
 from deidlib.records.detections import Detections, read_detections
-from deidlib.records.files import sha256_of
 from deidlib.records.versions import versions
 
 _PACKAGES = (
@@ -130,7 +129,7 @@ def evaluate(
     return Evaluation(
         original=original,
         protected=protected,
-        sha256={"original": _hash(original), "protected": _hash(protected)},
+        sha256={"original": input_sha256(original), "protected": input_sha256(protected)},
         pairs=clips,
         readers={name: comparison.compute() for name, comparison in comparisons.readers.items()},
         identity=None if comparisons.identity is None else comparisons.identity.compute(),
@@ -254,10 +253,3 @@ def _check_truth(
         )
     if identities is not None and [len(people) for people in identities] != [len(known) for known in truth.frames]:
         raise EvaluationError("identities must name every face of every frame of the truth.")
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise MediaReadError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error

@@ -2,7 +2,6 @@
 
 from deidlib.metrics.alignment import ARCFACE_TEMPLATE as ARCFACE_TEMPLATE
 from deidlib.metrics.alignment import align as align
-from deidlib.metrics.alignment import five_points as five_points
 from deidlib.metrics.alignment import similarity as similarity
 from deidlib.metrics.difference import Difference as Difference
 from deidlib.metrics.difference import Miss as Miss

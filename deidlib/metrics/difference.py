@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.camera import Camera, head_pose
-from deidlib.metrics.alignment import five_points
 from deidlib.metrics.functional import (
     face_size,
     gaze_angle,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+
+from deidlib.geometry.camera import angle_between
 
 # iBUG indices of the outer corners of the right and the left eye; in five points the eyes' own indices.
 _EYES = {68: (36, 45), 5: (0, 1)}
@@ -130,10 +131,7 @@ def nme_box(landmarks: Tensor, original: Tensor, boxes: Tensor) -> Tensor:
 
 
 def gaze_angle(a: Tensor, b: Tensor) -> Tensor:
-    """Angle between gaze directions, in degrees; symmetric. Lengths do not matter.
-
-    By ``2 atan2(|u - v|, |u + v|)`` of the unit vectors: exactly 0 for equal directions, and accurate near 0 and 180,
-    where ``acos`` is not.
+    """:func:`~deidlib.geometry.camera.angle_between` gaze directions, in degrees; symmetric. Lengths do not matter.
 
     Args:
         a: ``(N, 3)``.
@@ -150,10 +148,7 @@ def gaze_angle(a: Tensor, b: Tensor) -> Tensor:
         tensor([90.])
     """
     _same_shape(a, b, "gaze", (3,))
-    # |a x b| of equal vectors is not always 0: fused multiply-add rounds the two products differently.
-    u, v = normalize(a, dim=-1), normalize(b, dim=-1)
-    angle = 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=-1), torch.linalg.vector_norm(u + v, dim=-1)).rad2deg()
-    return angle.where(a.any(dim=-1) & b.any(dim=-1), angle.new_tensor(torch.nan))
+    return angle_between(a, b).rad2deg()
 
 
 def head_pose_angle(a: Tensor, b: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.camera import Camera
 from deidlib.geometry.face_model import face_model
 from deidlib.metrics import (
@@ -21,7 +21,6 @@ from deidlib.metrics import (
     NormalisedDiffScore,
     difference,
     face_size,
-    five_points,
     gaze_angle,
     landmark_distance,
     nme_interocular,

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 from torch import Tensor
 
+from deidlib.faces import five_points
 from deidlib.geometry.camera import Camera, head_pose
 from deidlib.geometry.face_model import face_model
 from deidlib.metrics import (
     ARCFACE_TEMPLATE,
     face_size,
-    five_points,
     gaze_angle,
     head_pose_angle,
     in_units_of,
