@@ -504,7 +504,7 @@ def test_the_json_has_no_nan_and_says_why_a_value_is_null(clip: tuple[Path, Path
 
 
 def test_every_key_is_on_the_page(clip: tuple[Path, Path]) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
     data = evaluate(*clip, authorised={"red": Patches()}, embedder=brightness, strangers=[frame(LEFT)[None]]).to_json()
     reader, identity, quality = data["readers"]["red"], data["identity"], data["quality"]
     parts = (
