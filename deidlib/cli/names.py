@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from deidlib.attack.distortions import Distortion
 
 
 def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
@@ -86,6 +89,38 @@ def step_and_combination(steps: str, combine: str, models: dict[str, Any]) -> tu
     step = rules.get(steps) or (MomentumSignStep() if with_gaze else APGDStep())
     plain = combine == "sum" or not several or (combine == "auto" and with_gaze)
     return step, Sum() if plain else GradientNorm()
+
+
+def distortion_of(text: str) -> Distortion:
+    """The distortion that one word of ``--survive`` means.
+
+    Args:
+        text: ``"jpeg:75"`` (quality), ``"h264:23"`` (constant rate factor), ``"blur:1.0"`` (sigma in pixels) or
+            ``"chroma"``.
+
+    Raises:
+        ValueError: an unknown name, or a number that is missing, superfluous or out of range.
+
+    Example:
+        >>> distortion_of("h264:23")
+        H264(crf=23.0)
+    """
+    from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
+
+    kind, _, level = text.partition(":")
+    known = "Known: jpeg:QUALITY (1 to 100), h264:CRF (0 to 51), blur:SIGMA (pixels), chroma."
+    try:
+        if kind == "chroma" and not level:
+            return ChromaSubsampling()
+        if kind == "jpeg":
+            return JPEG(int(level))
+        if kind == "h264":
+            return H264(float(level))
+        if kind == "blur":
+            return Blur(float(level))
+    except ValueError as error:
+        raise ValueError(f"--survive {text!r}: {error} {known}") from None
+    raise ValueError(f"unknown distortion {text!r} in --survive. {known}")
 
 
 def named(

@@ -11,7 +11,7 @@ from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, jobs_of, live_source
 from deidlib.cli.hiding import hiding_of
 from deidlib.cli.keyed import KeyedWork
-from deidlib.cli.names import device_of, hiders_of, models_of, step_and_combination
+from deidlib.cli.names import device_of, distortion_of, hiders_of, models_of, step_and_combination
 from deidlib.cli.work import Work, run
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
@@ -119,7 +119,7 @@ def protect(
             max_iterations=iterations,
             step=step,
             aggregate=combination,
-            distortions=_channels(survive),
+            distortions=[distortion_of(part.strip().lower()) for part in survive.split(",") if part.strip()],
         )
         deidentifier = Deidentifier(
             attacker,
@@ -155,10 +155,3 @@ def _work(deidentifier: Any, video: dict[str, Any], faces: Any, key: Any) -> Wor
 def _is_warm(start: Start, codec: str, key: Path | None) -> bool:
     """A keyed model reads every frame in its own way: what was right for the frame before is noise in this one."""
     return start == "predecessor" or (start == "auto" and codec == "h264" and key is None)
-
-
-def _channels(names: str) -> list[Any]:
-    """What the perturbation must survive."""
-    from deidlib.attack.distortions import channel
-
-    return [channel(part.strip().lower()) for part in names.split(",") if part.strip()]

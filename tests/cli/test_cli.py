@@ -327,7 +327,7 @@ def test_what_must_be_survived_is_handed_on(image: Path, monkeypatch: pytest.Mon
     deidlib("protect", image, image.with_name("out.png"), "--survive", "jpeg:75, h264:23", "--window", 3, "--hold", 7)
     assert list(seen[0].attacker.distortions or ()) == [JPEG(75), H264(23)]
     assert (seen[0].window, seen[0].hold) == (3, 7)
-    refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown channel 'mp3:75'")
+    refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown distortion 'mp3:75'")
     refused(deidlib("protect", image, image.with_name("out.png"), "--hide", "paint"), "--hide must be pixelate")
 
 
