@@ -87,6 +87,9 @@ class IFGSMAttacker:
     - epsilon may be a map, a mask confines the perturbation, a negative weight repels;
     - told the distortions that the frames must survive, L is the mean over what is seen after each of them.
 
+    The defaults are the paper's, so that the class does what it is named after and what is printed above, whatever the
+    models. What serves best depends on them, and is chosen by :func:`~deidlib.recommended`, as on the command line.
+
     Args:
         models: the target models; a mapping names them, a sequence uses each model's own ``name``.
         weights: factor of each model's loss, by name; 1.0 where not given. Negative: away from its target.

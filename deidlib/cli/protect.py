@@ -11,12 +11,20 @@ from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, jobs_of, live_source
 from deidlib.cli.hiding import hiding_of
 from deidlib.cli.keyed import KeyedWork
-from deidlib.cli.names import device_of, distortion_of, hiders_of, models_of, step_and_combination
+from deidlib.cli.names import (
+    Combine,
+    Names,
+    Steps,
+    aggregator_of,
+    detectors_of,
+    device_of,
+    distortion_of,
+    models_of,
+    step_of,
+)
 from deidlib.cli.work import Work, run
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
-Combine = Literal["auto", "gradient-norm", "sum"]
-Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
 Start = Literal["auto", "hidden", "predecessor"]
 AfterHold = Literal["stay", "drop", "whole-frame"]
 Audio = Literal["drop", "copy"]
@@ -28,7 +36,9 @@ def protect(
         typer.Argument(help="An image, a video, a folder of them; the number of a camera; or - for standard input."),
     ],
     target: Annotated[Path, typer.Argument(help="The file to write (.png or .mkv), or a folder.")],
-    targets: Annotated[str, typer.Option(help="Authorised models, separated by commas.")] = "mtcnn",
+    targets: Annotated[Names, typer.Option(parser=Names, help="Authorised models, separated by commas.")] = Names(
+        "mtcnn"
+    ),
     key: Annotated[
         Path | None, typer.Option(help="A key file (deidlib key new): the authorised models read by this key only.")
     ] = None,
@@ -63,12 +73,13 @@ def protect(
     audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
     batch: Annotated[int, typer.Option(min=1, help="Frames attacked at a time.")] = 8,
     detectors: Annotated[
-        str,
+        Names,
         typer.Option(
+            parser=Names,
             help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
-            "By default the authorised detectors and mtcnn."
+            "By default the authorised detectors and mtcnn.",
         ),
-    ] = "",
+    ] = Names(),
     steps: Annotated[
         Steps, typer.Option(help="The step rule; auto takes mi-fgsm where gaze is among several models.")
     ] = "auto",
@@ -76,9 +87,12 @@ def protect(
         Combine, typer.Option(help="How the losses of several models are summed; auto: sum with gaze, else balanced.")
     ] = "auto",
     survive: Annotated[
-        str,
-        typer.Option(help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma."),
-    ] = "",
+        Names,
+        typer.Option(
+            parser=Names,
+            help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma.",
+        ),
+    ] = Names(),
     start: Annotated[
         Start,
         typer.Option(
@@ -100,7 +114,7 @@ def protect(
     A folder is gone through with all below it; what is finished is left as it is, so an interrupted run is continued by
     the same command.
     """
-    from deidlib.attack.attacker import IFGSMAttacker
+    from deidlib.attack.presets import recommended, recommended_warm_start
     from deidlib.attack.warm_start import WarmStart
     from deidlib.keys.key import Key
     from deidlib.protect.deidentifier import Deidentifier
@@ -112,24 +126,28 @@ def protect(
         jobs = [] if live is not None else jobs_of(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
-        step, combination = step_and_combination(steps, combine, models)
-        attacker = IFGSMAttacker(
+        attacker = recommended(
             models,
             epsilon=epsilon / 255,
             max_iterations=iterations,
-            step=step,
-            aggregate=combination,
-            distortions=[distortion_of(part.strip().lower()) for part in survive.split(",") if part.strip()],
+            step=step_of(steps),
+            aggregate=aggregator_of(combine),
+            distortions=[distortion_of(name) for name in survive],
         )
+        warm = {
+            "auto": recommended_warm_start(codec, keyed=key is not None),
+            "predecessor": WarmStart(),
+            "hidden": None,
+        }
         deidentifier = Deidentifier(
             attacker,
             obfuscator=hiding_of(hide, blocks, where),
-            detectors=hiders_of(detectors, models, where),
+            detectors=detectors_of(detectors, models, where),
             on_missing=on_missing,
             hold=hold,
             window=window,
             after_hold=after_hold,
-            warm_start=WarmStart() if _is_warm(start, codec, key) else None,
+            warm_start=warm[start],
         )
         video: dict[str, Any] = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio}
         video |= {"verify": verify, "quality_wanted": quality_wanted}
@@ -150,8 +168,3 @@ def _work(deidentifier: Any, video: dict[str, Any], faces: Any, key: Any) -> Wor
     if key is None:
         return Work(deidentifier, video, faces)
     return KeyedWork(deidentifier, video, faces, key=key)
-
-
-def _is_warm(start: Start, codec: str, key: Path | None) -> bool:
-    """A keyed model reads every frame in its own way: what was right for the frame before is noise in this one."""
-    return start == "predecessor" or (start == "auto" and codec == "h264" and key is None)

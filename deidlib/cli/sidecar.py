@@ -92,24 +92,6 @@ def opened(described: Description | None, key: Key | None, protected: Path) -> K
     )
 
 
-def names_for(models: str, record: KeyRecord | None) -> str:
-    """The models that shall read, once it is known that they can; all that the key opens by default.
-
-    Raises:
-        ValueError: the file was not protected for one of them.
-    """
-    if record is None:
-        return models.strip(" ,") or "mtcnn"
-    names = [part.strip().lower() for part in models.split(",") if part.strip()] or list(record.models)
-    others = [name for name in names if name not in record.models]
-    if others:
-        raise ValueError(
-            f"{', '.join(others)} cannot read this file: it was protected for {', '.join(record.models)}. "
-            f"Try --models {','.join(record.models)}."
-        )
-    return ",".join(names)
-
-
 def _text(output: object) -> str | None:
     value: Any = output.get("sha256") if isinstance(output, Mapping) else None
     return value if isinstance(value, str) else None

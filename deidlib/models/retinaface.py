@@ -99,6 +99,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         else:
             state, known = checkpoints.load_state(weights), checkpoints.checkpoint_of(checkpoints.find(weights))
         conventions = (known or checkpoints.CHECKPOINTS[_PUBLISHED[backbone]]).conventions
+        self.backbone = backbone
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.anchor_sizes: tuple[tuple[int, ...], ...] = conventions["anchors"]

@@ -13,6 +13,7 @@ from deidlib import cli
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cli.astronaut import moving_astronaut
 from deidlib.cli.hiding import hiding_of
+from deidlib.cli.names import Names
 from deidlib.cli.swap import Swaps, swapper_of
 from deidlib.geometry.boxes import iou
 from deidlib.media import VideoReader, VideoWriter, read_image, write_image
@@ -85,7 +86,7 @@ def test_protect_hides_by_swapping(face: Path, clip: Tensor, tmp_path: Path) -> 
 
 
 def test_arguments_arrive(face: Path) -> None:
-    swap = swapper_of(face, "cpu", keep="eyes, mouth", blocks=3)
+    swap = swapper_of(face, "cpu", keep=Names("eyes, mouth"), blocks=3)
     assert isinstance(swap, WarpSwapper)
     assert swap.keep == ("eyes", "mouth")
     assert swap.fallback == Pixelate(blocks=3)
