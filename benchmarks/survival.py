@@ -1,4 +1,4 @@
-"""What survives lossy codecs, with and without ``channels``: ``python -m benchmarks.survival RESULTS.jsonl``.
+"""What survives lossy codecs, with and without ``distortions``: ``python -m benchmarks.survival RESULTS.jsonl``.
 
 Consecutive frames are protected, written by ``VideoWriter`` and read back from the file. Each cell of the table is one
 line of the results file; cells that it holds are not measured again. Needs the shared weights and media beside the
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from deidlib import IFGSMAttacker
-from deidlib.attack.distortions import channel
+from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
 from deidlib.images import to_grid
@@ -44,6 +44,14 @@ FILES: dict[str, tuple[str, str, int | None]] = {
     "MJPG q 5": ("mjpeg", "clip.avi", 5),
 }
 
+DISTORTIONS: dict[str, Distortion] = {
+    "h264:23": H264(23),
+    "h264:28": H264(28),
+    "jpeg:75": JPEG(75),
+    "chroma": ChromaSubsampling(),
+    "blur:1.0": Blur(1.0),
+}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -54,7 +62,7 @@ class Cell:
         frames: consecutive ones, from the first.
         model: the authorised detector.
         epsilon: in grey levels.
-        survive: names of channels.
+        survive: names in ``DISTORTIONS``.
         carried: frames start from the perturbation of the frame before their batch, the first batch from its first.
         iterations: of each frame.
     """
@@ -98,7 +106,7 @@ def protect(cell: Cell, model: TargetModel[Any], originals: Tensor, faces: list[
         epsilon=cell.epsilon / 255,
         max_iterations=cell.iterations,
         step=APGDStep(),
-        distortions=[channel(name) for name in cell.survive],
+        distortions=[DISTORTIONS[name] for name in cell.survive],
     )
     done: list[Tensor] = []
 
@@ -151,16 +159,16 @@ def measure(cell: Cell) -> dict[str, list[float]]:
 
 
 def cost() -> dict[str, float]:
-    """An iteration with a channel, in iterations without one: medians of turns taken one after the other."""
+    """An iteration with a distortion, in iterations without one: medians of turns taken one after the other."""
     model = RetinaFace()
     originals = frames(SHARED / "media" / T002, range(BATCH))
     faces = model.predict(originals)
     hidden = to_grid(Pixelate(blocks=4)(originals, faces))
-    names = ("", "h264:23", "jpeg:75", "chroma", "blur:1")
+    names = ("", "h264:23", "jpeg:75", "chroma", "blur:1.0")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(3):
         for name in names:
-            attacker = IFGSMAttacker([model], max_iterations=3, distortions=[channel(name)] if name else [])
+            attacker = IFGSMAttacker([model], max_iterations=3, distortions=[DISTORTIONS[name]] if name else [])
             began = time.process_time()
             attacker(hidden, originals, faces=faces)
             seconds[name].append(time.process_time() - began)
@@ -174,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--only", default="", help="cells whose row contains this")
-    parser.add_argument("--cost", action="store_true", help="print what channels cost, and nothing else")
+    parser.add_argument("--cost", action="store_true", help="print what distortions cost, and nothing else")
     options = parser.parse_args()
     if options.cost:
         print({name: round(ratio, 2) for name, ratio in cost().items()})
@@ -184,7 +192,7 @@ def main() -> None:
         for line in options.results.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             known[row["cell"]] = row["table"]
-    print("| clip, frames | authorised | epsilon | `channels` | start | " + " | ".join(FILES) + " |")
+    print("| clip, frames | authorised | epsilon | `distortions` | start | " + " | ".join(FILES) + " |")
     print("|---|---|---|---|---|" + "---|" * len(FILES))
     for cell in CELLS:
         name = str(cell)

@@ -5,24 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import GradientNorm as GradientNorm
-    from deidlib.attack.aggregation import Staged as Staged
-    from deidlib.attack.aggregation import Sum as Sum
     from deidlib.attack.attacker import AttackResult as AttackResult
     from deidlib.attack.attacker import IFGSMAttacker as IFGSMAttacker
+    from deidlib.attack.presets import recommended as recommended
     from deidlib.attack.steps import APGDStep as APGDStep
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
-    from deidlib.attack.steps import OptimizerStep as OptimizerStep
     from deidlib.attack.steps import SignStep as SignStep
-    from deidlib.attack.steps import StepRule as StepRule
     from deidlib.attack.warm_start import WarmStart as WarmStart
     from deidlib.faces import Faces as Faces
-    from deidlib.geometry.region import FaceRegion as FaceRegion
     from deidlib.keys.key import Key as Key
-    from deidlib.media.errors import MediaError as MediaError
     from deidlib.media.images import read_image as read_image
     from deidlib.media.images import write_image as write_image
-    from deidlib.media.reader import VideoReader as VideoReader
-    from deidlib.media.writer import VideoWriter as VideoWriter
     from deidlib.models.base import Target as Target
     from deidlib.models.base import TargetModel as TargetModel
     from deidlib.models.base import frame_mean as frame_mean
@@ -32,25 +25,21 @@ if TYPE_CHECKING:
     from deidlib.models.keyed import Keyed as Keyed
     from deidlib.models.mtcnn import MTCNN as MTCNN
     from deidlib.models.retinaface import RetinaFace as RetinaFace
-    from deidlib.obfuscate import BoxBlur as BoxBlur
     from deidlib.obfuscate import GaussianBlur as GaussianBlur
     from deidlib.obfuscate import Pixelate as Pixelate
     from deidlib.obfuscate import Solid as Solid
     from deidlib.protect.deidentifier import Deidentifier as Deidentifier
-    from deidlib.swap.base import FaceSwapper as FaceSwapper
     from deidlib.swap.warp import WarpSwapper as WarpSwapper
 
 __version__ = metadata.version("deidlib")
 
+# At most thirty; what a user of one block alone needs comes from its package: `from deidlib.attack import Staged`.
 # Loaded on first use, so that `import deidlib` stays quick whatever a block depends on.
 _HOME = {
     "APGDStep": "attack.steps",
     "AttackResult": "attack.attacker",
-    "BoxBlur": "obfuscate",
     "Deidentifier": "protect.deidentifier",
     "FAN": "models.fan",
-    "FaceRegion": "geometry.region",
-    "FaceSwapper": "swap.base",
     "Faces": "faces",
     "GaussianBlur": "obfuscate",
     "GazeResNet": "models.gaze",
@@ -59,25 +48,19 @@ _HOME = {
     "Key": "keys.key",
     "Keyed": "models.keyed",
     "MTCNN": "models.mtcnn",
-    "MediaError": "media.errors",
     "MomentumSignStep": "attack.steps",
-    "OptimizerStep": "attack.steps",
     "Pixelate": "obfuscate",
     "RetinaFace": "models.retinaface",
     "SignStep": "attack.steps",
     "Solid": "obfuscate",
-    "Staged": "attack.aggregation",
-    "StepRule": "attack.steps",
-    "Sum": "attack.aggregation",
     "Target": "models.base",
     "TargetModel": "models.base",
-    "VideoReader": "media.reader",
-    "VideoWriter": "media.writer",
     "WarmStart": "attack.warm_start",
     "WarpSwapper": "swap.warp",
     "frame_mean": "models.base",
     "observe": "models.base",
     "read_image": "media.images",
+    "recommended": "attack.presets",
     "write_image": "media.images",
 }
 

@@ -50,7 +50,7 @@ def check_image_shape(images: Tensor, *, name: str = "images") -> Tensor:
     if not isinstance(images, Tensor):
         raise TypeError(
             f"{name} must be a float tensor (B, 3, H, W) in [0, 1], got {type(images).__name__}. "
-            "Read files with deidlib.read_image or deidlib.VideoReader."
+            "Read files with deidlib.read_image or deidlib.media.VideoReader."
         )
     if images.dtype not in (torch.float32, torch.float64):
         hint = "images.float() / 255" if images.dtype == torch.uint8 else "images.float()"

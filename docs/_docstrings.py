@@ -9,6 +9,8 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:class|func|meth|mod|math):`~?([^`]+)`")
+# griffe knows the plural alone; the singular would be prose, in which brackets are links.
+_EXAMPLE = re.compile(r"^([ ]*)Example:$", re.MULTILINE)
 _FORMULA = re.compile(r"^([ ]*)\.\. math::\n\n?((?:\1[ ]+.*\n?)+)", re.MULTILINE)
 
 
@@ -18,6 +20,7 @@ class SphinxMarkup(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
             text = _FORMULA.sub(_as_code, obj.docstring.value)
+            text = _EXAMPLE.sub(r"\1Examples:", text)
             obj.docstring.value = _ROLE.sub(lambda role: f"`{role[1]}`", text)
 
 

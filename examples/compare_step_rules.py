@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from skimage.data import astronaut
 
-from deidlib import MTCNN, APGDStep, IFGSMAttacker, MomentumSignStep, OptimizerStep, Pixelate, SignStep, StepRule
+from deidlib import MTCNN, APGDStep, IFGSMAttacker, MomentumSignStep, Pixelate, SignStep
+from deidlib.attack import OptimizerStep, StepRule
 from deidlib.geometry.boxes import iou
 
 

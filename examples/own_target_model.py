@@ -11,9 +11,9 @@ from facenet_pytorch.models.mtcnn import ONet
 from skimage.data import astronaut
 from torch import Tensor
 
-from deidlib import MTCNN, APGDStep, Faces, GradientNorm, IFGSMAttacker, Pixelate, Target, TargetModel, observe
+from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, observe, recommended
 from deidlib.geometry.warp import crop_resize
-from deidlib.models.base import frame_mean, needs_boxes
+from deidlib.models.base import needs_boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def main(iterations: int = 40) -> None:
 
     hide = Pixelate(blocks=4)
     hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
-    attack = IFGSMAttacker([detector, mine], max_iterations=iterations, step=APGDStep(), aggregate=GradientNorm())
+    attack = recommended([detector, mine], max_iterations=iterations)
     result = attack(hidden, picture, faces=faces, mask=mask)
 
     print(f"{'':<12}{'MTCNN finds':>12}{'points off by':>16}")

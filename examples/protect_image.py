@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from skimage.data import astronaut
 
-from deidlib import MTCNN, APGDStep, Deidentifier, IFGSMAttacker, Pixelate, read_image, write_image
+from deidlib import MTCNN, Deidentifier, Pixelate, read_image, recommended, write_image
 from deidlib.geometry.boxes import iou
 from deidlib.protect.image import protect_image
 
@@ -22,7 +22,7 @@ def main(source: Path | None = None, target: Path | None = None, iterations: int
     target = target or folder / "protected.png"
 
     model = MTCNN()
-    attacker = IFGSMAttacker([model], epsilon=8 / 255, max_iterations=iterations, step=APGDStep())
+    attacker = recommended([model], epsilon=8 / 255, max_iterations=iterations)
     summary = protect_image(Deidentifier(attacker, obfuscator=Pixelate(blocks=4)), source, target)
     print(f"{target}: {summary}")
 

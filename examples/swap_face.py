@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from skimage.data import astronaut
 
-from deidlib import MTCNN, APGDStep, Deidentifier, IFGSMAttacker, read_image, write_image
+from deidlib import MTCNN, Deidentifier, read_image, recommended, write_image
 from deidlib.cli.astronaut import moving_astronaut
 from deidlib.geometry.boxes import iou
 from deidlib.swap import WarpSwapper
@@ -27,7 +27,7 @@ def main(source: Path | None = None, target: Path | None = None, iterations: int
     model = MTCNN()
     swapper = WarpSwapper(face, model)
     clip = moving_astronaut(3)
-    attacker = IFGSMAttacker([model], max_iterations=iterations, step=APGDStep())
+    attacker = recommended([model], max_iterations=iterations)
     (batch,) = Deidentifier(attacker, obfuscator=swapper).frames([clip])
 
     for before, after in zip(batch.faces, model.predict(batch.images), strict=True):

@@ -69,6 +69,14 @@ def test_the_reference_holds_every_public_name() -> None:
     assert {f"deidlib.{home}.{name}" for name, home in deidlib._HOME.items()} <= entries
 
 
+def test_the_tree_on_the_page_is_the_house() -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    tree = page.split("```\n")[1]
+    rooms = re.findall(r"^  ([a-z_]+(?:\.py|/)) ", tree, re.MULTILINE)
+    there = [path.name + "/" * path.is_dir() for path in (ROOT / "deidlib").iterdir() if path.suffix in ("", ".py")]
+    assert sorted(rooms) == sorted(name for name in there if name not in ("__pycache__/", "py.typed/"))
+
+
 def test_the_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings_handlers.python", reason="needs the extra [docs]")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]

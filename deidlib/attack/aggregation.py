@@ -56,6 +56,14 @@ class GradientNorm(Aggregator):
 
     Losses of different kinds differ by orders of magnitude; in a plain sum the largest decides every sign.
     The objective is the weighted sum of each loss relative to its value at the first iterate.
+
+    Example:
+        >>> losses = {"boxes": torch.tensor([9.0]), "gaze": torch.tensor([0.5])}
+        >>> first = {"boxes": torch.tensor([18.0]), "gaze": torch.tensor([0.5])}
+        >>> slopes = {name: loss.view(1, 1, 1, 1).expand(1, 3, 2, 2) for name, loss in losses.items()}
+        >>> objective, gradient = GradientNorm()(losses, slopes, first, {"boxes": 1.0, "gaze": 1.0})
+        >>> objective, gradient[0, 0, 0, 0].div(1 / 12)  # 12 values: each gradient's share is a twelfth
+        (tensor([1.5000]), tensor(2.))
     """
 
     def __call__(

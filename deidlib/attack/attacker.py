@@ -32,6 +32,13 @@ class AttackResult:
             ``images[i]`` as it would be saved.
         converged: ``(B,)`` bool, whether the threshold was reached.
         faces: the faces of the originals, one entry per frame.
+
+    Example:
+        >>> from deidlib.models.mtcnn import MTCNN
+        >>> attack = IFGSMAttacker([MTCNN()], max_iterations=2)
+        >>> result = attack(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), faces=[Faces.empty()])
+        >>> result.losses["mtcnn"].shape, result.final_losses()["mtcnn"]  # without a face there is nothing to reach
+        (torch.Size([3, 1]), tensor([0.]))
     """
 
     images: Tensor
@@ -87,6 +94,9 @@ class IFGSMAttacker:
     - epsilon may be a map, a mask confines the perturbation, a negative weight repels;
     - told the distortions that the frames must survive, L is the mean over what is seen after each of them.
 
+    The defaults are the paper's, so that the class does what it is named after and what is printed above, whatever the
+    models. What serves best depends on them, and is chosen by :func:`~deidlib.recommended`, as on the command line.
+
     Args:
         models: the target models; a mapping names them, a sequence uses each model's own ``name``.
         weights: factor of each model's loss, by name; 1.0 where not given. Negative: away from its target.
@@ -96,13 +106,25 @@ class IFGSMAttacker:
         threshold: a frame is done when its objective, or each named model's own loss, is below it. ``None``:
             always N steps.
         step: the step rule.
-        combine: how several models are summed: ``Sum()`` (the paper), ``GradientNorm()``, ``Staged(...)``.
+        aggregate: how several models are summed: ``Sum()`` (the paper), ``GradientNorm()``, ``Staged(...)``.
         distortions: what may happen to the frames after they leave, such as ``[H264(23)]``. None: they are read as they
             are. Each costs an evaluation of every model; all losses reported are the means over them.
 
     Raises:
         ValueError: no models, two of one name, an unknown name in ``weights`` or ``threshold``, a negative
             epsilon or number of iterations.
+
+    Example:
+        >>> from skimage.data import astronaut
+        >>> from deidlib.models.mtcnn import MTCNN
+        >>> from deidlib.obfuscate import Pixelate
+        >>> picture = torch.from_numpy(astronaut()[:256, 96:352]).permute(2, 0, 1)[None] / 255
+        >>> model, hide = MTCNN(), Pixelate(blocks=4)
+        >>> faces = model.predict(picture)
+        >>> hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
+        >>> result = IFGSMAttacker([model], max_iterations=20)(hidden, picture, faces=faces, mask=mask)
+        >>> len(model.predict(hidden)[0]), len(model.predict(result.images)[0])  # faces that are found
+        (0, 1)
     """
 
     models: Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]]

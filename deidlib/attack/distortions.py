@@ -175,37 +175,6 @@ class H264(Distortion):
         return _video_rgb(_coded(luma, 8, fine, _ROUNDING), _coded(chroma, 4, coarse, _ROUNDING))
 
 
-def channel(name: str) -> Distortion:
-    """The channel that a command line names.
-
-    Args:
-        name: ``"jpeg:75"`` (quality), ``"h264:23"`` (constant rate factor), ``"blur:1.0"`` (sigma in pixels) or
-            ``"chroma"``.
-
-    Raises:
-        ValueError: an unknown name, or a number that is missing, superfluous or out of range.
-
-    Example:
-        >>> channel("h264:23")
-        H264(crf=23.0)
-    """
-    kind, _, level = name.partition(":")
-    try:
-        if kind == "chroma" and not level:
-            return ChromaSubsampling()
-        if kind == "jpeg":
-            return JPEG(int(level))
-        if kind == "h264":
-            return H264(float(level))
-        if kind == "blur":
-            return Blur(float(level))
-    except ValueError as error:
-        raise ValueError(f"channel {name!r}: {error} {_NAMES}") from None
-    raise ValueError(f"unknown channel {name!r}. {_NAMES}")
-
-
-_NAMES = "Known: jpeg:QUALITY (1 to 100), h264:CRF (0 to 51), blur:SIGMA (pixels), chroma."
-
 # The largest block, 8 x 8 of halved chroma, and a few pixels for resampling on either side.
 _BLOCKS = 24
 

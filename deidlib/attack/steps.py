@@ -64,6 +64,16 @@ class SignStep(StepRule[StepState]):
 
     Args:
         size: step length in image units; 1/255 is one grey level.
+
+    Raises:
+        ValueError: size is not positive.
+
+    Example:
+        >>> rule, images = SignStep(1 / 255), torch.full((1, 3, 1, 1), 0.2)
+        >>> slope = torch.tensor([2.0, -0.1, 0.0]).view(1, 3, 1, 1)
+        >>> stepped, _ = rule(images, slope, torch.ones(1), rule.init(images))
+        >>> (255 * stepped).round().flatten()
+        tensor([50., 52., 51.])
     """
 
     size: float = 1 / 255
@@ -99,6 +109,16 @@ class MomentumSignStep(StepRule[MomentumState]):
         nesterov: step to where the *next* momentum points, from the gradient here: the equivalent form of
             NI-FGSM (Lin et al., arXiv 1908.06281) that needs no second gradient,
             x -= size * sign(decay * g_{n+1} + grad / ||grad||_1).
+
+    Raises:
+        ValueError: size is not positive, or decay is negative.
+
+    Example:
+        >>> rule, images = MomentumSignStep(1 / 255), torch.full((1, 3, 1, 1), 0.2)
+        >>> slope = torch.tensor([3.0, 1.0, 0.0]).view(1, 3, 1, 1)
+        >>> stepped, state = rule(images, slope, torch.ones(1), rule.init(images))
+        >>> state.momentum.flatten()
+        tensor([0.7500, 0.2500, 0.0000])
     """
 
     size: float = 1 / 255
@@ -204,6 +224,16 @@ class APGDStep(StepRule[AutoState]):
         window: steps to the first checkpoint; each following window is 3 steps shorter, 4 at least.
         rho: share of steps that must lower the loss.
         inertia: APGD's alpha; 1 switches the momentum off.
+
+    Raises:
+        ValueError: a length or the window is not positive, or a share is not in (0, 1].
+
+    Example:
+        >>> rule, images = APGDStep(4 / 255), torch.full((1, 3, 1, 1), 0.2)
+        >>> slope = torch.tensor([2.0, -0.1, 0.0]).view(1, 3, 1, 1)
+        >>> stepped, _ = rule(images, slope, torch.ones(1), rule.init(images))
+        >>> (255 * stepped).round().flatten()
+        tensor([48., 54., 51.])
     """
 
     size: float = 4 / 255

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.steps import APGDStep
+from deidlib.attack.presets import recommended
 from deidlib.faces import Faces
 from deidlib.geometry.warp import crop_resize
 from deidlib.images import from_pixels, to_grid
@@ -66,7 +65,7 @@ def run(folder: str | Path, *, frames: int = 12, progress: Callable[[int], objec
 
     began = time.perf_counter()
     model = MTCNN()
-    deidentifier = Deidentifier(IFGSMAttacker([model], max_iterations=60, step=APGDStep()))
+    deidentifier = Deidentifier(recommended([model]))
     # A demonstration is to be quick: frames that are read less well are not attacked again.
     summary = protect_video(deidentifier, original, protected, check=Check(repairs=0), progress=progress)
     seconds = time.perf_counter() - began

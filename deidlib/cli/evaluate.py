@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.names import device_of, readers_for, readers_of
+from deidlib.cli.names import Names, device_of, named, names_for, readers_of, targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deidlib.evaluation import Evaluation
+    from deidlib.keys.key import Key
+    from deidlib.keys.record import KeyRecord
+    from deidlib.metrics import LPIPS, Embedder
+    from deidlib.models.strangers import Reader
 
 Lpips = Literal["alex", "vgg", "squeeze"]
 
@@ -20,8 +29,11 @@ def evaluate(
     original: Annotated[Path, typer.Argument(help="An image, a video, or a folder of them.")],
     protected: Annotated[Path, typer.Argument(help="The same, protected; a video may be a folder of its frames.")],
     models: Annotated[
-        str | None,
-        typer.Option(help="Authorised readers, separated by commas; by default all that the key opens, or mtcnn."),
+        Names | None,
+        typer.Option(
+            parser=Names,
+            help="Authorised readers, separated by commas; by default all that the key opens, or mtcnn.",
+        ),
     ] = None,
     key: Annotated[
         Path | None, typer.Option(help="The key file, if PROTECTED was protected with a key; --models read by it.")
@@ -30,8 +42,9 @@ def evaluate(
         Path | None, typer.Option(help="The description that was written with PROTECTED; by default PROTECTED.json.")
     ] = None,
     against: Annotated[
-        str, typer.Option(help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin.")
-    ] = "",
+        Names,
+        typer.Option(parser=Names, help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin."),
+    ] = Names(),
     embedder: Annotated[
         str, typer.Option(help="Who tells whether people are recognised: facenet, mobilefacenet, or FILE.onnx.")
     ] = "",
@@ -68,6 +81,7 @@ def evaluate(
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():
         from deidlib.evaluation import IdentitySettings, QualitySettings, ReadingSettings, write_evaluation
+        from deidlib.evaluation import evaluate as measure
         from deidlib.evaluation.report import write_report
 
         _check_outputs(json, html, export_detections)
@@ -76,20 +90,24 @@ def evaluate(
             raise ValueError("--lpips is part of the quality. Leave out --no-quality.")
         record, secret = _opened(protected, key, sidecar)
         # Nobody at all may be authorised, if that is what was said.
-        names = models if record is None and models is not None else readers_for(models or "", record)
+        names = models if record is None and models is not None else names_for(models or (), record)
         where = device_of(device)
-        result = _measured(
-            original,
-            protected,
-            authorised=_keyed(readers_of(names, where, "--models"), record, secret),
-            unauthorised=readers_of(against, where, "--against"),
-            truth=truth,
-            reading=ReadingSettings(min_iou=min_iou),
-            quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
-            identity=IdentitySettings(_embedder_of(embedder), _pictures_of(strangers), threshold) if embedder else None,
-            batch_size=batch,
-            device=where,
-        )
+        authorised, unauthorised = _authorised(names, where, record, secret), readers_of(against, where, "--against")
+        people = IdentitySettings(_embedder_of(embedder), _pictures_of(strangers), threshold) if embedder else None
+        with _bar() as progress:
+            result = measure(
+                original,
+                protected,
+                authorised=authorised,
+                unauthorised=unauthorised,
+                truth=truth,
+                reading=ReadingSettings(min_iou=min_iou),
+                quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
+                identity=people,
+                batch_size=batch,
+                device=where,
+                progress=progress,
+            )
         show(result)
         if export_detections is not None:
             _export(result, export_detections)
@@ -102,7 +120,7 @@ def evaluate(
             typer.echo(f"report: {html} ({shown})")
 
 
-def show(result: Any) -> None:
+def show(result: Evaluation) -> None:
     """Print an evaluation as tables."""
     from rich.console import Console
     from rich.table import Table
@@ -155,10 +173,10 @@ def show(result: Any) -> None:
         typer.echo(f"picture: {', '.join(words)}")
 
 
-def _measured(original: Path, protected: Path, **options: Any) -> Any:
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """How far the measurement is: takes the frames that are done, and how many there are."""
     from tqdm.auto import tqdm
-
-    from deidlib.evaluation import evaluate as measure
 
     with tqdm(unit="frame", desc="reading both", file=sys.stderr) as bar:
 
@@ -167,7 +185,7 @@ def _measured(original: Path, protected: Path, **options: Any) -> Any:
                 bar.reset(frames)
             bar.update(done - bar.n)
 
-        return measure(original, protected, progress=progress, **options)
+        yield progress
 
 
 @contextmanager
@@ -209,7 +227,7 @@ def _check_use(
         raise ValueError("--strangers and --threshold are about an embedder. Add --embedder facenet.")
 
 
-def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[Any, Any]:
+def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[KeyRecord | None, Key | None]:
     """What is said about the key that a file was protected with, and that key; nothing without ``--key``."""
     from deidlib.keys.key import Key
     from deidlib.protect.sidecar import Sidecar, opened
@@ -224,22 +242,23 @@ def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[An
     return opened(Sidecar.read(protected, sidecar, wanted=True), secret, protected), secret
 
 
-def _keyed(readers: dict[str, Any], record: Any, key: Any) -> dict[str, Any]:
-    """Readers that apply the key, under names of their own: the same without it may be asked, too."""
+def _authorised(names: Names, device: str, record: KeyRecord | None, key: Key | None) -> dict[str, Reader]:
+    """The authorised readers; by a key under names of their own: the same without it may be asked, too."""
     from deidlib.models.keyed import Keyed
 
-    if record is None:
-        return readers
-    return {f"{name}+key": Keyed.from_record(record, reader, key) for name, reader in readers.items()}
+    if record is None or key is None:
+        return readers_of(names, device, "--models")
+    models = named(names, device, "--models", targets())
+    return {f"{name}+key": Keyed.from_record(record, model, key) for name, model in models.items()}
 
 
-def _lpips_of(net: Lpips | None) -> Any:
+def _lpips_of(net: Lpips | None) -> LPIPS | None:
     from deidlib.metrics import LPIPS
 
     return None if net is None else LPIPS(net)
 
 
-def _embedder_of(name: str) -> Any:
+def _embedder_of(name: str) -> Embedder:
     from deidlib.metrics import FacenetEmbedder, OnnxEmbedder
     from deidlib.weights import checkpoint_of
 
@@ -256,7 +275,7 @@ def _embedder_of(name: str) -> Any:
     return OnnxEmbedder(path, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def _pictures_of(source: Path | None) -> list[Any]:
+def _pictures_of(source: Path | None) -> list[Tensor]:
     from deidlib.media import read_image
     from deidlib.media.suffixes import IMAGE_SUFFIXES
 
@@ -270,7 +289,7 @@ def _pictures_of(source: Path | None) -> list[Any]:
     return [read_image(path) for path in paths]
 
 
-def _export(result: Any, folder: Path) -> None:
+def _export(result: Evaluation, folder: Path) -> None:
     from deidlib.records.detections import write_detections
 
     for name in result.readers:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deidlib.obfuscate import Concealment
 
 
-def hiding_of(text: str, blocks: int, device: str = "cpu") -> Any:
+def hiding_of(text: str, blocks: int, device: str = "cpu") -> Concealment:
     """The obfuscator that ``--hide`` names.
 
     Args:

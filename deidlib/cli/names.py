@@ -1,116 +1,217 @@
-"""Names that a shell can say, and the objects that they mean."""
+"""Words of a shell, and the objects that they mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from deidlib.attack.aggregation import Aggregator
+    from deidlib.attack.distortions import Distortion
+    from deidlib.attack.steps import StepRule
     from deidlib.keys.record import KeyRecord
+    from deidlib.models.base import TargetModel
+    from deidlib.models.strangers import Reader
+
+R = TypeVar("R", bound="Reader", covariant=True)
+
+Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
+Combine = Literal["auto", "gradient-norm", "sum"]
 
 
-def targets() -> dict[str, tuple[Callable[[], Any], str | None]]:
-    """What the shell can name: how to make the model, and its checkpoint in the table of weights if it has one."""
-    from deidlib.models.cropped import CroppedDetector
+class Names(tuple[str, ...]):
+    """Words separated by commas: in small letters, each once, in the order that they were said in.
+
+    It is the parser of every option that takes several: ``typer.Option(parser=Names)``.
+
+    Example:
+        >>> Names(" RetinaFace,fan,,fan")
+        ('retinaface', 'fan')
+        >>> str(Names("retinaface, fan"))
+        'retinaface,fan'
+    """
+
+    def __new__(cls, said: str | Iterable[str] = ()) -> Self:
+        """From what was typed, or from single words."""
+        words = said.split(",") if isinstance(said, str) else said
+        return super().__new__(cls, dict.fromkeys(word for part in words if (word := part.strip().lower())))
+
+    def __str__(self) -> str:
+        return ",".join(self)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[R]):
+    """What a name stands for.
+
+    Args:
+        make: makes the model.
+        checkpoint: its weights' name in :mod:`deidlib.weights`, if they are in that table.
+    """
+
+    make: Callable[[], R]
+    checkpoint: str | None = None
+
+
+def targets() -> dict[str, Entry[TargetModel[Any]]]:
+    """Whom a file can be made readable for."""
     from deidlib.models.fan import FAN
     from deidlib.models.gaze import GazeResNet
     from deidlib.models.mtcnn import MTCNN
     from deidlib.models.retinaface import RetinaFace
 
     return {
-        "mtcnn": (MTCNN, None),
-        "retinaface": (lambda: CroppedDetector(RetinaFace()), "retinaface_mobilenet0.25"),
-        "retinaface-resnet50": (lambda: RetinaFace(backbone="resnet50"), "retinaface_resnet50"),
-        "fan": (FAN, "2dfan4"),
-        "mpiigaze": (GazeResNet.mpiigaze, "mpiigaze"),
-        "mpiifacegaze": (GazeResNet.mpiifacegaze, "mpiifacegaze"),
-        "eth-xgaze": (GazeResNet.eth_xgaze, "eth_xgaze"),
+        "mtcnn": Entry(MTCNN),
+        "retinaface": Entry(RetinaFace, "retinaface_mobilenet0.25"),
+        "retinaface-resnet50": Entry(lambda: RetinaFace(backbone="resnet50"), "retinaface_resnet50"),
+        "fan": Entry(FAN, "2dfan4"),
+        "mpiigaze": Entry(GazeResNet.mpiigaze, "mpiigaze"),
+        "mpiifacegaze": Entry(GazeResNet.mpiifacegaze, "mpiifacegaze"),
+        "eth-xgaze": Entry(GazeResNet.eth_xgaze, "eth_xgaze"),
     }
 
 
-def readers() -> dict[str, tuple[Callable[[], Any], str | None]]:
+def readers() -> dict[str, Entry[Reader]]:
     """Whom a file can be shown to: every target, and readers that nobody can attack through."""
     from deidlib.models.retinaface import RetinaFace
     from deidlib.models.strangers import PFLD, YuNet
 
     twin = "retinaface_mobilenet0.25_1mb"
-    return targets() | {
-        "retinaface": (RetinaFace, "retinaface_mobilenet0.25"),
-        "yunet": (YuNet, "yunet"),
-        "pfld": (PFLD, "pfld"),
-        "retinaface-twin": (lambda: RetinaFace(twin), twin),
+    return {
+        **targets(),
+        "yunet": Entry(YuNet, "yunet"),
+        "pfld": Entry(PFLD, "pfld"),
+        "retinaface-twin": Entry(lambda: RetinaFace(twin), twin),
     }
 
 
-def readers_of(names: str, device: str, option: str) -> dict[str, Any]:
-    """The readers of a comma list, which may be empty."""
-    return named(names, device, option, readers()) if names.strip(" ,") else {}
-
-
-def models_of(names: str, device: str, option: str = "--targets") -> dict[str, Any]:
-    """The authorised models of a comma list, at least one of them a detector."""
-    models = named(names, device, option)
+def models_of(names: Sequence[str], device: str, option: str = "--targets") -> dict[str, TargetModel[Any]]:
+    """The authorised models of a list, at least one of them a detector."""
+    models = named(names, device, option, targets())
     if not any(model.task == "boxes" for model in models.values()):
+        said = ",".join(names)
         raise ValueError(
-            f"{option} must name a detector, which says where faces are; got {names}, which need one. "
-            f"Try {option} mtcnn,{names}."
+            f"{option} must name a detector, which says where faces are; got {said}, which need one. "
+            f"Try {option} mtcnn,{said}."
         )
     return models
 
 
-def hiders_of(names: str, models: dict[str, Any], device: str) -> list[Any]:
-    """The detectors that faces are hidden by; MTCNN's weights are always at hand, so by default it helps."""
+def readers_of(names: Sequence[str], device: str, option: str) -> dict[str, Reader]:
+    """The readers of a list, which may be empty."""
+    return named(names, device, option, readers()) if names else {}
+
+
+def detectors_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], device: str) -> list[TargetModel[Any]]:
+    """The detectors that faces are hidden by; those that the library recommends if none is named."""
+    from deidlib.attack.presets import recommended_detectors
+
+    if not names:
+        return recommended_detectors(models.values(), device=device)
     detectors = {name: model for name, model in models.items() if model.task == "boxes"}
-    if not names.strip():
-        names = ",".join([*detectors, "mtcnn"])
-    wanted = [part.strip().lower() for part in names.split(",") if part.strip()]
-    missing = ",".join(name for name in dict.fromkeys(wanted) if name not in detectors)
-    others = named(missing, device, "--detectors") if missing else {}
-    for name, model in others.items():
-        if model.task != "boxes":
-            raise ValueError(f"--detectors must name detectors, got {name}, which reads {model.task}. Try mtcnn.")
-    return [(detectors | others)[name] for name in dict.fromkeys(wanted)]
+    if missing := [name for name in names if name not in detectors]:
+        detectors |= named(missing, device, "--detectors", targets())
+    for name in names:
+        if detectors[name].task != "boxes":
+            raise ValueError(
+                f"--detectors must name detectors, got {name}, which reads {detectors[name].task}. Try mtcnn."
+            )
+    return [detectors[name] for name in names]
 
 
-def step_and_combination(steps: str, combine: str, models: dict[str, Any]) -> tuple[Any, Any]:
-    """The step rule and the way to sum losses that the shell names; ``auto`` is what was measured to serve best.
+def step_of(name: Steps) -> StepRule[Any] | None:
+    """The step rule; None for ``auto``: the library chooses."""
+    from deidlib.attack.steps import MomentumSignStep, SignStep
 
-    With a gaze model beside others, the plain sum with MI-FGSM leaves the gaze 0.9 degrees off, gradients of one size
-    1.7; otherwise gradients of one size keep the largest loss from drowning the others.
-    """
+    rules: dict[str, StepRule[Any]] = {
+        "i-fgsm": SignStep(),
+        "mi-fgsm": MomentumSignStep(),
+        "ni-fgsm": MomentumSignStep(nesterov=True),
+    }
+    return rules.get(name)
+
+
+def aggregator_of(name: Combine) -> Aggregator | None:
+    """How losses are summed; None for ``auto``: the library chooses."""
     from deidlib.attack.aggregation import GradientNorm, Sum
-    from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep
 
-    several = len(models) > 1
-    with_gaze = several and any(model.task == "gaze" for model in models.values())
-    rules = {"i-fgsm": SignStep(), "mi-fgsm": MomentumSignStep(), "ni-fgsm": MomentumSignStep(nesterov=True)}
-    step = rules.get(steps) or (MomentumSignStep() if with_gaze else APGDStep())
-    plain = combine == "sum" or not several or (combine == "auto" and with_gaze)
-    return step, Sum() if plain else GradientNorm()
+    rules: dict[str, Aggregator] = {"gradient-norm": GradientNorm(), "sum": Sum()}
+    return rules.get(name)
 
 
-def named(
-    names: str, device: str, option: str, table: dict[str, tuple[Callable[[], Any], str | None]] | None = None
-) -> dict[str, Any]:
-    """The models of a comma list, on the device, with their licences shown."""
+def distortion_of(text: str) -> Distortion:
+    """The distortion that one word of ``--survive`` means.
+
+    Args:
+        text: ``"jpeg:75"`` (quality), ``"h264:23"`` (constant rate factor), ``"blur:1.0"`` (sigma in pixels) or
+            ``"chroma"``.
+
+    Raises:
+        ValueError: an unknown name, or a number that is missing, superfluous or out of range.
+
+    Example:
+        >>> distortion_of("h264:23")
+        H264(crf=23.0)
+    """
+    from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
+
+    kind, _, level = text.partition(":")
+    known = "Known: jpeg:QUALITY (1 to 100), h264:CRF (0 to 51), blur:SIGMA (pixels), chroma."
+    try:
+        if kind == "chroma" and not level:
+            return ChromaSubsampling()
+        if kind == "jpeg":
+            return JPEG(int(level))
+        if kind == "h264":
+            return H264(float(level))
+        if kind == "blur":
+            return Blur(float(level))
+    except ValueError as error:
+        raise ValueError(f"--survive {text!r}: {error} {known}") from None
+    raise ValueError(f"unknown distortion {text!r} in --survive. {known}")
+
+
+def names_for(models: Sequence[str], record: KeyRecord | None) -> Names:
+    """The models that shall read, once it is known that they can; all that the key opens by default.
+
+    Raises:
+        ValueError: the file was not protected for one of them.
+    """
+    if record is None:
+        return Names(models or ["mtcnn"])
+    names = Names(models or record.models)
+    if others := [name for name in names if name not in record.models]:
+        raise ValueError(
+            f"{', '.join(others)} cannot read this file: it was protected for {', '.join(record.models)}. "
+            f"Try --models {','.join(record.models)}."
+        )
+    return names
+
+
+def named(names: Sequence[str], device: str, option: str, table: Mapping[str, Entry[R]]) -> dict[str, R]:
+    """The models of a list, on the device, with their licences shown."""
+    from torch import nn
+
     from deidlib import weights
 
-    table = targets() if table is None else table
-    models = {}
-    for name in [part.strip().lower() for part in names.split(",") if part.strip()]:
+    models: dict[str, R] = {}
+    for name in names:
         if name not in table:
             raise ValueError(f"unknown model {name!r} in {option}; choose from {', '.join(table)}.")
-        make, checkpoint = table[name]
-        model = make()
+        model, checkpoint = table[name].make(), table[name].checkpoint
+        network: object = model
         # What is no network runs where it runs.
-        models[name] = model.to(device) if hasattr(model, "to") else model
+        if isinstance(network, nn.Module):
+            network.to(device)
+        models[name] = model
         if checkpoint is not None:
             known = weights.checkpoint(checkpoint)
             typer.echo(f"{name}: weights from {known.origin}, licence {known.licence}", err=True)
     if not models:
-        raise ValueError(f"{option} must name at least one model, got {names!r}. Try {option} mtcnn.")
+        raise ValueError(f"{option} must name at least one model. Try {option} mtcnn.")
     return models
 
 
@@ -128,21 +229,3 @@ def device_of(wanted: str) -> str:
         raise ValueError(f"--device {wanted}, but this machine has {there} usable {kind} devices. Use --device cpu.")
     typer.echo(f"device: {wanted}", err=True)
     return wanted
-
-
-def readers_for(models: str, record: KeyRecord | None) -> str:
-    """The models that shall read, once it is known that they can; all that the key opens by default.
-
-    Raises:
-        ValueError: the file was not protected for one of them.
-    """
-    if record is None:
-        return models.strip(" ,") or "mtcnn"
-    names = [part.strip().lower() for part in models.split(",") if part.strip()] or list(record.models)
-    others = [name for name in names if name not in record.models]
-    if others:
-        raise ValueError(
-            f"{', '.join(others)} cannot read this file: it was protected for {', '.join(record.models)}. "
-            f"Try --models {','.join(record.models)}."
-        )
-    return ",".join(names)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, live_source
 from deidlib.cli.hiding import hiding_of
-from deidlib.cli.names import device_of, hiders_of, models_of, step_and_combination
+from deidlib.cli.names import (
+    Combine,
+    Names,
+    Steps,
+    aggregator_of,
+    detectors_of,
+    device_of,
+    distortion_of,
+    models_of,
+    step_of,
+)
 from deidlib.cli.work import Work, report, run
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
-Combine = Literal["auto", "gradient-norm", "sum"]
-Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
 Start = Literal["auto", "hidden", "predecessor"]
 AfterHold = Literal["stay", "drop", "whole-frame"]
 Audio = Literal["drop", "copy"]
@@ -27,7 +35,9 @@ def protect(
         typer.Argument(help="An image, a video, a folder of them; the number of a camera; or - for standard input."),
     ],
     target: Annotated[Path, typer.Argument(help="The file to write (.png or .mkv), or a folder.")],
-    targets: Annotated[str, typer.Option(help="Authorised models, separated by commas.")] = "mtcnn",
+    targets: Annotated[Names, typer.Option(parser=Names, help="Authorised models, separated by commas.")] = Names(
+        "mtcnn"
+    ),
     key: Annotated[
         Path | None, typer.Option(help="A key file (deidlib key new): the authorised models read by this key only.")
     ] = None,
@@ -62,12 +72,13 @@ def protect(
     audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
     batch: Annotated[int, typer.Option(min=1, help="Frames attacked at a time.")] = 8,
     detectors: Annotated[
-        str,
+        Names,
         typer.Option(
+            parser=Names,
             help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
-            "By default the authorised detectors and mtcnn."
+            "By default the authorised detectors and mtcnn.",
         ),
-    ] = "",
+    ] = Names(),
     steps: Annotated[
         Steps, typer.Option(help="The step rule; auto takes mi-fgsm where gaze is among several models.")
     ] = "auto",
@@ -75,9 +86,12 @@ def protect(
         Combine, typer.Option(help="How the losses of several models are summed; auto: sum with gaze, else balanced.")
     ] = "auto",
     survive: Annotated[
-        str,
-        typer.Option(help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma."),
-    ] = "",
+        Names,
+        typer.Option(
+            parser=Names,
+            help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma.",
+        ),
+    ] = Names(),
     start: Annotated[
         Start,
         typer.Option(
@@ -99,7 +113,7 @@ def protect(
     A folder is gone through with all below it; what is finished is left as it is, so an interrupted run is continued by
     the same command.
     """
-    from deidlib.attack.attacker import IFGSMAttacker
+    from deidlib.attack.presets import recommended, recommended_warm_start
     from deidlib.attack.warm_start import WarmStart
     from deidlib.keys.key import Key
     from deidlib.protect.check import Check
@@ -117,21 +131,25 @@ def protect(
             pairs_below(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
-        step, combination = step_and_combination(steps, combine, models)
-        attacker = IFGSMAttacker(
+        attacker = recommended(
             models,
             epsilon=epsilon / 255,
             max_iterations=iterations,
-            step=step,
-            aggregate=combination,
-            distortions=_channels(survive),
+            step=step_of(steps),
+            aggregate=aggregator_of(combine),
+            distortions=[distortion_of(name) for name in survive],
         )
+        warm = {
+            "auto": recommended_warm_start(codec, keyed=key is not None),
+            "predecessor": WarmStart(),
+            "hidden": None,
+        }
         deidentifier = Deidentifier(
             attacker,
             obfuscator=hiding_of(hide, blocks, where),
-            detectors=hiders_of(detectors, models, where),
+            detectors=detectors_of(detectors, models, where),
             tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing, after_hold=after_hold),
-            warm_start=WarmStart() if _is_warm(start, codec, key) else None,
+            warm_start=warm[start],
         )
         if faces is not None and (live is not None or source.is_dir()):
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")
@@ -152,15 +170,3 @@ def protect(
             work.one(live, target, frames)
         else:
             run(work, source, target)
-
-
-def _is_warm(start: Start, codec: str, key: Path | None) -> bool:
-    """A keyed model reads every frame in its own way: what was right for the frame before is noise in this one."""
-    return start == "predecessor" or (start == "auto" and codec == "h264" and key is None)
-
-
-def _channels(names: str) -> list[Any]:
-    """What the perturbation must survive."""
-    from deidlib.attack.distortions import channel
-
-    return [channel(part.strip().lower()) for part in names.split(",") if part.strip()]

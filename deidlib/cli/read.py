@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.names import device_of, models_of, readers_for
+from deidlib.cli.names import Names, device_of, models_of, names_for
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deidlib.faces import Faces
     from deidlib.media.clip import Clip, Kind
+    from deidlib.models.base import TargetModel
     from deidlib.protect.sidecar import Sidecar
 
 _OVERLAY_CODECS = {".mkv": "ffv1", ".mp4": "h264", ".mov": "h264", ".avi": "mjpeg"}
@@ -26,8 +30,9 @@ def read(
     protected: Annotated[Path, typer.Argument(help="An image, a video, or a folder of frames as png-folder writes.")],
     key: Annotated[Path | None, typer.Option(help="The key file, if PROTECTED was protected with a key.")] = None,
     models: Annotated[
-        str, typer.Option(help="Who reads, separated by commas; by default all that the key opens, or mtcnn.")
-    ] = "",
+        Names,
+        typer.Option(parser=Names, help="Who reads, separated by commas; by default all that the key opens, or mtcnn."),
+    ] = Names(),
     sidecar: Annotated[
         Path | None, typer.Option(help="The description that was written with PROTECTED; by default PROTECTED.json.")
     ] = None,
@@ -54,7 +59,7 @@ def read(
         secret = None if key is None else Key.load(key)
         described = Sidecar.read(protected, sidecar, wanted=secret is not None)
         record = opened(described, secret, protected)
-        names = readers_for(models, record)
+        names = names_for(models, record)
         _check_outputs(json, overlay, protected, [protected, key, None if described is None else described.path])
         clip = Clip.open(protected)
         content = sha256_of(protected)
@@ -94,14 +99,19 @@ def _doubts(described: Sidecar | None, frames: int, content: str, first: int) ->
 
 
 def _read(
-    clip: Any, models: Sequence[Any], first: int, batch: int, device: str, draw: Callable[..., None]
-) -> list[Any]:
+    clip: Clip,
+    models: Sequence[TargetModel[Any]],
+    first: int,
+    batch: int,
+    device: str,
+    draw: Callable[[Tensor, Sequence[Faces]], object],
+) -> list[Faces]:
     """What the models read on every frame; of the pixels nothing is kept."""
     from tqdm.auto import tqdm
 
     from deidlib.models.base import observe
 
-    frames: list[Any] = []
+    frames: list[Faces] = []
     with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr) as bar:
         for images in clip.batches(batch):
             number = first + len(frames)
@@ -137,7 +147,7 @@ def _times(clip: Clip) -> _Times:
 
 
 @contextlib.contextmanager
-def _canvas(overlay: Path | None, clip: Any, times: _Times) -> Iterator[Callable[..., None]]:
+def _canvas(overlay: Path | None, clip: Clip, times: _Times) -> Iterator[Callable[[Tensor, Sequence[Faces]], object]]:
     """Takes frames and what was read on them, and draws both into a file that appears when it is complete."""
     from deidlib.media import VideoWriter, write_image
     from deidlib.visualize import draw_faces
@@ -152,7 +162,7 @@ def _canvas(overlay: Path | None, clip: Any, times: _Times) -> Iterator[Callable
         ) as writer:
             pts = iter(times.pts or ())
 
-            def draw(images: Any, faces: Any) -> None:
+            def draw(images: Tensor, faces: Sequence[Faces]) -> None:
                 ticks = None if times.pts is None else [next(pts) for _ in faces]
                 writer.write(draw_faces(images, faces), ticks)
 

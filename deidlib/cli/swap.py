@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec
-from deidlib.cli.names import device_of, hiders_of, named, readers
+from deidlib.cli.names import Names, detectors_of, device_of, named, readers
 from deidlib.cli.work import Work, run, say
 
 if TYPE_CHECKING:
     from deidlib.protect.summary import Summary
+    from deidlib.swap.base import FaceSwapper
+    from deidlib.swap.warp import Part
 
 Method = Literal["warp", "cosegmentation"]
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
@@ -28,15 +30,21 @@ def swap(
         Method, typer.Option(help="warp needs no weights; cosegmentation needs some that are not free.")
     ] = "warp",
     landmarks: Annotated[
-        str,
-        typer.Option(help="Who reads landmarks for warp, in turn: mtcnn (five points), or retinaface,fan (68)."),
-    ] = "mtcnn",
-    keep: Annotated[str, typer.Option(help="Parts of each face to leave, for warp: eyes, mouth. They identify.")] = "",
+        Names,
+        typer.Option(
+            parser=Names, help="Who reads landmarks for warp, in turn: mtcnn (five points), or retinaface,fan (68)."
+        ),
+    ] = Names("mtcnn"),
+    keep: Annotated[
+        Names, typer.Option(parser=Names, help="Parts of each face to leave, for warp: eyes, mouth. They identify.")
+    ] = Names(),
     which: Annotated[
         int | None, typer.Option(min=0, help="The number of the source's face, if it has several.")
     ] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across a face that cannot be swapped.")] = 4,
-    detectors: Annotated[str, typer.Option(help="Detectors that say where faces are.")] = "mtcnn",
+    detectors: Annotated[Names, typer.Option(parser=Names, help="Detectors that say where faces are.")] = Names(
+        "mtcnn"
+    ),
     on_missing: Annotated[OnMissing, typer.Option(help="A frame without a face; as for deidlib protect.")] = "hold",
     hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
     window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
@@ -69,7 +77,7 @@ def swap(
         pairs_below(original, target, codec)
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
-        finders = hiders_of(detectors, {}, where)
+        finders = detectors_of(detectors, {}, where)
         # No step of an attack: the frames come out as they were hidden.
         attacker = IFGSMAttacker(finders, max_iterations=0)
         deidentifier = Deidentifier(
@@ -98,11 +106,11 @@ def swapper_of(
     device: str,
     *,
     method: Method = "warp",
-    landmarks: str = "mtcnn",
-    keep: str = "",
+    landmarks: Names = Names("mtcnn"),
+    keep: Names = Names(),
     which: int | None = None,
     blocks: int = 4,
-) -> Any:
+) -> FaceSwapper:
     """The swapper that shows the face in a file.
 
     Args:
@@ -110,7 +118,7 @@ def swapper_of(
         device: where models run.
         method: ``"warp"`` or ``"cosegmentation"``.
         landmarks: names of models, in turn; the first must be a detector.
-        keep: parts to leave, separated by commas.
+        keep: parts to leave, ``"eyes"`` and ``"mouth"``.
         which: number of the face in the file.
         blocks: cells of the mosaic over faces that cannot be swapped.
 
@@ -127,11 +135,12 @@ def swapper_of(
     models = list(named(landmarks, device, "--landmarks", readers()).values())
     if models[0].task != "boxes":
         raise ValueError(f"--landmarks must begin with a detector, got {landmarks}. Try retinaface,{landmarks}.")
-    parts: list[Any] = [part.strip() for part in keep.split(",") if part.strip()]
     try:
         if method == "warp":
+            # The swapper says which parts there are.
+            parts = cast("tuple[Part, ...]", keep)
             return WarpSwapper(image.to(device), models, which=which, keep=parts, fallback=fallback)
-        if parts:
+        if keep:
             raise ValueError("--keep is for --method warp.")
         (faces,) = models[0].predict(image.to(device))
         chosen = faces if which is None else faces[which : which + 1]

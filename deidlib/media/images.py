@@ -20,11 +20,22 @@ def read_image(path: str | Path) -> Tensor:
     It is turned upright as its EXIF orientation says. Grey becomes RGB; 16 bits are rounded to 8; transparent
     parts are shown on white, as viewers do; a colour profile is not applied.
 
+    Args:
+        path: any file that Pillow reads.
+
     Returns:
         ``(1, 3, H, W)`` float32 RGB in [0, 1].
 
     Raises:
         MediaReadError: missing, not an image, damaged, or an animation.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (5, 4), "white").save(Path(folder, "a.png"))
+        ...     read_image(Path(folder, "a.png")).shape
+        torch.Size([1, 3, 4, 5])
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 

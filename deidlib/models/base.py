@@ -27,6 +27,9 @@ class Target:
     Args:
         frame: ``(F,)`` long, the frame of each row.
 
+    Raises:
+        ValueError: frame is no ``(F,)`` long tensor, or a tensor field has another number of rows.
+
     Example:
         >>> Target(torch.tensor([0, 0, 2])).select(torch.tensor([2])).frame
         tensor([0])
@@ -72,10 +75,18 @@ T = TypeVar("T", bound=Target)
 class TargetModel(nn.Module, ABC, Generic[T]):
     """An authorised model: it reads faces, and says differentiably how far a reading is from the original's.
 
-    Subclasses set ``reads`` and write three methods. Networks assigned as attributes are frozen and put in
+    Subclasses set ``task`` and write three methods. Networks assigned as attributes are frozen and put in
     eval mode for ever, so that no attack can change a weight or a running statistic.
 
     Everything is per frame: a frame's prediction, target and loss must not depend on the frames beside it.
+
+    Example:
+        >>> from deidlib.models.mtcnn import MTCNN
+        >>> model = MTCNN()
+        >>> model.task, model.name, any(weight.requires_grad for weight in model.train().parameters())
+        ('boxes', 'mtcnn', False)
+
+    A whole one of your own, in thirty lines, is in docs/targets.md.
     """
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]]
@@ -191,6 +202,11 @@ def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[
 
     Raises:
         ValueError: no detector among the models.
+
+    Example:
+        >>> from deidlib.models.mtcnn import MTCNN
+        >>> observe(torch.rand(1, 3, 64, 64), [MTCNN()])
+        [Faces(n=0)]
     """
     ordered = sorted(models, key=lambda model: _ORDER[model.task])
     if faces is None and (not ordered or ordered[0].task != "boxes"):
@@ -271,7 +287,15 @@ def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] 
 
 
 def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
-    """Mean of row values within each frame: ``(F,)`` values of frames ``(F,)`` give ``(frames,)``, 0 if none.
+    """Mean of row values within each frame: what every loss ends in, so that the faces of a frame count equally.
+
+    Args:
+        values: ``(F,)`` of rows, one per face, say.
+        frame: ``(F,)`` long, the frame of each.
+        frames: how many there are.
+
+    Returns:
+        ``(frames,)``; 0 for a frame without rows.
 
     Example:
         >>> frame_mean(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), 3)

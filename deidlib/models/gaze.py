@@ -132,6 +132,14 @@ class GazeResNet(TargetModel[GazeTarget]):
 
     Raises:
         ValueError: unknown mode or loss, negative jitter.
+
+    Example:
+        >>> from deidlib.geometry.face_model import face_model
+        >>> points = (face_model()[:, :2] * 300 + 64).float()[None]
+        >>> faces = Faces(torch.tensor([[36., 46., 92., 90.]]), torch.ones(1), points)
+        >>> (read,) = GazeResNet(MPIIGazeNet(), "mpiigaze").predict(torch.rand(1, 3, 128, 128), [faces])
+        >>> read.gaze.norm(dim=1)
+        tensor([1.])
     """
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "gaze"

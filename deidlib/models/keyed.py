@@ -63,6 +63,7 @@ class Keyed(TargetModel[KeyedTarget]):
         TypeError: ``key`` is no :class:`Key`.
 
     Example:
+        >>> from deidlib.keys.record import new_nonce
         >>> from deidlib.models.mtcnn import MTCNN
         >>> reader = Keyed(MTCNN(), Key.generate(), nonce=new_nonce())
         >>> reader.at([0, 1]).predict(torch.rand(2, 3, 64, 64))

@@ -127,6 +127,13 @@ class MTCNN(TargetModel[MTCNNTarget]):
 
     Args:
         min_face: side of the smallest face looked for, in pixels.
+
+    Example:
+        >>> from skimage.data import astronaut
+        >>> picture = torch.from_numpy(astronaut()[:256, 96:352]).permute(2, 0, 1)[None] / 255
+        >>> (faces,) = MTCNN().predict(picture)
+        >>> faces.boxes.shape, faces.landmarks.shape
+        (torch.Size([1, 4]), torch.Size([1, 5, 2]))
     """
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"

@@ -75,6 +75,13 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
     Raises:
         FileNotFoundError: the weights cannot be had.
         RuntimeError: the state dict does not fit the backbone.
+
+    Example:
+        >>> from deidlib.nets.retinaface_resnet50 import RetinaFaceResNet50
+        >>> untrained = RetinaFaceResNet50().state_dict()
+        >>> model = RetinaFace(untrained, backbone="resnet50", score_threshold=1.0)
+        >>> model.predict(torch.rand(1, 3, 64, 64))
+        [Faces(n=0, landmarks)]
     """
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
@@ -99,6 +106,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         else:
             state, known = checkpoints.load_state(weights), checkpoints.checkpoint_of(checkpoints.find(weights))
         conventions = (known or checkpoints.CHECKPOINTS[_PUBLISHED[backbone]]).conventions
+        self.backbone = backbone
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.anchor_sizes: tuple[tuple[int, ...], ...] = conventions["anchors"]

@@ -16,7 +16,7 @@ from toys import Pixels
 
 from benchmarks.acceptance import SHARED, T002, Reading, compare, frames
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion, channel
+from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion
 from deidlib.attack.steps import APGDStep, SignStep
 from deidlib.images import to_grid
 from deidlib.media import VideoReader, VideoWriter
@@ -161,34 +161,6 @@ def test_the_blur_is_kornias() -> None:
     image = picture(40, 30)
     expected = gaussian_blur2d(image, (9, 9), (1.2, 1.2), border_type="replicate")
     torch.testing.assert_close(Blur(1.2)(image), expected)
-
-
-def test_names() -> None:
-    assert channel("jpeg:75") == JPEG(75)
-    assert channel("h264:23") == H264(23)
-    assert channel("blur:0.8") == Blur(0.8)
-    assert channel("chroma") == ChromaSubsampling()
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("vp9:30", "unknown channel 'vp9:30'. Known: jpeg:QUALITY"),
-        ("", "unknown channel ''"),
-        ("jpeg", "channel 'jpeg': .*Known: jpeg:QUALITY"),
-        ("jpeg:101", "whole number from 1 to 100, got 101"),
-        ("jpeg:7.5", "channel 'jpeg:7.5'"),
-        ("h264:52", r"0 \(best\) to 51 \(worst\), got 52"),
-        ("h264:nan", "got nan"),
-        ("h264:best", "channel 'h264:best'"),
-        ("blur:0", "sigma must be positive and at most 100"),
-        ("blur:inf", "sigma must be positive and at most 100"),
-        ("chroma:2", "unknown channel 'chroma:2'"),
-    ],
-)
-def test_names_that_are_none(name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        channel(name)
 
 
 class Darker(Distortion):

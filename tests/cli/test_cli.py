@@ -330,7 +330,7 @@ def test_what_must_be_survived_is_handed_on(image: Path, monkeypatch: pytest.Mon
     deidlib("protect", image, image.with_name("out.png"), "--survive", "jpeg:75, h264:23", "--window", 3, "--hold", 7)
     assert list(seen[0].attacker.distortions or ()) == [JPEG(75), H264(23)]
     assert (seen[0].tracker.window, seen[0].tracker.hold) == (3, 7)
-    refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown channel 'mp3:75'")
+    refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown distortion 'mp3:75'")
     refused(deidlib("protect", image, image.with_name("out.png"), "--hide", "paint"), "--hide must be pixelate")
 
 
@@ -502,14 +502,14 @@ def test_a_landmark_model_alone_cannot_find_faces(image: Path, offline: Path, mo
     class NoDetector(torch.nn.Module):
         task = "landmarks"
 
-    monkeypatch.setattr(names, "targets", lambda: {"fan": (NoDetector, None)})
+    monkeypatch.setattr(names, "targets", lambda: {"fan": names.Entry[Any](NoDetector)})
     result = deidlib("protect", image, image.with_name("out.png"), "--targets", "fan")
     refused(result, "must name a detector", "got fan", "--targets mtcnn,fan")
 
 
 def test_the_shell_knows_every_checkpoint_it_names() -> None:
-    for name, (_, checkpoint) in names.targets().items():
-        assert name == "mtcnn" or checkpoint in weights.CHECKPOINTS
+    for name, entry in names.targets().items():
+        assert name == "mtcnn" or entry.checkpoint in weights.CHECKPOINTS
 
 
 def test_weights_list_and_where(offline: Path) -> None:
@@ -543,40 +543,6 @@ def test_weights_verify(offline: Path) -> None:
 
 def test_weights_fetch_of_an_unknown_name(offline: Path) -> None:
     refused(deidlib("weights", "fetch", "retinafase_resnet50"), "retinafase_resnet50", "retinaface_resnet50")
-
-
-def test_mtcnn_helps_to_hide_unless_told_otherwise() -> None:
-    class Stub:
-        task = "boxes"
-
-    from deidlib.cli.names import hiders_of
-    from deidlib.models.mtcnn import MTCNN
-
-    stub = Stub()
-    default = hiders_of("", {"retinaface": stub}, "cpu")
-    assert default[0] is stub
-    assert isinstance(default[1], MTCNN)
-    assert len(default) == 2
-    assert hiders_of("retinaface", {"retinaface": stub}, "cpu") == [stub]
-    assert hiders_of("", {"mtcnn": stub}, "cpu") == [stub]
-
-
-def test_gaze_beside_others_takes_the_plain_sum() -> None:
-    from deidlib.attack.aggregation import GradientNorm, Sum
-    from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep
-    from deidlib.cli.names import step_and_combination
-
-    class Stub:
-        def __init__(self, reads: str) -> None:
-            self.task = reads
-
-    alone, pair = {"a": Stub("boxes")}, {"a": Stub("boxes"), "b": Stub("landmarks")}
-    gaze = {"a": Stub("boxes"), "b": Stub("gaze")}
-    assert step_and_combination("auto", "auto", alone) == (APGDStep(), Sum())
-    assert step_and_combination("auto", "auto", pair) == (APGDStep(), GradientNorm())
-    assert step_and_combination("auto", "auto", gaze) == (MomentumSignStep(), Sum())
-    assert step_and_combination("i-fgsm", "gradient-norm", gaze) == (SignStep(), GradientNorm())
-    assert step_and_combination("ni-fgsm", "sum", pair) == (MomentumSignStep(nesterov=True), Sum())
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

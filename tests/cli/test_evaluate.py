@@ -29,9 +29,7 @@ def clip(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers that take no time, by the names of real ones."""
-    table: dict[str, tuple[Callable[[], Any], str | None]] = {
-        "mtcnn": (Patches, None), "yunet": (lambda: Patches(1), None)
-    }  # fmt: skip
+    table = {"mtcnn": names.Entry(Patches), "yunet": names.Entry(lambda: Patches(1))}
     monkeypatch.setattr(names, "readers", lambda: table)
 
 
@@ -193,7 +191,7 @@ def test_a_missing_extra_is_one_line(clip: tuple[Path, Path], monkeypatch: pytes
     def missing() -> Any:
         raise ModuleNotFoundError("pfld needs onnxruntime, which is not installed.")
 
-    monkeypatch.setattr(names, "readers", lambda: {"mtcnn": (Patches, None), "pfld": (missing, None)})
+    monkeypatch.setattr(names, "readers", lambda: {"mtcnn": names.Entry(Patches), "pfld": names.Entry(missing)})
     result = deidlib("evaluate", *clip, "--against", "pfld")
     assert result.exit_code == 1
     assert "error: pfld needs onnxruntime" in result.stderr
@@ -202,7 +200,7 @@ def test_a_missing_extra_is_one_line(clip: tuple[Path, Path], monkeypatch: pytes
 def test_every_name_has_its_weights_in_the_table() -> None:
     assert {"yunet", "pfld", "retinaface-twin"} <= names.readers().keys()
     assert names.targets().keys() < names.readers().keys()
-    for _, checkpoint in names.readers().values():
-        assert checkpoint is None or weights.checkpoint(checkpoint).licence
+    for entry in names.readers().values():
+        assert entry.checkpoint is None or weights.checkpoint(entry.checkpoint).licence
     assert "evaluate" in {command.name or command.callback.__name__ for command in cli.app.registered_commands
                           if command.callback}  # fmt: skip

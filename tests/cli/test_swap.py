@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from deidlib import cli
 from deidlib.cli.astronaut import moving_astronaut
 from deidlib.cli.hiding import hiding_of
+from deidlib.cli.names import Names
 from deidlib.cli.swap import swapper_of
 from deidlib.geometry.boxes import iou
 from deidlib.media import VideoReader, VideoWriter, read_image, write_image
@@ -84,7 +85,7 @@ def test_protect_hides_by_swapping(face: Path, clip: Tensor, tmp_path: Path) -> 
 
 
 def test_arguments_arrive(face: Path) -> None:
-    swap = swapper_of(face, "cpu", keep="eyes, mouth", blocks=3)
+    swap = swapper_of(face, "cpu", keep=Names("eyes, mouth"), blocks=3)
     assert isinstance(swap, WarpSwapper)
     assert swap.keep == ("eyes", "mouth")
     assert swap.fallback == Pixelate(blocks=3)

@@ -67,7 +67,7 @@ def test_one_row_per_anchor(net: RetinaFaceResNet50) -> None:
 
 
 def test_parity_with_retinaface_pytorch(net: RetinaFaceResNet50) -> None:
-    network = pytest.importorskip("retinaface.network", reason="needs retinaface-pytorch")
+    network = pytest.importorskip("retinaface.network", reason="needs the extra [test]: retinaface-pytorch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # pretrained=False is spelt weights=None today
         other = network.RetinaFace(

@@ -1,0 +1,138 @@
+"""What serves best, by the models; and that the command line does just that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from toys import Pixels
+from typer.testing import CliRunner
+
+from deidlib import cli
+from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
+from deidlib.attack.distortions import JPEG
+from deidlib.attack.presets import recommended, recommended_detectors, recommended_warm_start
+from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep, StepRule
+from deidlib.attack.warm_start import WarmStart
+from deidlib.keys.key import Key
+from deidlib.media import CODECS, write_image
+from deidlib.models.cropped import CroppedDetector
+from deidlib.models.keyed import Keyed
+from deidlib.models.mtcnn import MTCNN
+from deidlib.models.retinaface import RetinaFace
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.records.fingerprint import described
+
+
+class Reads(Pixels):
+    """A model that reads boxes, landmarks or gaze."""
+
+    def __init__(self, task: Literal["boxes", "landmarks", "gaze"]) -> None:
+        super().__init__()
+        self.task = task  # type: ignore[misc]
+
+    @property
+    def name(self) -> str:
+        return self.task
+
+
+def mobilenet() -> RetinaFace:
+    """RetinaFace with weights of nobody."""
+    from face_alignment.detection.retinaface.net_retinaface import RetinaFace as Net
+
+    return RetinaFace(Net().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("tasks", "step", "aggregate"),
+    [
+        (["boxes"], APGDStep(), Sum()),
+        (["gaze"], APGDStep(), Sum()),
+        (["boxes", "landmarks"], APGDStep(), GradientNorm()),
+        (["boxes", "gaze"], MomentumSignStep(), Sum()),
+        (["boxes", "landmarks", "gaze"], MomentumSignStep(), Sum()),
+    ],
+)
+def test_the_models_decide(tasks: list[Any], step: StepRule[Any], aggregate: Aggregator) -> None:
+    models = [Reads(task) for task in tasks]
+    attacker = recommended(models)
+    assert (attacker.step, attacker.aggregate, attacker.max_iterations) == (step, aggregate, 60)
+    assert list(attacker.named_models().values()) == models
+    assert list(attacker.named_models()) == tasks
+
+
+def test_what_is_given_is_taken() -> None:
+    models = {"a": Reads("boxes"), "b": Reads("gaze")}
+    attacker = recommended(
+        models, step=SignStep(), aggregate=GradientNorm(), epsilon=0.1, max_iterations=3, distortions=[JPEG(50)]
+    )
+    assert (attacker.step, attacker.aggregate, attacker.epsilon) == (SignStep(), GradientNorm(), 0.1)
+    assert (attacker.max_iterations, list(attacker.distortions)) == (3, [JPEG(50)])
+    assert replace(attacker, threshold={"a": 1.0}).threshold == {"a": 1.0}
+
+
+def test_what_the_attacker_refuses_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one target model"):
+        recommended([])
+    with pytest.raises(ValueError, match="two models are called 'boxes'"):
+        recommended([Reads("boxes"), Reads("boxes")])
+    with pytest.raises(ValueError, match="max_iterations must be >= 0"):
+        recommended([Reads("boxes")], max_iterations=-1)
+
+
+def test_retinaface_on_mobilenet_is_attacked_through_windows() -> None:
+    model = mobilenet()
+    attacked = recommended({"mine": model, "mtcnn": MTCNN()}).named_models()
+    cropped = attacked["mine"]
+    assert isinstance(cropped, CroppedDetector)
+    assert cropped.model is model
+    assert isinstance(attacked["mtcnn"], MTCNN)
+    # The same one is asked where faces are: it is read once.
+    assert recommended_detectors(attacked.values()) == [model, attacked["mtcnn"]]
+    # Whoever wraps it in something else means that.
+    keyed = Keyed(model, Key.generate())
+    assert recommended([keyed]).named_models() == {keyed.name: keyed}
+
+
+def test_mtcnn_helps_to_hide() -> None:
+    detector, mtcnn = Reads("boxes"), MTCNN()
+    first, second = recommended_detectors([Reads("gaze"), detector])
+    assert first is detector
+    assert isinstance(second, MTCNN)
+    assert recommended_detectors([mtcnn, detector]) == [mtcnn, detector]
+    assert recommended_detectors([Keyed(mtcnn, Key.generate())]) == [mtcnn]
+    assert next(recommended_detectors([], device="meta")[0].parameters()).device == torch.device("meta")
+
+
+def test_frames_start_from_those_before_them_where_the_codec_keeps_that() -> None:
+    starts = {codec: recommended_warm_start(codec) for codec in CODECS}
+    assert starts.pop("h264") == WarmStart()
+    assert set(starts.values()) == {None}
+    assert recommended_warm_start("h264", keyed=True) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "codec"), [([], "ffv1"), (["--codec", "h264"], "h264"), (["--detectors", "mtcnn"], "ffv1")]
+)
+def test_the_command_line_does_this(
+    options: list[str], codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Deidentifier] = []
+
+    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
+        seen.append(deidentifier)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deidlib.protect.folder.protect_image", remember)
+    write_image(tmp_path / "a.png", torch.zeros(1, 3, 32, 32))
+    CliRunner().invoke(cli.app, ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options])
+    models = {"mtcnn": MTCNN()}
+    mine = Deidentifier(
+        recommended(models),
+        detectors=recommended_detectors(models.values()),
+        warm_start=recommended_warm_start(codec),
+    )
+    assert [described(one) for one in seen] == [described(mine)]

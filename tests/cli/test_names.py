@@ -1,0 +1,142 @@
+"""Words of a shell, and the objects that they mean."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, get_args
+
+import pytest
+import typer
+from toys import Pixels
+from typer.testing import CliRunner
+
+from deidlib.attack.aggregation import GradientNorm, Sum
+from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
+from deidlib.attack.steps import MomentumSignStep, SignStep
+from deidlib.cli.names import (
+    Combine,
+    Names,
+    Steps,
+    aggregator_of,
+    detectors_of,
+    distortion_of,
+    models_of,
+    names_for,
+    readers_of,
+    step_of,
+)
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
+from deidlib.keys.scramble import CellPermutation
+from deidlib.models.base import TargetModel
+from deidlib.models.mtcnn import MTCNN
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("", ()),
+        (" , ", ()),
+        ("mtcnn", ("mtcnn",)),
+        (" RetinaFace,fan ,,FAN,", ("retinaface", "fan")),
+        ("h264:23, jpeg:75", ("h264:23", "jpeg:75")),
+        (["fan", " mtcnn", "fan"], ("fan", "mtcnn")),
+    ],
+)
+def test_lists(said: str | list[str], words: tuple[str, ...]) -> None:
+    names = Names(said)
+    assert names == words
+    assert Names(names) == names == Names(str(names))
+    assert str(names) == ",".join(words)
+
+
+def test_lists_as_options() -> None:
+    app, seen = typer.Typer(), []
+
+    @app.command()
+    def command(
+        some: Annotated[Names, typer.Option(parser=Names)] = Names("mtcnn,fan"),
+        none: Annotated[Names | None, typer.Option(parser=Names)] = None,
+    ) -> None:
+        seen.append((some, none))
+
+    for arguments in ([], ["--some", "a, B,a", "--none", ""]):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert seen == [(("mtcnn", "fan"), None), (("a", "b"), ())]
+    assert all(isinstance(value, Names) for value in itertools.chain(*seen) if value is not None)
+    assert "mtcnn, fan" in CliRunner().invoke(app, ["--help"]).stdout
+
+
+def test_who_hides() -> None:
+    class Points(Pixels):
+        task = "landmarks"
+
+    detector, points = Pixels(), Points()
+    models: dict[str, TargetModel[Any]] = {"retinaface": detector, "fan": points}
+    first, second = detectors_of(Names(), models, "cpu")
+    assert first is detector
+    assert isinstance(second, MTCNN)
+    assert detectors_of(Names("retinaface"), models, "cpu") == [detector]
+    second, first = detectors_of(Names("mtcnn, retinaface"), models, "cpu")
+    assert first is detector
+    assert isinstance(second, MTCNN)
+    with pytest.raises(ValueError, match="choose from mtcnn, retinaface"):
+        detectors_of(Names("nobody"), models, "cpu")
+
+
+def test_models_and_readers() -> None:
+    assert [type(model) for model in models_of(Names("mtcnn"), "cpu").values()] == [MTCNN]
+    assert readers_of(Names(), "cpu", "--against") == {}
+    with pytest.raises(ValueError, match="--targets must name at least one model"):
+        models_of(Names(), "cpu")
+
+
+def test_whom_a_key_opens() -> None:
+    key = Key(bytes(range(32)))
+    record = KeyRecord.of(key, nonce="n", scramble=CellPermutation(), models=["retinaface", "mpiigaze"])
+    assert names_for(Names(), None) == ("mtcnn",)
+    assert names_for(Names("fan"), None) == ("fan",)
+    assert names_for(Names(), record) == ("retinaface", "mpiigaze")
+    assert names_for(Names("mpiigaze"), record) == ("mpiigaze",)
+    with pytest.raises(ValueError, match=r"fan cannot read this file.*Try --models retinaface,mpiigaze"):
+        names_for(Names("fan,mpiigaze"), record)
+
+
+def test_step_rules_and_sums() -> None:
+    rules = {name: step_of(name) for name in get_args(Steps)}
+    assert rules == {
+        "auto": None,
+        "i-fgsm": SignStep(),
+        "mi-fgsm": MomentumSignStep(),
+        "ni-fgsm": MomentumSignStep(nesterov=True),
+    }
+    sums = {name: aggregator_of(name) for name in get_args(Combine)}
+    assert sums == {"auto": None, "gradient-norm": GradientNorm(), "sum": Sum()}
+
+
+def test_distortions() -> None:
+    assert distortion_of("jpeg:75") == JPEG(75)
+    assert distortion_of("h264:23") == H264(23)
+    assert distortion_of("blur:0.8") == Blur(0.8)
+    assert distortion_of("chroma") == ChromaSubsampling()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vp9:30", "unknown distortion 'vp9:30' in --survive. Known: jpeg:QUALITY"),
+        ("", "unknown distortion ''"),
+        ("jpeg", "--survive 'jpeg': .*Known: jpeg:QUALITY"),
+        ("jpeg:101", "whole number from 1 to 100, got 101"),
+        ("jpeg:7.5", "--survive 'jpeg:7.5'"),
+        ("h264:52", r"0 \(best\) to 51 \(worst\), got 52"),
+        ("h264:nan", "got nan"),
+        ("h264:best", "--survive 'h264:best'"),
+        ("blur:0", "sigma must be positive and at most 100"),
+        ("blur:inf", "sigma must be positive and at most 100"),
+        ("chroma:2", "unknown distortion 'chroma:2'"),
+    ],
+)
+def test_distortions_that_are_none(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        distortion_of(name)
