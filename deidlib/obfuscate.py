@@ -7,24 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple, Protocol, final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces, check_per_frame
-from deidlib.geometry.boxes import expand
+from deidlib.geometry.boxes import Rectangle, expand
 from deidlib.geometry.region import FaceRegion
 from deidlib.images import check_image_shape, check_images
-
-
-class Rectangle(NamedTuple):
-    """Whole pixels: columns ``left`` to ``right`` and rows ``top`` to ``bottom``, the last ones exclusive."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
 
 
 class Concealment(Protocol):

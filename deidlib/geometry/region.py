@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import clip, expand
+from deidlib.geometry.boxes import Rectangle, clip, expand
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class FaceRegion:
         if not self.feather >= 0:
             raise ValueError(f"feather must be >= 0 pixels, got {self.feather}.")
 
-    def rectangles(self, faces: Faces, height: int, width: int) -> list[tuple[int, int, int, int]]:
-        """Whole-pixel rectangles (left, top, right, bottom) of each face, rounded outwards and cut at the frame.
+    def rectangles(self, faces: Faces, height: int, width: int) -> list[Rectangle]:
+        """The whole pixels of each face, rounded outwards and cut at the frame.
 
         A face whose region lies outside the frame is left out.
         """
         boxes = clip(expand(faces.boxes, self.factor), height, width)
         corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
-        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x1 > x0 and y1 > y0]
+        return [Rectangle(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x1 > x0 and y1 > y0]
 
     def cover(self, faces: Faces, height: int, width: int) -> Tensor:
         """How much each pixel belongs to each face.
