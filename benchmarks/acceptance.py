@@ -32,6 +32,7 @@ from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.tracking import FaceTracker
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 T002 = (SHARED / "media" / "T002_talk.mp4", range(0, 57, 8))
@@ -82,7 +83,7 @@ def protect(
     obfuscator = Pixelate()
     began = time.perf_counter()
     # The frames are apart in time, so that nothing is to be held or smoothed from one to the next.
-    deidentifier = Deidentifier(attacker, obfuscator=obfuscator, hold=0, window=0)
+    deidentifier = Deidentifier(attacker, obfuscator=obfuscator, tracker=FaceTracker(hold=0, window=0))
     batches = list(deidentifier.frames(torch.split(originals, 8)))
     seconds = time.perf_counter() - began
     protected = []

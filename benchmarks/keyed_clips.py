@@ -25,6 +25,7 @@ from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.tracking import FaceTracker
 
 from .acceptance import SHARED, Reading, compare
 from .results.cases import CLIPS
@@ -54,7 +55,9 @@ def main() -> None:
         originals, fps = clip.frames()
         keyed = Keyed(model, key, nonce=new_nonce())
         attacker = IFGSMAttacker([keyed], max_iterations=60, step=APGDStep())
-        deidentifier = Deidentifier(attacker, obfuscator=Pixelate(), detectors=[model, mtcnn], hold=0, window=0)
+        deidentifier = Deidentifier(
+            attacker, obfuscator=Pixelate(), detectors=[model, mtcnn], tracker=FaceTracker(hold=0, window=0)
+        )
         images = torch.cat([batch.images for batch in deidentifier.frames(torch.split(originals, 4))])
         with tempfile.TemporaryDirectory() as folder:
             store(Path(folder, "clip.mkv"), images, fps, "ffv1", None)

@@ -34,6 +34,7 @@ from deidlib.models.retinaface import RetinaFace, RetinaFaceTarget
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.tracking import FaceTracker
 
 from .acceptance import SHARED, frames
 
@@ -172,7 +173,9 @@ class Table:
         began = time.process_time()
         if lever.models:
             # Frames far apart: a face lost in one is not held in the next.
-            deidentifier = Deidentifier(lever.attacker(), obfuscator=lever.hide, detectors=detectors, hold=0, window=0)
+            deidentifier = Deidentifier(
+                lever.attacker(), obfuscator=lever.hide, detectors=detectors, tracker=FaceTracker(hold=0, window=0)
+            )
             (batch,) = deidentifier.frames([self.originals])
             protected = batch.images
         else:

@@ -30,6 +30,7 @@ from deidlib.geometry.face_model import face_model
 from deidlib.media import VideoWriter
 from deidlib.models.base import Target, TargetModel
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.video import protect_video
 
 SIDE, RATE = 480, 25
 
@@ -133,7 +134,7 @@ def make_clip(path: Path, seconds: int) -> None:
 def protect_one(source: Path, target: Path) -> None:
     """Protect a clip, and print the peak resident memory in MiB."""
     torch.set_num_threads(1)
-    Deidentifier(IFGSMAttacker([Middle()], max_iterations=1)).video(source, target)
+    protect_video(Deidentifier(IFGSMAttacker([Middle()], max_iterations=1)), source, target)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 

@@ -73,3 +73,26 @@ def to_grid(images: Tensor) -> Tensor:
         tensor([  0., 128., 255.])
     """
     return images.mul(255).round_().div_(255)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images as files hold them: 0 to 255, rounded to the nearest.
+
+    Args:
+        images: any float tensor in [0, 1].
+
+    Example:
+        >>> to_uint8(torch.tensor([0.0, 0.501, 1.0]))
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    return images.mul(255).round_().to(torch.uint8)
+
+
+def from_uint8(levels: Tensor) -> Tensor:
+    """What :func:`to_uint8` gave, as float32 in [0, 1]: exactly ``k / 255``.
+
+    Example:
+        >>> from_uint8(torch.tensor([0, 51, 255], dtype=torch.uint8))
+        tensor([0.0000, 0.2000, 1.0000])
+    """
+    return levels.float().div_(255)

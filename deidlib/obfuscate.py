@@ -28,7 +28,12 @@ class Rectangle(NamedTuple):
 
 
 class Concealment(Protocol):
-    """Whatever hides faces: every :class:`Obfuscator`, every face swapper, or an object of yours."""
+    """Whatever hides faces: every :class:`Obfuscator`, every face swapper, or an object of yours.
+
+    In a clip it is given smoothed boxes in the place of the faces found, unless it says ``follows_face = True``: a
+    cover that trembled with the detector's box would show, from frame to frame, more than one frame does. What draws a
+    face where the face is, as a swapper does, follows the face itself.
+    """
 
     def __call__(self, images: Tensor, faces: Sequence[Faces]) -> Tensor:
         """``(B, 3, H, W)`` in [0, 1] with the faces hidden; pixels outside :meth:`mask` are the input's."""

@@ -41,7 +41,7 @@ Boxes = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Tracked:
+class TrackedFrame:
     """One frame: its faces, and the places to be hidden beside them.
 
     Args:
@@ -62,7 +62,7 @@ class Tracked:
     treatment: Treatment
 
     @property
-    def beside(self) -> Faces:
+    def others(self) -> Faces:
         """All places to be hidden beside the faces found."""
         return _both(_both(self.filled, self.held), self.smoothed)
 
@@ -97,6 +97,7 @@ class FaceTracker:
             less than eight frames. ``"drop"``: its place is given up. ``"whole-frame"``: as ``"stay"``, and the whole
             frame is hidden.
         smoothing: frames before and after over which the region of a found face is evened out; it only ever grows.
+            2 if not given, or half of a window that is shorter than that needs.
 
     Raises:
         ValueError: a setting that makes no sense.
@@ -116,7 +117,7 @@ class FaceTracker:
     hold: int = 30
     on_missing: Literal["hold", "whole-frame", "error", "keep"] = "hold"
     after_hold: Literal["stay", "drop", "whole-frame"] = "stay"
-    smoothing: int = 2
+    smoothing: int | None = None
 
     def __post_init__(self) -> None:
         if self.on_missing not in ("hold", "whole-frame", "error", "keep"):
@@ -125,18 +126,23 @@ class FaceTracker:
             raise ValueError(f"after_hold must be 'stay', 'drop' or 'whole-frame', got {self.after_hold!r}.")
         if self.hold < 0:
             raise ValueError(f"hold must be >= 0 frames, got {self.hold}.")
-        if not 0 <= 2 * self.smoothing <= self.window:
+        if not 0 <= 2 * (self.smoothing or 0) <= self.window:
             raise ValueError(
                 "smoothing looks 2 * smoothing frames ahead, which must be between 0 and window, "
                 f"got smoothing={self.smoothing} and window={self.window}."
             )
 
-    def start(self, height: int, width: int) -> FaceTracking:
-        """Begin a clip with frames of this size."""
-        return FaceTracking(self, height, width)
+    @property
+    def evened(self) -> int:
+        """Frames before and after over which regions are evened out."""
+        return min(2, self.window // 2) if self.smoothing is None else self.smoothing
 
-    def track(self, frames: Iterable[Faces], height: int, width: int) -> Iterator[Tracked]:
-        """Follow the faces of a whole clip; one :class:`Tracked` for each frame, at most ``window`` frames late."""
+    def start(self, height: int, width: int) -> TrackerState:
+        """Begin a clip with frames of this size."""
+        return TrackerState(self, height, width)
+
+    def track(self, frames: Iterable[Faces], height: int, width: int) -> Iterator[TrackedFrame]:
+        """Follow the faces of a whole clip; one :class:`TrackedFrame` each, at most ``window`` frames late."""
         tracking = self.start(height, width)
         for faces in frames:
             yield from tracking.push(faces)
@@ -144,7 +150,7 @@ class FaceTracker:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sighting:
+class _Observation:
     frame: int
     box: Boxes
     score: float
@@ -166,13 +172,13 @@ class _Track:
         released: the first frame in which its place need not stay hidden.
     """
 
-    seen: list[_Sighting]
-    hint: _Sighting | None = None
+    seen: list[_Observation]
+    hint: _Observation | None = None
     count: int = 1
     released: int | None = None
 
     @property
-    def last(self) -> _Sighting:
+    def last(self) -> _Observation:
         return self.seen[-1]
 
     def expected(self) -> Boxes:
@@ -181,25 +187,25 @@ class _Track:
             return np.asarray((self.last.box - self.hint.box) / (self.last.frame - self.hint.frame))
         return self.velocity(self.last, 1)
 
-    def add(self, sighting: _Sighting) -> None:
+    def add(self, sighting: _Observation) -> None:
         """Append a sighting."""
         self.seen.append(sighting)
         self.count += 1
         self.released = None
 
-    def at(self, frame: int) -> _Sighting | None:
+    def at(self, frame: int) -> _Observation | None:
         """The sighting in a frame."""
         return next((sighting for sighting in self.seen if sighting.frame == frame), None)
 
-    def before(self, frame: int) -> _Sighting | None:
+    def before(self, frame: int) -> _Observation | None:
         """The last sighting before a frame."""
         return next((sighting for sighting in reversed(self.seen) if sighting.frame < frame), None)
 
-    def after(self, frame: int) -> _Sighting | None:
+    def after(self, frame: int) -> _Observation | None:
         """The first sighting after a frame."""
         return next((sighting for sighting in self.seen if sighting.frame > frame), None)
 
-    def velocity(self, at: _Sighting, direction: Literal[-1, 1]) -> Boxes:
+    def velocity(self, at: _Observation, direction: Literal[-1, 1]) -> Boxes:
         """Pixels by which the edges move per frame from a sighting on, forwards (1) or backwards (-1) in time."""
         ages = {direction * (at.frame - other.frame): other for other in self.seen}
         age = max((age for age in ages if 0 < age <= _HISTORY), default=0)
@@ -209,7 +215,7 @@ class _Track:
 
 
 @dataclass(eq=False)
-class FaceTracking:
+class TrackerState:
     """A clip that a :class:`FaceTracker` follows: push each frame's faces, flush at the end.
 
     Args:
@@ -228,17 +234,17 @@ class FaceTracking:
     width: int
     _waiting: deque[Faces] = field(default_factory=deque, init=False, repr=False)
     _tracks: list[_Track] = field(default_factory=list, init=False, repr=False)
-    _links: list[tuple[_Sighting, _Sighting]] = field(default_factory=list, init=False, repr=False)
+    _links: list[tuple[_Observation, _Observation]] = field(default_factory=list, init=False, repr=False)
     _pushed: int = field(default=0, init=False, repr=False)
 
-    def push(self, faces: Faces) -> list[Tracked]:
+    def push(self, faces: Faces) -> list[TrackedFrame]:
         """Take the next frame's faces; return the frame that is ``window`` frames back, if there is one."""
         self._waiting.append(faces)
         self._see(faces)
         self._pushed += 1
         return [self._next()] if len(self._waiting) > self.settings.window else []
 
-    def flush(self) -> list[Tracked]:
+    def flush(self) -> list[TrackedFrame]:
         """The clip has ended: return the frames that wait."""
         return [self._next() for _ in range(len(self._waiting))]
 
@@ -246,7 +252,7 @@ class FaceTracking:
         """Find out which faces are those of the frames before."""
         frame = self._pushed
         news = [
-            _Sighting(frame, box, score)
+            _Observation(frame, box, score)
             for box, score, shown in zip(_numpy(faces), faces.scores.tolist(), self._shown(faces).tolist(), strict=True)
             if shown
         ]
@@ -270,7 +276,7 @@ class FaceTracking:
         return max(self.settings.window, self.settings.hold, 1)
 
     def _matched(
-        self, tracks: Sequence[_Track], news: Sequence[_Sighting], frame: int
+        self, tracks: Sequence[_Track], news: Sequence[_Observation], frame: int
     ) -> tuple[dict[int, int], dict[int, int], Boxes]:
         """Which tracks go on in which new sightings: beyond doubt, and likely; and how near each is to each.
 
@@ -294,7 +300,7 @@ class FaceTracking:
         left[:, list(sure.values())] = 0
         return sure, _assigned(left), near
 
-    def _release(self, news: Sequence[_Sighting], begun: Sequence[int], frame: int) -> None:
+    def _release(self, news: Sequence[_Observation], begun: Sequence[int], frame: int) -> None:
         """Give up places that stay when a face is found there: one in the same place, or a new one near it."""
         for track in self._tracks:
             place = self._reach(track, track.last, frame)
@@ -306,7 +312,7 @@ class FaceTracking:
                 if track.released is None and (near or (old and _within(track.last.box, new.box) >= 0.5)):
                     track.released = frame
 
-    def _next(self) -> Tracked:
+    def _next(self) -> TrackedFrame:
         """The oldest frame that waits."""
         frame = self._pushed - len(self._waiting)
         found = self._waiting.popleft()
@@ -335,7 +341,7 @@ class FaceTracking:
         places = [self._faces(part, found) for part in (filled, held, stays, smoothed)]
         return self._decide(found, *places)
 
-    def _decide(self, found: Faces, filled: Faces, held: Faces, stays: Faces, smoothed: Faces) -> Tracked:
+    def _decide(self, found: Faces, filled: Faces, held: Faces, stays: Faces, smoothed: Faces) -> TrackedFrame:
         """What happens to a frame."""
         on_missing = self.settings.on_missing
         treatment: Treatment
@@ -352,11 +358,11 @@ class FaceTracking:
         if len(stays) and self.settings.after_hold == "whole-frame" and treatment != "missing":
             treatment = "whole-frame"
         if treatment in ("found", "filled", "held"):
-            return Tracked(found, filled, _both(held, stays), smoothed, treatment)
+            return TrackedFrame(found, filled, _both(held, stays), smoothed, treatment)
         nowhere = filled[:0]
-        return Tracked(found, nowhere, nowhere, nowhere, treatment)
+        return TrackedFrame(found, nowhere, nowhere, nowhere, treatment)
 
-    def _between(self, a: _Sighting, b: _Sighting, frame: int) -> Boxes:
+    def _between(self, a: _Observation, b: _Observation, frame: int) -> Boxes:
         """Where a face is between two sightings."""
         size, since, until = max(a.size, b.size), frame - a.frame, b.frame - frame
         # Over more frames than the window it is held from both sides as well.
@@ -364,7 +370,7 @@ class FaceTracking:
         growth = size * (_JITTER + min(_ACCELERATION * since * until / 2, most))
         return np.asarray((a.box * until + b.box * since) / (since + until) + growth * _OUTWARDS)
 
-    def _reach(self, track: _Track, sighting: _Sighting, frame: int) -> Boxes:
+    def _reach(self, track: _Track, sighting: _Observation, frame: int) -> Boxes:
         """Where a face may be some frames after a sighting, or before."""
         age = abs(frame - sighting.frame)
         movement = track.velocity(sighting, 1 if frame > sighting.frame else -1) * min(age, self.settings.window)
@@ -397,7 +403,7 @@ class FaceTracking:
 
         Each of them holds the box of this frame, so the mean does.
         """
-        radius = self.settings.smoothing
+        radius = self.settings.evened
         near = [sighting for sighting in track.seen if abs(sighting.frame - frame) <= 2 * radius]
         hulls = []
         for middle in range(frame - radius, frame + radius + 1):
@@ -413,7 +419,7 @@ class FaceTracking:
         self._links = [(a, b) for a, b in self._links if b.frame > frame + 1]
         tracks: list[_Track] = []
         for track in self._tracks:
-            old = sum(sighting.frame < frame - 2 * self.settings.smoothing for sighting in track.seen)
+            old = sum(sighting.frame < frame - 2 * self.settings.evened for sighting in track.seen)
             del track.seen[: max(old - _HISTORY - 1, 0)]
             if frame - track.last.frame > self._memory():
                 ghosts = _stack([other.last.box for other in tracks if frame - other.last.frame > self._memory()])

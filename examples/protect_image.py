@@ -11,6 +11,7 @@ from skimage.data import astronaut
 
 from deidlib import MTCNN, Deidentifier, Pixelate, read_image, recommended, write_image
 from deidlib.geometry.boxes import iou
+from deidlib.protect.image import protect_image
 
 
 def main(source: Path | None = None, target: Path | None = None, iterations: int = 60) -> None:
@@ -22,7 +23,7 @@ def main(source: Path | None = None, target: Path | None = None, iterations: int
 
     model = MTCNN()
     attacker = recommended([model], epsilon=8 / 255, max_iterations=iterations)
-    summary = Deidentifier(attacker, obfuscator=Pixelate(blocks=4)).image(source, target)
+    summary = protect_image(Deidentifier(attacker, obfuscator=Pixelate(blocks=4)), source, target)
     print(f"{target}: {summary}")
 
     # What counts is what is in the file.

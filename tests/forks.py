@@ -159,12 +159,14 @@ def _child(order: dict[str, Any], pipe: int) -> None:
 def _obey(order: dict[str, Any]) -> dict[str, Any]:
     from toys import Pixels
 
-    from deidlib import settings
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.faces import Faces
     from deidlib.media import MediaError, VideoReader
     from deidlib.models.mtcnn import MTCNN
+    from deidlib.protect import clip
+    from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.video import protect_video
 
     class Blind(Pixels):
         """Reads nothing in protected frames, so that all of them are attacked again."""
@@ -178,7 +180,7 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
         _drop_capabilities()
     if order["file_limit"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], order["file_limit"]))
-    settings._SEGMENT = order["segment"]
+    clip._SEGMENT = order["segment"]
     read = None
     if order["read"]:
         with contextlib.suppress(MediaError), VideoReader(order["source"]) as reader:
@@ -187,7 +189,9 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     protector = Deidentifier(IFGSMAttacker([Blind()], max_iterations=1), detectors=detectors)
     began = time.monotonic()
     try:
-        summary = protector.video(order["source"], order["target"], **order["video"])
+        video = order["video"]
+        check = Check(repairs=video.pop("repairs")) if "repairs" in video else Check()
+        summary = protect_video(protector, order["source"], order["target"], check=check, **video)
     except BaseException as error:
         return {"read": read, "error": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
     counts = {name: value for name, value in vars(summary).items() if isinstance(value, int)}

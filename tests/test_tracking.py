@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deidlib.faces import Faces
-from deidlib.tracking import FaceTracker, Tracked
+from deidlib.tracking import FaceTracker, TrackedFrame
 
 HEIGHT, WIDTH = 400, 600
 Box = Sequence[float]
@@ -26,7 +26,9 @@ def square(x: float, y: float = 200.0, size: float = 40.0) -> list[float]:
     return [x - size / 2, y - size / 2, x + size / 2, y + size / 2]
 
 
-def track(tracker: FaceTracker, frames: Sequence[Faces], height: int = HEIGHT, width: int = WIDTH) -> list[Tracked]:
+def track(
+    tracker: FaceTracker, frames: Sequence[Faces], height: int = HEIGHT, width: int = WIDTH
+) -> list[TrackedFrame]:
     return list(tracker.track(frames, height, width))
 
 
@@ -34,11 +36,11 @@ def treatments(tracker: FaceTracker, frames: Sequence[Faces]) -> list[str]:
     return [frame.treatment for frame in track(tracker, frames)]
 
 
-def places(frame: Tracked) -> torch.Tensor:
-    return torch.cat([frame.found.boxes, frame.beside.boxes])
+def places(frame: TrackedFrame) -> torch.Tensor:
+    return torch.cat([frame.found.boxes, frame.others.boxes])
 
 
-def hides(frame: Tracked, box: Box, height: int = HEIGHT, width: int = WIDTH) -> bool:
+def hides(frame: TrackedFrame, box: Box, height: int = HEIGHT, width: int = WIDTH) -> bool:
     """Whether every point of a box is hidden: exact, on the grid that the edges of the places make."""
     if frame.treatment == "whole-frame":
         return True
@@ -55,7 +57,7 @@ def hides(frame: Tracked, box: Box, height: int = HEIGHT, width: int = WIDTH) ->
     return bool(inside.any(axis=2).all())
 
 
-def described(frame: Tracked) -> tuple[Any, ...]:
+def described(frame: TrackedFrame) -> tuple[Any, ...]:
     return (frame.treatment, *(part.boxes.tolist() for part in (frame.found, frame.filled, frame.held, frame.smoothed)))
 
 
@@ -84,7 +86,7 @@ def test_whatever_comes_nothing_found_is_shown_and_no_frame_is_left_by_accident(
     for before, after in zip(frames, result, strict=True):
         assert after.found is before
         assert all(hides(after, box) for box in before.boxes.tolist() if after.treatment != "missing")
-        beside = after.beside.boxes
+        beside = after.others.boxes
         assert bool((beside >= 0).all() and (beside <= limit).all() and (beside[:, 2:] > beside[:, :2]).all())
         if after.treatment in ("found", "filled", "held"):
             cut = torch.minimum(places(after).clamp(min=0), limit)
@@ -102,7 +104,7 @@ def test_a_frame_depends_on_no_frame_beyond_the_window_and_is_no_later(
 ) -> None:
     whole = [described(frame) for frame in track(tracker, frames)]
     tracking = tracker.start(HEIGHT, WIDTH)
-    early: list[Tracked] = []
+    early: list[TrackedFrame] = []
     for number, known in enumerate(frames[:cut]):
         early += tracking.push(known)
         assert len(early) == max(number + 1 - tracker.window, 0)
@@ -155,7 +157,7 @@ def test_the_place_filled_in_is_the_chord_grown_by_what_acceleration_may_do() ->
         growth = 48 * (0.1 + 0.02 * since * (4 - since))
         expected = square(100 + 5 * since, size=40 + 2 * since + 2 * growth)
         assert frame.filled.boxes[0].tolist() == pytest.approx(expected)
-        assert len(frame.beside) == 1
+        assert len(frame.others) == 1
 
 
 @pytest.mark.parametrize("speed", [10.0, 32.0, 60.0])
@@ -296,7 +298,7 @@ def test_a_region_is_smoothed_and_never_smaller_than_the_face_found() -> None:
 
 
 def test_a_face_at_rest_needs_no_smoothing() -> None:
-    assert all(len(frame.beside) == 0 for frame in track(FaceTracker(), [faces(square(200))] * 20))
+    assert all(len(frame.others) == 0 for frame in track(FaceTracker(), [faces(square(200))] * 20))
 
 
 def test_faces_found_come_back_as_they_were_with_landmarks() -> None:
@@ -304,8 +306,8 @@ def test_faces_found_come_back_as_they_were_with_landmarks() -> None:
     frames = [known, Faces.empty(), known]
     result = track(FaceTracker(), frames)
     assert all(frame.found is before for frame, before in zip(result, frames, strict=True))
-    assert result[1].beside.boxes.dtype == torch.float32
-    assert result[1].beside.landmarks is None
+    assert result[1].others.boxes.dtype == torch.float32
+    assert result[1].others.landmarks is None
 
 
 def test_a_face_outside_the_frame_is_none() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.models.base import Target, TargetModel, frame_mean
+from deidlib.tracking import FaceTracker
 
 
 def one_face(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]:
@@ -61,3 +62,9 @@ class NotANumber(Pixels):
     def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
         bright = images.mean(dim=(1, 2, 3)) > 0.5
         return super().loss(images, target) * torch.where(bright, torch.nan, 1.0)
+
+
+def tracking(settings: dict[str, Any]) -> FaceTracker:
+    """The tracker of those settings that are a tracker's, which are taken out."""
+    names = [field.name for field in fields(FaceTracker) if field.name in settings]
+    return FaceTracker(**{name: settings.pop(name) for name in names})

@@ -20,6 +20,7 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD, YuNet
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.tracking import FaceTracker
 
 from .cases import CLIPS, HIDING, SETS, STORED, Case, large
 
@@ -59,7 +60,10 @@ def run(case: Case, originals: Tensor) -> tuple[Tensor, Tensor]:
     # Kept frames lie about a second apart: where a face was in the last one says nothing about this one, and places
     # held would pile up (a quarter of talk_video00's frames), beside what "none" hides.
     deidentifier = Deidentifier(
-        SETS[case.authorised].attacker(), obfuscator=obfuscator, detectors=detectors, hold=0, window=0
+        SETS[case.authorised].attacker(),
+        obfuscator=obfuscator,
+        detectors=detectors,
+        tracker=FaceTracker(hold=0, window=0),
     )
     batches = list(deidentifier.frames(torch.split(originals, BATCH)))
     return torch.cat([batch.hidden for batch in batches]), torch.cat([batch.images for batch in batches])

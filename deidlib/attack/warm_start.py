@@ -46,9 +46,11 @@ class WarmStart:
             attacker's own.
         step: the step rule for both.
         overlap: IoU with a face of the frame before from which on a face is taken for the same.
+        chain: frames after which one starts afresh: the clip is cut into chains of so many, each of which depends on
+            none of the others.
 
     Raises:
-        ValueError: a negative number of steps, or an overlap outside [0, 1].
+        ValueError: a negative number of steps, an overlap outside [0, 1], or a chain of less than a frame.
 
     Example:
         >>> WarmStart().iterations
@@ -59,6 +61,7 @@ class WarmStart:
     newcomers: int = 60
     step: StepRule[Any] = field(default_factory=lambda: MomentumSignStep(0.5 / 255))
     overlap: float = 0.5
+    chain: int = 64
 
     def __post_init__(self) -> None:
         for name, steps in (("iterations", self.iterations), ("newcomers", self.newcomers)):
@@ -66,6 +69,12 @@ class WarmStart:
                 raise ValueError(f"{name} must be >= 0 steps, got {steps}.")
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"overlap is an IoU in [0, 1], got {self.overlap}.")
+        if self.chain < 1:
+            raise ValueError(f"chain must be at least 1 frame, got {self.chain}.")
+
+    def begins_chain(self, number: int) -> bool:
+        """Whether the frame of that number in its clip is the first of a chain."""
+        return number % self.chain == 0
 
     def attacker(self, attacker: IFGSMAttacker, *, new_faces: bool = False, effort: int = 1) -> IFGSMAttacker:
         """The attacker of a frame that starts from the one before it.
@@ -78,8 +87,8 @@ class WarmStart:
         steps = effort * min(self.newcomers if new_faces else self.iterations, attacker.max_iterations)
         return replace(attacker, max_iterations=steps, step=self.step)
 
-    def known(self, before: PreviousFrame, faces: Faces) -> Tensor:
+    def same_faces(self, previous: PreviousFrame, faces: Faces) -> Tensor:
         """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""
-        if not len(before.boxes):
+        if not len(previous.boxes):
             return torch.zeros(len(faces), dtype=torch.bool, device=faces.boxes.device)
-        return iou(faces.boxes, before.boxes.to(faces.boxes)).amax(dim=1) >= self.overlap
+        return iou(faces.boxes, previous.boxes.to(faces.boxes)).amax(dim=1) >= self.overlap

@@ -20,7 +20,10 @@ from deidlib.geometry.warp import crop_resize
 from deidlib.images import to_grid
 from deidlib.media import VideoReader, VideoWriter, write_image
 from deidlib.models.mtcnn import MTCNN
-from deidlib.protect.deidentifier import Deidentifier, Summary
+from deidlib.protect.check import Check
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.summary import Summary
+from deidlib.protect.video import protect_video
 from deidlib.visualize import amplified, draw_faces, sheet
 
 _SIZE = 256
@@ -65,7 +68,7 @@ def run(folder: str | Path, *, frames: int = 12, progress: Callable[[int], objec
     model = MTCNN()
     deidentifier = Deidentifier(recommended([model]))
     # A demonstration is to be quick: frames that are read less well are not attacked again.
-    summary = deidentifier.video(original, protected, repairs=0, progress=progress)
+    summary = protect_video(deidentifier, original, protected, check=Check(repairs=0), progress=progress)
     seconds = time.perf_counter() - began
 
     # What is shipped is what is measured: everything below comes from the files.

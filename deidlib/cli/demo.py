@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import make_folder
 
 
 def demo(
@@ -20,6 +19,7 @@ def demo(
     from tqdm.auto import tqdm
 
     from deidlib.cli.astronaut import run
+    from deidlib.protect.folder import make_folder
 
     with plain_errors():
         make_folder(folder)

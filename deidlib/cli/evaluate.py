@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import make_folder
-from deidlib.cli.names import Names, device_of, named, names_for, readers_of, targets
-from deidlib.cli.sidecar import description_of, opened
+from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +90,7 @@ def evaluate(
             raise ValueError("--lpips is part of the quality. Leave out --no-quality.")
         record, secret = _opened(protected, key, sidecar)
         # Nobody at all may be authorised, if that is what was said.
-        names = models if record is None and models is not None else names_for(models or (), record)
+        names = models if record is None and models is not None else readers_for(models or (), record)
         where = device_of(device)
         authorised, unauthorised = _authorised(names, where, record, secret), readers_of(against, where, "--against")
         with _bar() as progress:
@@ -204,6 +202,7 @@ def _missing_extras() -> Iterator[None]:
 def _check_outputs(json: Path | None, html: Path | None, detections: Path | None) -> None:
     """Before hours of work: the names cannot be those of recordings, and the places can be written."""
     from deidlib.media.files import check_writable
+    from deidlib.protect.folder import make_folder
 
     for option, path, suffixes in (("--json", json, (".json",)), ("--html", html, (".html", ".htm"))):
         if path is None:
@@ -233,6 +232,7 @@ def _check_use(
 def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[KeyRecord | None, Key | None]:
     """What is said about the key that a file was protected with, and that key; nothing without ``--key``."""
     from deidlib.keys.key import Key
+    from deidlib.protect.sidecar import Sidecar, opened
 
     if key is None:
         if sidecar is not None:
@@ -241,7 +241,7 @@ def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[Ke
     if protected.is_dir():
         raise ValueError(f"--key belongs to one file, got the folder {protected}. Evaluate the files one by one.")
     secret = Key.load(key)
-    return opened(description_of(protected, sidecar, wanted=True), secret, protected), secret
+    return opened(Sidecar.read(protected, sidecar, wanted=True), secret, protected), secret
 
 
 def _authorised(names: Names, device: str, record: KeyRecord | None, key: Key | None) -> dict[str, Reader]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import Codec, jobs_of, live_source
+from deidlib.cli.files import Codec, live_source
 from deidlib.cli.hiding import hiding_of
-from deidlib.cli.keyed import KeyedWork
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -22,7 +21,7 @@ from deidlib.cli.names import (
     models_of,
     step_of,
 )
-from deidlib.cli.work import Work, run
+from deidlib.cli.work import Work, report, run
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
 Start = Literal["auto", "hidden", "predecessor"]
@@ -103,8 +102,8 @@ def protect(
     verify: Annotated[
         bool, typer.Option(help="Read the written video back through the authorised models, and mend what is bad.")
     ] = True,
-    quality_wanted: Annotated[
-        float, typer.Option(min=0, max=1, help="Overlap of boxes below which a frame is attacked again.")
+    min_iou: Annotated[
+        float, typer.Option(min=0, max=1, help="Overlap (IoU) of boxes below which a frame is attacked again.")
     ] = 0.9,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames after which a camera or pipe ends.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -117,13 +116,19 @@ def protect(
     from deidlib.attack.presets import recommended, recommended_warm_start
     from deidlib.attack.warm_start import WarmStart
     from deidlib.keys.key import Key
+    from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.folder import pairs_below
+    from deidlib.protect.output import Output
     from deidlib.records.detections import read_detections
+    from deidlib.tracking import FaceTracker
 
     with plain_errors():
         secret = None if key is None else Key.load(key)
         live = live_source(source)
-        jobs = [] if live is not None else jobs_of(source, target, codec)
+        if live is None:
+            # Before models are loaded.
+            pairs_below(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
         attacker = recommended(
@@ -143,28 +148,25 @@ def protect(
             attacker,
             obfuscator=hiding_of(hide, blocks, where),
             detectors=detectors_of(detectors, models, where),
-            on_missing=on_missing,
-            hold=hold,
-            window=window,
-            after_hold=after_hold,
+            tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing, after_hold=after_hold),
             warm_start=warm[start],
         )
-        video: dict[str, Any] = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio}
-        video |= {"verify": verify, "quality_wanted": quality_wanted}
         if faces is not None and (live is not None or source.is_dir()):
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")
         if frames is not None and live is None:
             raise ValueError(f"--frames is for a camera or a pipe, got {source}. Cut the file instead.")
+        known = None if faces is None else read_detections(faces).frames
+        work = Work(
+            deidentifier,
+            Output(codec, quality, audio),
+            Check(min_iou) if verify else None,
+            secret,
+            batch,
+            None if known is None else lambda _: known,
+            report,
+        )
         if live is not None:
-            typer.echo("a camera or a pipe can be read once only: it is neither checked nor continued", err=True)
-            _work(deidentifier, video | {"limit": frames}, None, secret).one(live, target, target.name)
+            typer.echo("a camera or a pipe can be read once only: it is neither continued nor mended", err=True)
+            work.one(live, target, frames)
         else:
-            known = None if faces is None else read_detections(faces).frames
-            run(_work(deidentifier, video, known, secret), jobs, source, target)
-
-
-def _work(deidentifier: Any, video: dict[str, Any], faces: Any, key: Any) -> Work:
-    """What is done to each file: with a key, for its holder only."""
-    if key is None:
-        return Work(deidentifier, video, faces)
-    return KeyedWork(deidentifier, video, faces, key=key)
+            run(work, source, target)

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import IMAGE_SUFFIXES
-from deidlib.cli.names import Names, device_of, models_of, names_for
-from deidlib.cli.sidecar import Description, description_of, opened
+from deidlib.cli.names import Names, device_of, models_of, readers_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from deidlib.faces import Faces
     from deidlib.media.clip import Clip, Kind
     from deidlib.models.base import TargetModel
+    from deidlib.protect.sidecar import Sidecar
 
 _OVERLAY_CODECS = {".mkv": "ffv1", ".mp4": "h264", ".mov": "h264", ".avi": "mjpeg"}
 
@@ -52,16 +51,17 @@ def read(
     from deidlib.keys.key import Key
     from deidlib.media.clip import Clip
     from deidlib.models.keyed import Keyed
+    from deidlib.protect.sidecar import Sidecar, opened
     from deidlib.records.detections import Detections, write_detections
     from deidlib.records.files import sha256_of
 
     with plain_errors():
         secret = None if key is None else Key.load(key)
-        described = description_of(protected, sidecar, wanted=secret is not None)
+        described = Sidecar.read(protected, sidecar, wanted=secret is not None)
         record = opened(described, secret, protected)
-        names = names_for(models, record)
+        names = readers_for(models, record)
         _check_outputs(json, overlay, protected, [protected, key, None if described is None else described.path])
-        clip = Clip.open(protected, _kind(protected))
+        clip = Clip.open(protected)
         content = sha256_of(protected)
         for warning in _doubts(described, clip.frames, content, first):
             typer.echo(f"warning: {warning}", err=True)
@@ -85,7 +85,7 @@ def read(
             typer.echo(f"overlay: {overlay}")
 
 
-def _doubts(described: Description | None, frames: int, content: str, first: int) -> Iterator[str]:
+def _doubts(described: Sidecar | None, frames: int, content: str, first: int) -> Iterator[str]:
     """Why readings may be worse than they were."""
     if described is None:
         return
@@ -136,16 +136,14 @@ class _Times:
 
 
 def _times(clip: Clip) -> _Times:
-    from deidlib.media import VideoReader
-    from deidlib.records.files import read_json
+    from deidlib.media.clip import open_frames
 
-    if clip.kind == "video":
-        with VideoReader(clip.path) as reader:
-            return _Times(reader.info.fps, clip.time_base, clip.pts)
-    known = read_json(clip.path / "frames.json") if clip.kind == "frames" else None
-    if known is None or len(known.get("pts", ())) != clip.frames:
-        return _Times(Fraction(25))
-    return _Times(Fraction(known["fps"]), Fraction(known["time_base"]), tuple(known["pts"]))
+    with open_frames(clip.path) as reader:
+        info = reader.info
+        if clip.kind == "video":
+            return _Times(info.fps, info.time_base, clip.pts)
+        pts = getattr(reader, "pts", None)
+        return _Times(info.fps, info.time_base, pts)
 
 
 @contextlib.contextmanager
@@ -173,12 +171,11 @@ def _canvas(overlay: Path | None, clip: Clip, times: _Times) -> Iterator[Callabl
 
 def _kind(path: Path) -> Kind:
     from deidlib.media import MediaReadError
+    from deidlib.media.clip import kind_of
 
     if not path.exists():
         raise MediaReadError(f"{path} does not exist. Expected a protected image or video; check the path.")
-    if path.is_dir():
-        return "frames"
-    return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+    return kind_of(path)
 
 
 def _check_outputs(json: Path | None, overlay: Path | None, protected: Path, inputs: Sequence[Path | None]) -> None:

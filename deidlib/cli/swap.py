@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import IMAGE_SUFFIXES, Codec, jobs_of
+from deidlib.cli.files import Codec
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
 from deidlib.cli.work import Work, run, say
 
 if TYPE_CHECKING:
-    from deidlib.faces import Faces
     from deidlib.protect.summary import Summary
     from deidlib.swap.base import FaceSwapper
     from deidlib.swap.warp import Part
@@ -66,72 +63,42 @@ def swap(
     the same command continues what was interrupted. To let authorised models read the result as the original, use
     deidlib protect --hide swap:FILE.
     """
+    import torch
+
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.folder import pairs_below
+    from deidlib.protect.output import Output
+    from deidlib.swap.clip import SteadyFaces
+    from deidlib.tracking import FaceTracker
 
     with plain_errors():
-        jobs = jobs_of(original, target, codec)
+        # Before models are loaded.
+        pairs_below(original, target, codec)
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
         finders = detectors_of(detectors, {}, where)
         # No step of an attack: the frames come out as they were hidden.
         attacker = IFGSMAttacker(finders, max_iterations=0)
-        deidentifier = Deidentifier(attacker, obfuscator=swapper, on_missing=on_missing, hold=hold, window=window)
-        video = {"codec": codec, "quality": quality, "batch_size": batch, "audio": audio, "verify": False}
-        run(Swaps(deidentifier, video, steady=steady, device=where), jobs, original, target)
-
-
-@dataclass(frozen=True)
-class Swaps(Work):
-    """Files in which faces are swapped and nothing is attacked.
-
-    Args:
-        steady: whether the faces of a video are smoothed over time.
-        device: where the models are.
-    """
-
-    steady: bool = False
-    device: str = "cpu"
-
-    def settings(self) -> dict[str, Any]:
-        """What the results depend on, as JSON."""
-        return super().settings() | {"steady": self.steady}
-
-    def one(self, source: Path | str | int, target: Path, label: str) -> None:
-        """Swap the faces in a file, and say what happened."""
-        if self.steady and isinstance(source, Path) and source.suffix.lower() not in IMAGE_SUFFIXES:
-            replace(self, faces=self._smoothed(source, label), steady=False).one(source, target, label)
-        else:
-            super().one(source, target, label)
-
-    def _smoothed(self, source: Path, label: str) -> list[Faces]:
-        from tqdm.auto import tqdm
-
-        from deidlib.media import VideoReader
-        from deidlib.models.base import observe
-        from deidlib.swap.clip import steady
-
-        landmarkers = [m for m in getattr(self.deidentifier.obfuscator, "models", ()) if m.task == "landmarks"]
-        faces: list[Faces] = []
-        with VideoReader(source) as reader, tqdm(total=reader.info.frames, unit="frame", file=sys.stderr) as bar:
-            bar.set_description(f"{label} looking")
-            for images, _ in reader.batches(self.video["batch_size"]):
-                known = observe(images.to(self.device), self.deidentifier.attacker.named_models().values())
-                for model in landmarkers:
-                    known = model.predict(images.to(self.device), known)
-                faces += [found.to("cpu") for found in known]
-                bar.update(len(images))
-        return steady(faces)
-
-    def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
-        """Print what happened to a file."""
-        say(
-            f"{target}: {summary.frames} frames, {summary.found} with faces swapped, or pixelated where that could not "
-            f"be; {summary.filled} filled in, {summary.held} held, {summary.partly_held} with a lost face held "
-            f"besides, {summary.whole_frame} wholly hidden, {summary.kept} kept as they were"
+        deidentifier = Deidentifier(
+            attacker,
+            obfuscator=swapper,
+            tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing),
         )
-        if not summary.found:
-            say(f"warning: no face was found in {source}", err=True)
+        landmarkers = [model for model in getattr(swapper, "models", ()) if model.task == "landmarks"]
+        faces_of = SteadyFaces([*finders, *landmarkers], batch, torch.device(where)) if steady else None
+        run(Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report), original, target)
+
+
+def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
+    """Print what happened to a file."""
+    say(
+        f"{target}: {summary.frames} frames, {summary.found} with faces swapped, or pixelated where that could not "
+        f"be; {summary.filled} filled in, {summary.held} held, {summary.partly_held} with a lost face held "
+        f"besides, {summary.whole_frame} wholly hidden, {summary.kept} kept as they were"
+    )
+    if not summary.found:
+        say(f"warning: no face was found in {source}", err=True)
 
 
 def swapper_of(

@@ -1,4 +1,4 @@
-"""The files of a run: one after the other, with bars, and for a folder with a manifest."""
+"""The files of a run: one, or all of a folder, with bars, and what happened in words."""
 
 from __future__ import annotations
 
@@ -6,103 +6,137 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deidlib.cli.files import IMAGE_SUFFIXES, make_folder
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
-MANIFEST = "deidlib-manifest.jsonl"
-
-# Keywords of a video that an image has, too.
-_OF_IMAGES = ("verify", "quality_wanted", "repairs", "key")
+    from deidlib.faces import Faces
+    from deidlib.keys.key import Key
+    from deidlib.media import VideoInfo
+    from deidlib.protect.check import Check
+    from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.output import Output
+    from deidlib.protect.readback import ModelReadback
+    from deidlib.protect.summary import Summary
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to each file.
+    """What is done to each file; all but the last as for :func:`deidlib.protect_video`.
 
     Args:
-        deidentifier: a :class:`deidlib.Deidentifier`.
-        video: the keywords of its ``video``, but for those that differ from file to file.
-        faces: per frame where faces are, if that is known.
+        deidentifier: what happens to the frames.
+        output: how videos are written.
+        check: what the files must show their readers.
+        key: for whose holder they are protected.
+        batch_size: frames at a time.
+        faces_of: told a file, where faces are in its frames, if that is known.
+        tell: prints what happened to a file: input, output, summary.
     """
 
-    deidentifier: Any
-    video: dict[str, Any]
-    faces: Sequence[Any] | None = None
+    deidentifier: Deidentifier
+    output: Output
+    check: Check | None
+    key: Key | None
+    batch_size: int
+    faces_of: Callable[[Path], Sequence[Faces] | None] | None
+    tell: Callable[[Path | str | int, Path, Summary], object]
 
-    def one(self, source: Path | str | int, target: Path, label: str) -> None:
-        """Protect a file, and say what happened.
+    def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
+        """Protect a file, or what comes live, and say what happened.
 
         Raises:
             ValueError: a file cannot be read or written, or shows no face where there must be one.
         """
+        from deidlib.protect.folder import make_folder, protect_file
+
         make_folder(target.parent)
-        if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
-            faces = None if self.faces is None else self._single(source)
-            settings = {name: value for name, value in self.video.items() if name in _OF_IMAGES}
-            self.report(source, target, self.deidentifier.image(source, target, faces=faces, **settings))
-        else:
-            self.report(source, target, self._video(source, target, label))
+        name = target.name if isinstance(source, str | int) else source.name
+        self._announce(source)
+        bar = _Bar()
+        try:
+            bar.begin(source, name)
+            faces = None if self.faces_of is None or not isinstance(source, Path) else self.faces_of(source)
+            summary = protect_file(
+                self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
+                batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage,
+            )  # fmt: skip
+        finally:
+            bar.end()
+        self.report(source, target, summary)
 
-    def settings(self) -> dict[str, Any]:
-        """What the results depend on, as JSON."""
-        from deidlib.records.fingerprint import described
-        from deidlib.records.versions import versions
-
-        return {"deidentifier": described(self.deidentifier), "video": self.video, "versions": versions()}
-
-    def report(self, source: Path | str | int, target: Path, summary: Any) -> None:
-        """Print what happened to a file."""
-        report(source, target, summary)
-
-    def _video(self, source: Path | str | int, target: Path, label: str) -> Any:
+    def folder(self, source: Path, target: Path) -> tuple[int, int]:
+        """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
         from tqdm.auto import tqdm
 
-        frames = None if isinstance(source, str | int) else self._announce(source)
-        # The header's count may be wrong: it only scales the bar.
-        with tqdm(total=frames, unit="frame", desc=label, file=sys.stderr) as bar:
+        from deidlib.protect.folder import FileResult, pairs_below, protect_folder
 
-            def stage(name: str) -> None:
-                bar.set_description(f"{label} {name}")
+        count = len(pairs_below(source, target, self.output.codec))
+        bar = _Bar()
+        with tqdm(total=count, unit="file", desc="all files", file=sys.stderr) as total:
 
-            return self.deidentifier.video(
-                source, target, **self.video, faces=self.faces, progress=bar.update, stage=stage
-            )
+            def first(one: Path) -> None:
+                self._announce(one)
+                bar.begin(one, f"{total.n + 1}/{count} {one.name}")
 
-    def _single(self, source: Path) -> Any:
-        if self.faces is None or len(self.faces) != 1:
-            raise ValueError(f"{source} is one image; faces are given for {len(self.faces or ())} frames.")
-        return self.faces[0]
+            def done(result: FileResult) -> None:
+                bar.end()
+                total.update()
+                if result.error is not None:
+                    say(f"error: {result.error}", err=True)
+                elif result.summary is not None:
+                    self.report(result.source, result.target, result.summary)
 
-    def _announce(self, source: Path) -> int | None:
-        from deidlib.media import VideoReader
+            summary = protect_folder(
+                self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,
+                batch_size=self.batch_size, faces_of=self.faces_of, begin=first, done=done,
+                progress=bar.progress, stage=bar.stage,
+            )  # fmt: skip
+        if summary.finished_before:
+            say(f"{summary.finished_before} of {count} files were finished before, and left as they are", err=True)
+        return len(summary.failed), count
 
-        with VideoReader(source) as reader:
-            info = reader.info
-        if info.has_audio and self.video["audio"] == "copy":
+    def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
+        """Print what happened to a file."""
+        self.tell(source, target, summary)
+        if self.key is not None:
+            say(f"  only key {self.key.id} opens it: deidlib read {target} --key FILE")
+
+    def _announce(self, source: Path | str | int) -> None:
+        """What a user should know before it begins."""
+        info = _info(source)
+        if info is None:
+            return
+        if info.has_audio and self.output.audio == "copy":
             say(f"{source}: its sound is copied, and a voice identifies", err=True)
         elif info.has_audio:
             say(f"{source}: its sound is left out, since a voice identifies", err=True)
         if info.interlaced:
             say(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is", err=True)
-        return info.frames
 
 
-def run(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, target: Path) -> None:
+def run(work: Work, source: Path, target: Path) -> None:
     """Do the work on a file, or on all files of a folder, and end the program as it went.
 
     Raises:
         ValueError: a single file cannot be read or written, or shows no face where there must be one.
         typer.Exit: files of a folder failed, or the user interrupted.
     """
-    failed = 0
+    from deidlib.protect.folder import pairs_below
+
     try:
         if source.is_dir():
-            failed = run_folder(work, jobs, source, target)
+            failed, count = work.folder(source, target)
         else:
-            _run_one(work, source, target)
+            pairs_below(source, target, work.output.codec)
+            failed, count = 0, 1
+            try:
+                work.one(source, target)
+            except ValueError as error:
+                raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
     except KeyboardInterrupt:
         typer.echo(
             "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
@@ -111,89 +145,55 @@ def run(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, target: Pat
         )
         raise typer.Exit(130) from None
     if failed:
-        typer.echo(f"{failed} of {len(jobs)} files failed", err=True)
+        typer.echo(f"{failed} of {count} files failed", err=True)
         raise typer.Exit(1)
 
 
-def _run_one(work: Work, source: Path, target: Path) -> None:
+class _Bar:
+    """A bar of frames, a new one for every file."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._label = ""
+
+    def begin(self, source: Path | str | int, label: str) -> None:
+        """Begin a file."""
+        from tqdm.auto import tqdm
+
+        info = _info(source)
+        self._label = label
+        # The header's count may be wrong: it only scales the bar.
+        self._bar = tqdm(total=None if info is None else info.frames, unit="frame", desc=label, file=sys.stderr)
+
+    def end(self) -> None:
+        """The file is done."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+    def progress(self, frames: int) -> None:
+        """So many frames more."""
+        if self._bar is not None:
+            self._bar.update(frames)
+
+    def stage(self, name: str) -> None:
+        """What is being done to the file."""
+        if self._bar is not None:
+            self._bar.set_description(f"{self._label} {name}")
+
+
+def _info(source: Path | str | int) -> VideoInfo | None:
+    """What a video says about itself; None of anything else, and of what cannot be read: that is told in its turn."""
+    from deidlib.media import MediaError, VideoReader
+    from deidlib.media.clip import kind_of
+
+    if not isinstance(source, Path) or kind_of(source) != "video":
+        return None
     try:
-        work.one(source, target, source.name)
-    except ValueError as error:
-        raise ValueError(_named(error, source)) from error
-
-
-def run_folder(work: Work, jobs: Sequence[tuple[Path, Path]], source: Path, target: Path) -> int:
-    """Protect all files of a folder; what is finished is not done again, and what fails does not stop the others.
-
-    Args:
-        work: what is done to each.
-        jobs: inputs and outputs.
-        source: the folder that the inputs lie in.
-        target: the folder that the outputs go to; its manifest says what has been done.
-
-    Returns:
-        How many files failed.
-    """
-    from tqdm.auto import tqdm
-
-    from deidlib.protect.manifest import Manifest
-    from deidlib.records.files import sha256_of
-    from deidlib.records.fingerprint import fingerprint
-
-    make_folder(target)
-    manifest, mark, failed, finished = Manifest(target / MANIFEST), fingerprint(work.settings()), 0, 0
-    with tqdm(total=len(jobs), unit="file", desc="all files", file=sys.stderr) as bar:
-        for number, (one, out) in enumerate(jobs):
-            line = {"output": out.relative_to(target).as_posix(), "input": one.relative_to(source).as_posix()}
-            line["fingerprint"] = mark
-            try:
-                line["input_sha256"] = _readable(sha256_of, one)
-                if _is_done(manifest.last(line["output"]), line, out):
-                    finished += 1
-                else:
-                    _replaceable(out)
-                    work.one(one, out, f"{number + 1}/{len(jobs)} {one.name}")
-                    size = {} if out.is_dir() else {"output_bytes": out.stat().st_size}
-                    manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)} | size)
-            except Exception as error:
-                # Whatever is wrong with one file does not stop the others; the exit code tells.
-                message = _named(error, one)
-                say(f"error: {message}", err=True)
-                manifest.add(line | {"status": "failed", "error": message.replace(f"{source}/", "")})
-                failed += 1
-            bar.update()
-    if finished:
-        say(f"{finished} of {len(jobs)} files were finished before, and left as they are", err=True)
-    return failed
-
-
-def _named(error: Exception, path: Path) -> str:
-    """What went wrong, and with which file."""
-    return str(error) if str(path) in str(error) else f"{path}: {error}"
-
-
-def _is_done(last: dict[str, Any] | None, line: dict[str, Any], out: Path) -> bool:
-    """The same work on the same file is finished, and its result is there."""
-    if last is None or last.get("status") != "done" or any(last.get(key) != value for key, value in line.items()):
-        return False
-    return out.is_dir() or (out.is_file() and out.stat().st_size == last.get("output_bytes"))
-
-
-def _replaceable(out: Path) -> None:
-    """A folder of pictures that is there is not written over."""
-    from deidlib.media import MediaWriteError
-
-    if out.is_dir() and any(out.iterdir()):
-        raise MediaWriteError(f"{out} is there from another run. Remove it, or choose another output folder.")
-
-
-def _readable(read: Callable[[Path], str], path: Path) -> str:
-    from deidlib.media import MediaReadError
-
-    try:
-        return read(path)
-    except OSError as error:
-        raise MediaReadError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+        with VideoReader(source) as reader:
+            return reader.info
+    except MediaError:
+        return None
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -204,7 +204,7 @@ def say(text: str, *, err: bool = False) -> None:
         typer.echo(text, err=err)
 
 
-def report(source: Path | str | int, target: Path, summary: Any) -> None:
+def report(source: Path | str | int, target: Path, summary: Summary) -> None:
     """Print what happened to a file."""
     losses = ", ".join(f"{name} {value:.3f}" for name, value in summary.losses.items()) or "none"
     say(
@@ -225,7 +225,7 @@ def report(source: Path | str | int, target: Path, summary: Any) -> None:
         say(f"warning: no face was found in {source}; nothing can be read from {target}", err=True)
 
 
-def _in_words(read: Any) -> str:
+def _in_words(read: ModelReadback) -> str:
     if not read.faces:
         return "nothing, as on the original"
     parts = [f"{read.found:.1%} of {read.faces} faces"]

@@ -90,7 +90,7 @@ def _pair(name: str, original: Path, protected: Path) -> Pair:
             f"{original} is {_in_words(kinds[0])} and {protected} is {_in_words(kinds[1])}. "
             "Compare an image with an image, a video with a video."
         )
-    return Pair(name, Clip.open(original, kinds[0]), Clip.open(protected, kinds[1]))
+    return Pair(name, Clip.open(original), Clip.open(protected))
 
 
 def _is_tree(path: Path) -> bool:

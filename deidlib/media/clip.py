@@ -2,24 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from deidlib.media import MediaReadError, VideoReader, read_image
+from deidlib.media.decoding import VideoInfo
+from deidlib.media.errors import MediaReadError
+from deidlib.media.images import read_image
+from deidlib.media.reader import Batch, VideoReader
 from deidlib.media.suffixes import IMAGE_SUFFIXES
+from deidlib.records.files import read_json
 
 Kind = Literal["image", "video", "frames"]
+
+# Of pictures that say nothing of their times.
+_FPS = Fraction(25)
+
+
+class FrameReader(Protocol):
+    """The frames of a clip of any kind, in order, each exactly once; see :class:`~deidlib.media.VideoReader`."""
+
+    info: VideoInfo
+
+    def selected(self, size: int, wanted: Callable[[int], bool]) -> Iterator[tuple[Tensor | None, tuple[int, ...]]]:
+        """Batches of frames and their time stamps; None in place of those whose batch is not wanted."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class PictureReader:
+    """Pictures read as the frames of a clip: one image, or a folder of them in the order of their names.
+
+    Args:
+        path: the image, or the folder. Times are those of its ``frames.json``, as the codec ``png-folder`` writes it;
+            without one there are 25 frames a second.
+
+    Raises:
+        MediaReadError: no picture there, or one that cannot be read, or of another size than the first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pictures = _pictures(path) if path.is_dir() else [path]
+        self._first: Tensor | None = read_image(self.pictures[0])
+        self.size = (self._first.shape[-2], self._first.shape[-1])
+        fps, base, self.pts = _times(path, len(self.pictures))
+        self.info = VideoInfo(
+            width=self.size[1],
+            height=self.size[0],
+            fps=fps,
+            time_base=base,
+            frames=len(self.pictures),
+            codec="pictures",
+            pixel_format="rgb24",
+            rotation=0,
+            interlaced=False,
+            has_audio=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._first = None
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Frames in batches of ``size``; the last batch holds what is left."""
+        for images, times in self.selected(size, lambda batch: True):
+            assert images is not None
+            yield Batch(images, times)
+
+    def selected(self, size: int, wanted: Callable[[int], bool]) -> Iterator[tuple[Tensor | None, tuple[int, ...]]]:
+        """Batches as :meth:`batches`, but None in place of images that are not wanted, which are not opened."""
+        for batch, start in enumerate(range(0, len(self.pictures), size)):
+            rows = range(start, min(start + size, len(self.pictures)))
+            images = torch.cat([self._picture(row) for row in rows]) if wanted(batch) else None
+            yield images, tuple(self.pts[row] for row in rows)
+
+    def _picture(self, row: int) -> Tensor:
+        if row == 0 and self._first is not None:
+            image, self._first = self._first, None
+            return image
+        image = read_image(self.pictures[row])
+        size = (image.shape[-2], image.shape[-1])
+        if size != self.size:
+            raise MediaReadError(
+                f"{self.pictures[row]} has {in_pixels(size)} pixels, the first picture of {self.path} "
+                f"{in_pixels(self.size)}. The frames of a clip must have one size."
+            )
+        return image
+
+
+def open_frames(path: Path) -> PictureReader | VideoReader:
+    """The frames of a file or folder, whatever its kind.
+
+    Raises:
+        MediaReadError: it cannot be read.
+    """
+    return VideoReader(path) if kind_of(path) == "video" else PictureReader(path)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A file, or a folder of numbered frames, that is read from its first frame to its last.
+    """A file, or a folder of numbered frames, whose frames have been counted.
 
     Args:
         path: where it lies.
@@ -38,55 +131,35 @@ class Clip:
     time_base: Fraction | None = None
 
     @classmethod
-    def open(cls, path: Path, kind: Kind) -> Clip:
+    def open(cls, path: Path) -> Clip:
         """Count the frames of a file.
 
         Raises:
             MediaReadError: it cannot be read to its end.
         """
-        if kind == "image":
-            return cls(path, kind, 1, _size(read_image(path)))
-        if kind == "frames":
-            pictures = _pictures(path)
-            return cls(path, kind, len(pictures), _size(read_image(pictures[0])))
-        with VideoReader(path) as reader:
+        kind = kind_of(path)
+        with open_frames(path) as reader:
             info = reader.info
             # The header's count may be wrong; decoding without converting is quick beside reading the faces.
-            pts = [tick for _, ticks in reader.selected(64, lambda batch: False) for tick in ticks]
-        return cls(path, kind, len(pts), (info.height, info.width), tuple(pts), info.time_base)
+            pts = tuple(tick for _, ticks in reader.selected(64, lambda batch: False) for tick in ticks)
+        size = (info.height, info.width)
+        return cls(path, kind, len(pts), size, *((pts, info.time_base) if kind == "video" else ()))
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Frames ``(B, 3, H, W)``, ``size`` at a time; memory does not grow with the length."""
-        if self.kind == "video":
-            with VideoReader(self.path) as reader:
-                yield from (batch.images for batch in reader.batches(size))
-            return
-        pictures = [self.path] if self.kind == "image" else _pictures(self.path)
-        for start in range(0, len(pictures), size):
-            yield torch.cat([self._picture(path) for path in pictures[start : start + size]])
+        with open_frames(self.path) as reader:
+            yield from (batch.images for batch in reader.batches(size))
 
     def some(self, numbers: set[int]) -> dict[int, Tensor]:
         """Single frames ``(3, H, W)`` by their number."""
-        if self.kind == "video":
-            found = {}
-            with VideoReader(self.path) as reader:
-                for number, (images, _) in enumerate(reader.selected(1, numbers.__contains__)):
-                    if images is not None:
-                        found[number] = images[0]
-                    if len(found) == len(numbers):
-                        break
-            return found
-        pictures = [self.path] if self.kind == "image" else _pictures(self.path)
-        return {number: self._picture(pictures[number])[0] for number in numbers}
-
-    def _picture(self, path: Path) -> Tensor:
-        image = read_image(path)
-        if _size(image) != self.size:
-            raise MediaReadError(
-                f"{path} has {in_pixels(_size(image))} pixels, the first picture of {self.path} "
-                f"{in_pixels(self.size)}. The frames of a clip must have one size."
-            )
-        return image
+        found: dict[int, Tensor] = {}
+        with open_frames(self.path) as reader:
+            for number, (images, _) in enumerate(reader.selected(1, numbers.__contains__)):
+                if images is not None:
+                    found[number] = images[0]
+                if len(found) == len(numbers):
+                    break
+        return found
 
 
 def kind_of(path: Path) -> Kind:
@@ -106,10 +179,19 @@ def _pictures(folder: Path) -> list[Path]:
     return found
 
 
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
-
-
 def in_pixels(size: tuple[int, int]) -> str:
     """(height, width) as it is written: ``1280x720``."""
     return f"{size[1]}x{size[0]}"
+
+
+def _times(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...]]:
+    """Frames per second, seconds per tick, and the time stamps of the pictures of a folder."""
+    known = read_json(path / "frames.json") if path.is_dir() else None
+    if known is not None:
+        try:
+            fps, base, pts = Fraction(known["fps"]), Fraction(known["time_base"]), tuple(map(int, known["pts"]))
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            pts = ()
+        if len(pts) == count:
+            return fps, base, pts
+    return _FPS, 1 / _FPS, tuple(range(count))

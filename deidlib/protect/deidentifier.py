@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.warm_start import WarmStart
+from deidlib.attack.attacker import AttackResult, IFGSMAttacker
+from deidlib.attack.warm_start import PreviousFrame, WarmStart
 from deidlib.faces import Faces
-from deidlib.media import MediaWriteError, VideoReader, check_paths
-from deidlib.media.codecs import check_quality
-from deidlib.models.base import TargetModel
+from deidlib.images import to_grid, to_uint8
+from deidlib.models.base import TargetModel, matched, observe, observe_each, united
 from deidlib.obfuscate import Concealment, Pixelate
-from deidlib.protect.image import protect_image
-from deidlib.protect.live import record
-from deidlib.protect.settings import VideoSettings, check_checks
-from deidlib.protect.stream import NoFaceError as NoFaceError
-from deidlib.protect.stream import ProtectedBatch as ProtectedBatch
-from deidlib.protect.stream import Sighting, Stream
-from deidlib.protect.summary import Summary as Summary
-from deidlib.protect.video import VideoJob, describe
-from deidlib.tracking import FaceTracker
+from deidlib.protect.batches import DetectedBatch, ProtectedBatch
+from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
+
+
+class NoFaceError(ValueError):
+    """A frame shows no face that the detectors find, and the user asked for an error."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +32,21 @@ class Deidentifier:
     in from both sides; before and after, its place is held, growing; and a frame in which nothing is found, filled or
     held is hidden altogether. See :class:`~deidlib.tracking.FaceTracker`.
 
+    It works on frames, in three steps: :meth:`detect`, :meth:`follow`, :meth:`protect`; :meth:`frames` takes them all.
+    For files there are :func:`~deidlib.protect_video`, :func:`~deidlib.protect_image` and
+    :func:`~deidlib.protect.folder.protect_folder`.
+
     Args:
         attacker: its models are the authorised ones.
         obfuscator: how faces are hidden; its region also confines the perturbation.
-        detectors: the detectors that say where faces are; those among the authorised models if not given.
-        on_missing: what to do without a face: ``"hold"`` as above, ``"whole-frame"`` at once, ``"error"``, or
-            ``"keep"``: leave the frame as it is, *with any face that the detectors missed*.
-        hold: frames for which the place of a face that is lost stays hidden.
-        window: frames to look ahead, by which the output is late.
-        after_hold: what becomes of a face lost for longer while others are found: ``"stay"`` hidden where it was,
-            ``"drop"``, or ``"whole-frame"``.
-        smoothing: frames over which the hidden region is kept from trembling; it never gets smaller than the face.
+        detectors: those that say where faces are; those among the authorised models if not given.
+        tracker: how faces are followed, and what becomes of a frame without one.
         warm_start: how a frame starts from the one before it; every frame starts from its hidden self if not given.
 
     Raises:
-        ValueError: no detector, or a setting that makes no sense.
+        ValueError: no detector.
 
     Example:
-        >>> import torch
         >>> from deidlib.models.mtcnn import MTCNN
         >>> deidentifier = Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=1))
         >>> (batch,) = deidentifier.frames([torch.rand(1, 3, 64, 64)])
@@ -63,15 +57,11 @@ class Deidentifier:
     attacker: IFGSMAttacker
     obfuscator: Concealment = field(default_factory=Pixelate)
     detectors: Sequence[TargetModel[Any]] | None = None
-    on_missing: Literal["hold", "whole-frame", "error", "keep"] = "hold"
-    hold: int = 30
-    window: int = 15
-    after_hold: Literal["stay", "drop", "whole-frame"] = "stay"
-    smoothing: int = 2
+    tracker: FaceTracker = field(default_factory=FaceTracker)
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
-        if not self._stream().detectors():
+        if not self._hiders():
             raise ValueError(
                 "Deidentifier needs a detector to find faces by: none among the authorised models "
                 f"{list(self.attacker.named_models())} or in detectors. Add detectors=[MTCNN()]."
@@ -88,147 +78,266 @@ class Deidentifier:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
             ValueError: fewer ``faces`` than frames.
         """
-        stream = self._stream()
 
-        def sightings() -> Iterator[Sighting]:
+        def detected() -> Iterator[DetectedBatch]:
             first = 0
             for images in batches:
                 known = None if faces is None else faces[first : first + len(images)]
                 if known is not None and len(known) < len(images):
                     raise ValueError(f"faces must hold one entry per frame, got {len(faces or ())} for more frames.")
-                yield stream.look(images, first, faces=known)
+                yield self.detect(images, first, faces=known)
                 first += len(images)
 
-        before = None
-        for sighting, tracked in stream.follow(sightings()):
-            batch = stream.protect(sighting, tracked, before=before)
-            before = batch.last()
-            yield batch
+        previous = None
+        for batch, tracked in self.follow(detected()):
+            protected = self.protect(batch, tracked, previous=previous)
+            previous = protected.last()
+            yield protected
 
-    def image(
-        self,
-        source: str | Path,
-        target: str | Path,
-        *,
-        faces: Faces | None = None,
-        verify: bool = True,
-        quality_wanted: float = 0.9,
-        repairs: int = 2,
-        key: Any = None,
-    ) -> Summary:
-        """Protect an image file; the result is a PNG.
+    # The three steps
+
+    def detect(self, images: Tensor, first: int, *, faces: Sequence[Faces] | None = None) -> DetectedBatch:
+        """Let the detectors look at some frames, once each.
 
         Args:
-            source: any image that Pillow reads.
-            target: the ``.png`` to write; it appears when it is complete.
-            faces: where faces are, if that is known; no detector is asked then.
-            verify: as for :meth:`video`.
-            quality_wanted: as for :meth:`video`.
-            repairs: as for :meth:`video`.
-            key: as for :meth:`video`.
-
-        Raises:
-            MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
-            NoFaceError: no face, with ``on_missing="error"``.
-            ValueError: a setting that makes no sense.
+            images: ``(B, 3, H, W)`` in [0, 1].
+            first: the number of the first of them.
+            faces: where faces are, if that is known already; they then are what every detector reads.
         """
-        check_paths(source, target)
-        _check_png(Path(target))
-        check_checks(quality_wanted, repairs)
-        return protect_image(
-            self._stream(),
-            Path(source),
-            Path(target),
-            faces=faces,
-            key=key,
-            verify=verify,
-            quality_wanted=quality_wanted,
-            repairs=repairs,
-        )
+        authorised = {name: model for name, model in self._readers().items() if model.task == "boxes"}
+        if faces is not None:
+            faces = [known.to(images.device) for known in faces]
+            seen = dict.fromkeys(authorised, faces)
+        else:
+            # One network may serve both: modules are told apart by identity.
+            hiders = self._hiders()
+            read = {model: observe(images, [model]) for model in dict.fromkeys([*hiders, *authorised.values()])}
+            faces = united([read[model] for model in hiders])
+            seen = {name: read[model] for name, model in authorised.items()}
+        readings = [{name: known[i] for name, known in seen.items()} for i in range(len(images))]
+        return DetectedBatch(first, to_uint8(images), (images.shape[2], images.shape[3]), faces, readings)
 
-    def video(
-        self,
-        source: str | Path | int,
-        target: str | Path,
-        *,
-        codec: str = "ffv1",
-        quality: int | None = None,
-        batch_size: int = 8,
-        audio: Literal["drop", "copy"] = "drop",
-        faces: Sequence[Faces] | None = None,
-        verify: bool = True,
-        quality_wanted: float = 0.9,
-        repairs: int = 2,
-        limit: int | None = None,
-        key: Any = None,
-        progress: Callable[[int], object] | None = None,
-        stage: Callable[[str], object] | None = None,
-    ) -> Summary:
-        """Protect a video, frame by frame with its time stamps. Of the input's metadata nothing is taken over.
+    def follow(self, batches: Iterable[DetectedBatch]) -> Iterator[tuple[DetectedBatch, list[TrackedFrame]]]:
+        """Follow the faces through the clip, and say for every frame what is to be hidden.
 
-        Beside the output, ``<name>.json`` says how it was made and what can be read from it. What is protected is kept
-        in a work folder, ``.<name>.deidlib-work``, until the output is complete: called again with the same settings
-        and input, a job that was interrupted goes on after its last complete segment, and gives the same result.
-
-        Args:
-            source: any video that FFmpeg reads; or the number of a camera; or ``"-"``, a video from standard input.
-                Those two can be read once only, so they are neither continued nor checked.
-            target: the file to write; it appears when it is complete.
-            codec: one of ``deidlib.media.CODECS``.
-            quality: of ``"h264"`` and ``"mjpeg"``.
-            batch_size: frames attacked at a time; memory grows with it.
-            audio: ``"drop"``, since a voice identifies, or ``"copy"``.
-            faces: one entry per frame: where faces are, if that is known; no detector decides what is hidden then.
-            verify: read the written file back through the authorised models.
-            quality_wanted: the overlap (IoU) that authorised detectors' boxes should have; where the written file gives
-                less, frames are attacked again, with more steps.
-            repairs: how often at most.
-            limit: frames after which a live source ends.
-            key: an object whose ``to_dict()`` says which key the file is authorised by, for the file beside it.
-            progress: called with the number of frames protected since the last call.
-            stage: called with what begins: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
+        Frames come out late, by as many as the tracker looks ahead; until then they wait in 8 bits.
 
         Raises:
-            MediaError: a file cannot be read or written, or another process is writing ``target``.
             NoFaceError: a frame without a face, with ``on_missing="error"``.
-            ValueError: a setting that makes no sense.
+            ValueError: frames of different sizes.
         """
-        settings = VideoSettings(codec, quality, batch_size, audio, verify, quality_wanted, repairs)
-        check_quality(codec, quality)
-        tell, name = progress or _ignore, stage or _ignore
-        if isinstance(source, int) or source == "-":
-            check_paths(str(source), target, codec=codec)
-            if audio == "copy" or faces is not None:
-                raise ValueError(f"audio='copy' and faces need a file that can be read twice, got source {source!r}.")
-            name("protecting")
-            with VideoReader(source) as reader:
-                describe(Path(target), key)
-                return record(self._stream(), reader, Path(target), settings, limit, tell)
-        check_paths(source, target, codec=codec)
-        if limit is not None:
-            raise ValueError("limit is for live sources; cut the file instead.")
-        job = VideoJob(
-            self._stream(), Path(source), Path(target), settings, faces=faces, key=key, progress=tell, stage=name
-        )
-        return job.run()
+        waiting: deque[DetectedBatch] = deque()
+        tracked: list[TrackedFrame] = []
+        state: TrackerState | None = None
+        for batch in batches:
+            if state is None:
+                state = self.tracker.start(*batch.size)
+            if batch.size != (state.height, state.width):
+                raise ValueError(
+                    f"all frames of a clip must have one size: got {batch.size} (height, width) at frame "
+                    f"{batch.first}, {(state.height, state.width)} before. Protect the parts one by one."
+                )
+            waiting.append(batch)
+            for faces in batch.faces:
+                tracked += state.push(faces)
+            while waiting and len(tracked) >= len(waiting[0].faces):
+                yield self._ready(waiting, tracked)
+        if state is not None:
+            tracked += state.flush()
+        while waiting:
+            yield self._ready(waiting, tracked)
 
-    def _stream(self) -> Stream:
-        # Shorter looks ahead allow less smoothing.
-        smoothing = min(self.smoothing, self.window // 2)
-        tracker = FaceTracker(self.window, self.hold, self.on_missing, self.after_hold, smoothing)
-        return Stream(self.attacker, self.obfuscator, self.detectors, tracker, self.warm_start)
+    def protect(
+        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], *, previous: PreviousFrame | None = None
+    ) -> ProtectedBatch:
+        """Hide what is to be hidden, and attack the frames in which faces were found.
+
+        Args:
+            batch: the frames.
+            tracked: where they are hidden.
+            previous: the frame before the first of them, for a warm start.
+        """
+        originals = batch.originals()
+        treatment = [frame.treatment for frame in tracked]
+        faces = [frame.found if frame.treatment == "found" else frame.others for frame in tracked]
+        hidden = self._hide(originals, tracked)
+        images, attack = hidden, None
+        readings: list[dict[str, Faces]] = [{} for _ in tracked]
+        found = [i for i, what in enumerate(treatment) if what == "found"]
+        if found:
+            for i, known in zip(found, self._read(batch, tracked, found, originals), strict=True):
+                readings[i] = known
+            attack = self._attack_found(batch, tracked, found, hidden, originals, readings, previous)
+            images = hidden.clone()
+            images[found] = attack.images
+        others = [frame.others if frame.treatment == "found" else frame.found[:0] for frame in tracked]
+        return ProtectedBatch(originals, hidden, images, faces, others, treatment, attack, readings)
+
+    def repair(
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        images: Tensor,
+        bad: Sequence[int],
+        effort: int,
+    ) -> tuple[Tensor, dict[int, dict[str, float]]]:
+        """Attack some frames again, from where they are, with more steps.
+
+        Args:
+            batch: the frames.
+            tracked: where they are hidden.
+            images: ``(B, 3, H, W)`` the frames as they were protected before.
+            bad: which of them, by their place in the batch.
+            effort: how many times the attacker's number of steps.
+
+        Returns:
+            The frames, and the final losses of those attacked, by their place in the batch.
+        """
+        bad = [i for i in bad if tracked[i].treatment == "found"]
+        if not bad:
+            return images, {}
+        originals = batch.originals()
+        known = dict(zip(bad, self._read(batch, tracked, bad, originals), strict=True))
+        if self.warm_start is None:
+            attacker = replace(self.attacker, max_iterations=effort * self.attacker.max_iterations)
+        else:
+            # Steps as small as those that led here, so that the frame stays like its neighbours.
+            attacker = self.warm_start.attacker(self.attacker, effort=effort)
+        attacker = replace(attacker, threshold=None)
+        hidden = self._hide(originals, tracked)
+        init = images.to(hidden)
+        attack = self._attack(attacker, batch, tracked, bad, hidden, originals, known, init=init[bad])
+        better = init.clone()
+        better[bad] = attack.images
+        losses = attack.final_losses()
+        return better, {i: {name: float(loss[k]) for name, loss in losses.items()} for k, i in enumerate(bad)}
+
+    def device(self) -> torch.device:
+        """Where the models are."""
+        for model in self.attacker.named_models().values():
+            for tensor in (*model.parameters(), *model.buffers()):
+                return tensor.device
+        return torch.device("cpu")
+
+    def _hiders(self) -> list[TargetModel[Any]]:
+        """The detectors that say where faces are."""
+        models = self.attacker.named_models().values() if self.detectors is None else self.detectors
+        return [model.for_originals for model in models if model.task == "boxes"]
+
+    def _readers(self) -> dict[str, TargetModel[Any]]:
+        """The authorised models as they read originals."""
+        return {name: model.for_originals for name, model in self.attacker.named_models().items()}
+
+    def _ready(
+        self, waiting: deque[DetectedBatch], tracked: list[TrackedFrame]
+    ) -> tuple[DetectedBatch, list[TrackedFrame]]:
+        """Take the first frames that wait, with what is known of them."""
+        batch = waiting.popleft()
+        mine = tracked[: len(batch.faces)]
+        del tracked[: len(batch.faces)]
+        for number, frame in enumerate(mine, batch.first):
+            if frame.treatment == "missing":
+                raise NoFaceError(
+                    f"frame {number} shows no face that {[model.name for model in self._hiders()]} find. "
+                    "Choose on_missing='hold' to hide where the last face was, or 'whole-frame'."
+                )
+        return batch, mine
+
+    def _hide(self, originals: Tensor, tracked: Sequence[TrackedFrame]) -> Tensor:
+        hidden = to_grid(self.obfuscator(originals, [self._places(frame) for frame in tracked]))
+        covered = [i for i, frame in enumerate(tracked) if frame.treatment == "whole-frame"]
+        if covered:
+            hidden[covered] = to_grid(self.obfuscator.hide_frame(originals[covered]))
+        return hidden
+
+    def _places(self, frame: TrackedFrame) -> Faces:
+        """What is hidden in a frame: the faces last, so that they lie on top."""
+        if getattr(self.obfuscator, "follows_face", False):
+            # What is put in a face's place follows the face itself; the smoothed box around it shows no other.
+            return _joined(frame.held, _joined(frame.filled, frame.found))
+        # A cover trembles as the box does, so the smoothed box around a face stands for it.
+        found = frame.found[~_held_by(frame.found.boxes, frame.smoothed.boxes)]
+        return _joined(frame.others, found)
+
+    def _read(
+        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], rows: Sequence[int], originals: Tensor
+    ) -> list[dict[str, Faces]]:
+        """What each authorised model reads of the faces that were found, frame by frame; no detector looks again."""
+        readers = self._readers()
+        known = [batch.readings[i] for i in rows]
+        if all(row.keys() == readers.keys() for row in known):
+            return [dict(row) for row in known]
+        faces = [tracked[i].found for i in rows]
+        read = {
+            name: [_among(row[name], mine) for row, mine in zip(known, faces, strict=True)]
+            for name, model in readers.items()
+            if model.task == "boxes"
+        }
+        seen = observe_each(originals[list(rows)], readers, None if read else faces, read=read)
+        return [{name: seen[name][k] for name in readers} for k in range(len(rows))]
+
+    def _attack_found(
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        rows: Sequence[int],
+        hidden: Tensor,
+        originals: Tensor,
+        readings: Sequence[Mapping[str, Faces]],
+        previous: PreviousFrame | None,
+    ) -> AttackResult:
+        """All at once, or each from the one before it."""
+        known = {i: readings[i] for i in rows}
+        if self.warm_start is None:
+            return self._attack(self.attacker, batch, tracked, rows, hidden, originals, known)
+        parts: list[AttackResult] = []
+        last = -1
+        for i in rows:
+            faces = tracked[i].found
+            if i != last + 1 or self.warm_start.begins_chain(batch.first + i):
+                previous = None
+            attacker, init = self.attacker, None
+            if previous is not None and bool((same := self.warm_start.same_faces(previous, faces)).any()):
+                attacker = self.warm_start.attacker(attacker, new_faces=not bool(same.all()))
+                init = previous.image.to(hidden)
+            parts.append(self._attack(attacker, batch, tracked, [i], hidden, originals, known, init))
+            previous, last = PreviousFrame(parts[-1].images, faces.boxes), i
+        return AttackResult.joined(parts)
+
+    def _attack(
+        self,
+        attacker: IFGSMAttacker,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        rows: Sequence[int],
+        hidden: Tensor,
+        originals: Tensor,
+        readings: Mapping[int, Mapping[str, Faces]],
+        init: Tensor | None = None,
+    ) -> AttackResult:
+        mask = self.obfuscator.mask([tracked[i].found for i in rows], *batch.size)
+        numbers = [batch.first + i for i in rows]
+        by_model = {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()}
+        rows = list(rows)
+        faces = list(by_model.values())[-1]  # TEMP
+        return attacker(hidden[rows], originals[rows], faces=faces, mask=mask, init=init, numbers=numbers)
 
 
-def _ignore(_: object) -> None:
-    pass
+def _among(seen: Faces, wanted: Faces) -> Faces:
+    """Those of the faces seen that show one of the wanted."""
+    return seen[matched(seen.boxes, wanted)]
 
 
-def _check_png(target: Path) -> None:
-    """Refuse before the attack what ``write_image`` would refuse, or spoil, after it."""
-    if target.suffix.lower() != ".png":
-        raise MediaWriteError(
-            f"{target}: a protected image is written as .png, not {target.suffix!r}, which changes pixels and with "
-            f"them what authorised models read. Write {target.with_suffix('.png').name}."
-        )
-    if target.is_dir():
-        raise MediaWriteError(f"{target} is a folder. Name the .png file to be written.")
+def _held_by(boxes: Tensor, larger: Tensor) -> Tensor:
+    """Which boxes lie within one of the larger ones, as a mask ``(N,)``."""
+    inside = (boxes[:, None, :2] >= larger[None, :, :2]) & (boxes[:, None, 2:] <= larger[None, :, 2:])
+    return inside.all(dim=2).any(dim=1)
+
+
+def _joined(places: Faces, faces: Faces) -> Faces:
+    """Places of which only the box is known, and faces; landmarks are NaN where nobody has seen any."""
+    landmarks = None
+    if faces.landmarks is not None:
+        unknown = faces.landmarks.new_full((len(places), *faces.landmarks.shape[1:]), torch.nan)
+        landmarks = torch.cat([unknown, faces.landmarks])
+    return Faces(torch.cat([places.boxes, faces.boxes]), torch.cat([places.scores, faces.scores]), landmarks)

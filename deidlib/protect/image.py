@@ -1,70 +1,68 @@
-"""``protect_image``: protect an image file, and read what was written."""
+"""``protect_image``: protect an image file; it is a clip of one frame."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.media import read_image, write_image
-from deidlib.protect.readback import Readback, ReadbackTally
-from deidlib.protect.stream import ProtectedBatch, Stream, lost_beside
-from deidlib.protect.summary import Summary, Tally
-from deidlib.protect.video import describe
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
+from deidlib.media import MediaWriteError, check_paths
+from deidlib.protect.check import Check
+from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.summary import Summary
 
 
 def protect_image(
-    stream: Stream,
-    source: Path,
-    target: Path,
+    deidentifier: Deidentifier,
+    source: str | Path,
+    target: str | Path,
     *,
-    faces: Faces | None,
-    key: Any,
-    verify: bool,
-    quality_wanted: float,
-    repairs: int,
+    check: Check | None = Check(),
+    faces: Faces | None = None,
+    key: Key | KeyRecord | None = None,
 ) -> Summary:
-    """Protect an image; where authorised models read it badly, attack it again before it is written.
+    """Protect an image file; the result is a PNG. All else is as for :func:`~deidlib.protect_video`.
 
     Args:
-        stream: what happens to it.
+        deidentifier: what happens to it.
         source: any image that Pillow reads.
         target: the ``.png`` to write; it appears when it is complete.
-        faces: where faces are, if that is known.
-        key: an object whose ``to_dict()`` says with which key the file was authorised.
-        verify: read the written file back through the authorised models.
-        quality_wanted: the overlap (IoU) that detectors' boxes should have.
-        repairs: how often at most the image is attacked again.
+        check: what it must show its authorised readers; None: it is not read back.
+        faces: where faces are, if that is known; no detector is asked then.
+        key: the models read for the holder of this key only.
+
+    Returns:
+        What happened, in numbers.
 
     Raises:
-        MediaError: a file cannot be read or written.
+        MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
         NoFaceError: no face, with ``on_missing="error"``.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from deidlib import MTCNN, IFGSMAttacker, write_image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_image(folder / "a.png", torch.rand(3, 32, 32))
+        >>> deidentifier = Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=1))
+        >>> protect_image(deidentifier, folder / "a.png", folder / "b.png").whole_frame
+        1
     """
-    images = read_image(source).to(stream.device())
-    looked = stream.look(images, 0, faces=None if faces is None else [faces], truth=verify)
-    ((sighting, tracked),) = stream.follow([looked])
-    batch = stream.protect(sighting, tracked, truth=verify)
-    shown, (losses,) = batch.images, batch.losses()
-    repaired = 0
-    if verify and stream.attacker.max_iterations:
-        # A PNG holds these very pixels, so what reads badly need not be written first.
-        while repaired < repairs and _read(stream, batch, shown, quality_wanted, repaired).frames_below:
-            repaired += 1
-            shown, better = stream.repair(sighting, tracked, shown, [0], 2**repaired)
-            losses = better.get(0, losses)
-    describe(target, key)
-    write_image(target, shown.cpu())
-    tally = Tally()
-    tally.add(batch.treatment[0], lost_beside(tracked[0]), losses)
-    if not verify:
-        return tally.summary()
-    return tally.summary(_read(stream, batch, read_image(target).to(shown), quality_wanted, repaired))
+    source, target = Path(source), Path(target)
+    check_paths(source, target)
+    _check_png(target)
+    clip = ClipSource.of_file(source)
+    known = None if faces is None else [faces]
+    return ClipJob(deidentifier, clip, target, None, check, faces=known, key=key).run()
 
 
-def _read(stream: Stream, batch: ProtectedBatch, images: Tensor, wanted: float, repaired: int) -> Readback:
-    """What the authorised models read now."""
-    tally = ReadbackTally(stream.attacker.named_models(), wanted)
-    tally.add(images, [0], batch.truth)
-    return tally.result(min(repaired, 1))
+def _check_png(target: Path) -> None:
+    """Refuse before the attack what ``write_image`` would refuse, or spoil, after it."""
+    if target.suffix.lower() != ".png":
+        raise MediaWriteError(
+            f"{target}: a protected image is written as .png, not {target.suffix!r}, which changes pixels and with "
+            f"them what authorised models read. Write {target.with_suffix('.png').name}."
+        )
+    if target.is_dir():
+        raise MediaWriteError(f"{target} is a folder. Name the .png file to be written.")

@@ -19,7 +19,7 @@ class _End:
         self.error = error
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """The items of an iterable, made in a thread, at most ``size`` of them before they are asked for.
 
     An error in the source is raised where its item would have been. Leaving the ``with`` block stops the source, also
@@ -30,7 +30,7 @@ class Ahead(Generic[T]):
         size: how many items may wait.
 
     Example:
-        >>> with Ahead(range(3), size=2) as items:
+        >>> with Prefetch(range(3), size=2) as items:
         ...     list(items)
         [0, 1, 2]
     """
@@ -81,7 +81,7 @@ class Ahead(Generic[T]):
             self._queue.put(end)
 
 
-class Behind(Generic[T]):
+class BackgroundSink(Generic[T]):
     """Hand items to a function that works in a thread, in order; at most ``size`` of them wait.
 
     An error of the function is raised by the next ``put``, or at the end of the ``with`` block, which otherwise waits
@@ -93,7 +93,7 @@ class Behind(Generic[T]):
 
     Example:
         >>> done = []
-        >>> with Behind(done.append, size=2) as sink:
+        >>> with BackgroundSink(done.append, size=2) as sink:
         ...     sink.put(1)
         ...     sink.put(2)
         >>> done

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from deidlib.faces import Faces
@@ -28,58 +29,64 @@ class FrameRecord:
 
     Args:
         pts: its time stamp, in ticks of the clip's time base.
-        seen: the faces that the detectors found in the original.
-        treatment: what happened to it; see :class:`~deidlib.protect.deidentifier.ProtectedBatch`.
-        beside: how many lost faces were hidden besides.
-        truth: what each authorised model reads on the original, by name.
+        faces: that the hiding detectors found in the original.
+        treatment: what happened to it; see :class:`~deidlib.protect.batches.ProtectedBatch`.
+        others: how many lost faces were hidden besides.
+        readings: what each authorised model reads on the original of the faces that were hidden, by name.
         losses: each model's final loss, by name.
     """
 
     pts: int
-    seen: Faces
+    faces: Faces
     treatment: str
-    beside: int
-    truth: Mapping[str, Faces]
+    others: int
+    readings: Mapping[str, Faces]
     losses: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON; floats come back bit for bit."""
         return {
             "pts": self.pts,
-            "seen": _faces_to_json(self.seen),
+            "faces": _faces_to_json(self.faces),
             "treatment": self.treatment,
-            "beside": self.beside,
-            "truth": {name: _faces_to_json(faces) for name, faces in self.truth.items()},
+            "others": self.others,
+            "readings": {name: _faces_to_json(faces) for name, faces in self.readings.items()},
             "losses": dict(self.losses),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FrameRecord:
         """The record that :meth:`to_json` gave."""
-        truth = {name: _faces_from_json(faces) for name, faces in data["truth"].items()}
+        readings = {name: _faces_from_json(faces) for name, faces in data["readings"].items()}
         return cls(
-            data["pts"], _faces_from_json(data["seen"]), data["treatment"], data["beside"], truth, data["losses"]
+            data["pts"],
+            _faces_from_json(data["faces"]),
+            data["treatment"],
+            data["others"],
+            readings,
+            data["losses"],
         )
 
 
 class WorkFolder:
     """The folder in which a clip is worked on: locked, and begun anew unless it is about the same work.
 
-    It holds protected frames only. The lock is the system's: it ends with the process that holds it, however that
-    ends, so that none is ever left behind.
+    It holds protected frames, and what authorised models read on the originals; only its owner may look into it. The
+    lock is the system's: it ends with the process that holds it, however that ends, so that none is ever left behind.
 
     Args:
         target: the output; the folder lies beside it.
         job: what the work is: settings and input. Work on anything else is thrown away.
 
     Raises:
-        MediaWriteError: another process works on the same output, or the folder cannot be made.
+        MediaWriteError: another process works on the same output, or the folder cannot be made, or something else lies
+            there.
     """
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
         self.target = target
         self.path = target.absolute().parent / f".{target.name}.deidlib-work"
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
         with reporting(target, "its work folder"):
             self._lock = _locked(self.path, target)
             if read_json(self.path / "job.json") != dict(job):
@@ -101,7 +108,7 @@ class WorkFolder:
             return
         if not keep:
             shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.close()
+        self._lock.release()
         self._lock = None
 
     def note(self, name: str) -> dict[str, Any] | None:
@@ -122,8 +129,8 @@ class WorkFolder:
 
     def _clear(self) -> None:
         for path in self.path.iterdir():
-            if path.name != _LOCK:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name not in (_LOCK, _OWNER):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _sweep(self) -> None:
         """What a killed process was writing."""
@@ -131,7 +138,7 @@ class WorkFolder:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-class Segments:
+class SegmentStore:
     """The segments of a clip: each a lossless video and a record, complete together or not there.
 
     A segment may be rewritten in later *rounds*; earlier rounds stay until the folder is removed.
@@ -206,7 +213,7 @@ class SegmentWriter:
         round_: the round that is written.
     """
 
-    def __init__(self, segments: Segments, round_: int) -> None:
+    def __init__(self, segments: SegmentStore, round_: int) -> None:
         self.segments, self.round = segments, round_
         self._number = -1
         self._records: list[FrameRecord] = []
@@ -259,53 +266,44 @@ class SegmentWriter:
         self._writer, self._records, self._number = None, [], -1
 
 
-_LOCK = "lock"
+_LOCK, _OWNER = "lock", "owner"
+# Seconds: a lock whose last owner is just removing it is gone by then.
+_PATIENCE = 0.25
 
 
-def _locked(folder: Path, target: Path) -> IO[str]:
-    """The open lock file of a folder that nobody else has."""
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            file = (folder / _LOCK).open("a+")
-        except FileNotFoundError:
-            # Its last owner is removing it.
-            continue
-        if not _lock(file):
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            file.close()
+def _locked(folder: Path, target: Path) -> FileLock:
+    """The lock of a folder that nobody else has."""
+    _make(folder, target)
+    # A thread may close what another one has opened.
+    lock = FileLock(folder / _LOCK, timeout=_PATIENCE, mode=0o600, thread_local=False)
+    try:
+        lock.acquire(poll_interval=0.02)
+    except (Timeout, FileNotFoundError):
+        owner = folder / _OWNER
+        known = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"
+        raise MediaWriteError(
+            f"{target} is being written by another process ({known}). Wait for it, or choose another name."
+        ) from None
+    try:
+        (folder / _OWNER).write_text(f"process {os.getpid()}\n", encoding="utf-8")
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _make(folder: Path, target: Path) -> None:
+    """Make the folder for its owner's eyes only; what somebody else has put there is refused."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        known = folder.lstat()
+        if not stat.S_ISDIR(known.st_mode) or (hasattr(os, "getuid") and known.st_uid != os.getuid()):
             raise MediaWriteError(
-                f"{target} is being written by another process ({owner}). Wait for it, or choose another name."
-            )
-        try:
-            same = os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat())
-        except FileNotFoundError:
-            same = False
-        if same:
-            file.truncate(0)
-            file.write(f"process {os.getpid()}\n")
-            file.flush()
-            return file
-        file.close()
-
-
-def _lock(file: IO[str]) -> bool:
-    """Ask the system for the file; it takes it back when the process ends."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        with suppress(OSError):
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            return True
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+                f"{target}: {folder} is no work folder of yours but a link or another's file. Remove it."
+            ) from None
+        if known.st_mode & 0o077:
+            folder.chmod(known.st_mode & 0o700)
 
 
 def _faces_to_json(faces: Faces) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from deidlib.protect.readback import Readback
+from deidlib.protect.segments import FrameRecord
 
 
 @dataclass(frozen=True)
@@ -34,34 +36,30 @@ class Summary:
     losses: dict[str, float]
     readback: Readback | None = None
 
+    @classmethod
+    def of(cls, frames: Iterable[FrameRecord], readback: Readback | None = None) -> Summary:
+        """Count what is recorded of the frames.
 
-class Tally:
-    """Counts frame by frame."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self.frames = self._partly_held = 0
-        self._losses: dict[str, tuple[float, int]] = {}
-
-    def add(self, treatment: str, beside: int, losses: Mapping[str, float]) -> None:
-        """Add a frame: what happened to it, how many places were hidden besides, and its final losses."""
-        self.frames += 1
-        self._counts[treatment] = self._counts.get(treatment, 0) + 1
-        self._partly_held += beside > 0
-        for name, loss in losses.items():
-            total, count = self._losses.get(name, (0.0, 0))
-            self._losses[name] = (total + loss, count + 1)
-
-    def summary(self, readback: Readback | None = None) -> Summary:
-        """The numbers."""
-        return Summary(
-            frames=self.frames,
-            found=self._counts.get("found", 0),
-            filled=self._counts.get("filled", 0),
-            held=self._counts.get("held", 0),
-            partly_held=self._partly_held,
-            whole_frame=self._counts.get("whole-frame", 0),
-            kept=self._counts.get("kept", 0),
-            losses={name: total / count for name, (total, count) in self._losses.items()},
+        Args:
+            frames: one record per frame.
+            readback: how the written file is read.
+        """
+        treatments: Counter[str] = Counter()
+        partly_held = 0
+        losses: dict[str, list[float]] = {}
+        for frame in frames:
+            treatments[frame.treatment] += 1
+            partly_held += frame.others > 0
+            for name, loss in frame.losses.items():
+                losses.setdefault(name, []).append(loss)
+        return cls(
+            frames=treatments.total(),
+            found=treatments["found"],
+            filled=treatments["filled"],
+            held=treatments["held"],
+            partly_held=partly_held,
+            whole_frame=treatments["whole-frame"],
+            kept=treatments["kept"],
+            losses={name: sum(values) / len(values) for name, values in losses.items()},
             readback=readback,
         )

@@ -53,6 +53,8 @@ class FaceSwapper(ABC):
         tensor(2.)
     """
 
+    follows_face = True
+
     def __init__(self, fallback: Obfuscator | None = None) -> None:
         self.fallback = Pixelate(blocks=4) if fallback is None else fallback
 

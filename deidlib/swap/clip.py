@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
+from deidlib.media.clip import kind_of, open_frames
+from deidlib.models.base import TargetModel, observe
 
 # From one frame to the next the same face overlaps far more than this.
 _SAME_FACE_IOU = 0.3
@@ -50,6 +55,35 @@ def steady(faces: Sequence[Faces], *, sigma: float = 2.0) -> list[Faces]:
             if where is not None and len(values) > 4:
                 where[face] = values[4:].reshape(-1, 2).to(where)
     return [known.replace(boxes=box, landmarks=point) for known, box, point in zip(faces, boxes, points, strict=True)]
+
+
+@dataclass(frozen=True)
+class SteadyFaces:
+    """Reads the faces of a video with several models, and smooths them over time by :func:`steady`.
+
+    Args:
+        models: at least one detector.
+        batch_size: frames at a time.
+        device: where the models are.
+    """
+
+    models: Sequence[TargetModel[Any]]
+    batch_size: int = 8
+    device: torch.device = torch.device("cpu")
+
+    def __call__(self, path: Path) -> list[Faces] | None:
+        """One entry per frame; None for an image, which has nothing to be smoothed over.
+
+        Raises:
+            MediaReadError: the file cannot be read.
+        """
+        if kind_of(path) == "image":
+            return None
+        faces: list[Faces] = []
+        with open_frames(path) as reader:
+            for images, _ in reader.batches(self.batch_size):
+                faces += [known.to("cpu") for known in observe(images.to(self.device), self.models)]
+        return steady(faces)
 
 
 def clip_square(boxes: Tensor, height: int, width: int, *, margin: float = 0.1) -> tuple[float, float, float, float]:

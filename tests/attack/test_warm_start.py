@@ -16,6 +16,7 @@ from deidlib.attack.warm_start import PreviousFrame
 from deidlib.media import VideoReader, VideoWriter
 from deidlib.metrics import difference
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.tracking import FaceTracker
 
 SIZE = 16
 EPSILON = 8 / 255
@@ -49,7 +50,9 @@ def clip(places: Sequence[float]) -> Tensor:
 
 def protect(frames: Tensor, size: int, warm_start: WarmStart | None, model: Placed | None = None) -> Tensor:
     attacker = IFGSMAttacker([model or Placed()], epsilon=EPSILON, max_iterations=6)
-    protector = Deidentifier(attacker, Solid((0.5, 0.5, 0.5)), warm_start=warm_start, smoothing=0, hold=0)
+    protector = Deidentifier(
+        attacker, Solid((0.5, 0.5, 0.5)), warm_start=warm_start, tracker=FaceTracker(smoothing=0, hold=0)
+    )
     return torch.cat([batch.images for batch in protector.frames(torch.split(frames, size))])
 
 
@@ -60,9 +63,9 @@ def test_a_frame_starts_from_the_one_before_it_within_its_own_ball() -> None:
     frames = clip([5.0, 5.2, 5.4])
     # Without a step of their own, frames are what they start from.
     first, *others = protect(frames, 3, WarmStart(iterations=0))
-    (hidden,) = Deidentifier(IFGSMAttacker([Placed()], max_iterations=0), Solid((0.5, 0.5, 0.5)), smoothing=0).frames(
-        [frames]
-    )
+    (hidden,) = Deidentifier(
+        IFGSMAttacker([Placed()], max_iterations=0), Solid((0.5, 0.5, 0.5)), tracker=FaceTracker(smoothing=0)
+    ).frames([frames])
     region = [known.boxes[0] for known in Placed().predict(frames)]
     assert int((first - hidden.images[0]).abs().gt(1e-6).sum()) > 50
     for image, plain, box in zip(others, hidden.images[1:], region[1:], strict=True):
@@ -142,12 +145,12 @@ def test_who_follows_whom() -> None:
     # Two squares of side 8, two apart: they share 6 of 10 columns.
     before = PreviousFrame(image, faces((0, 0, 8, 8)).boxes)
     beside = faces((2, 0, 10, 8))
-    assert WarmStart(overlap=0.6).known(before, beside).tolist() == [True]
-    assert WarmStart(overlap=0.61).known(before, beside).tolist() == [False]
+    assert WarmStart(overlap=0.6).same_faces(before, beside).tolist() == [True]
+    assert WarmStart(overlap=0.61).same_faces(before, beside).tolist() == [False]
     two = faces((0, 0, 8, 8), (8, 8, 16, 16))
-    assert WarmStart().known(PreviousFrame(image, two.boxes), faces((0, 0, 8, 8))).tolist() == [True]
-    assert WarmStart().known(before, two).tolist() == [True, False]
-    assert WarmStart().known(PreviousFrame(image, faces().boxes), beside).tolist() == [False]
+    assert WarmStart().same_faces(PreviousFrame(image, two.boxes), faces((0, 0, 8, 8))).tolist() == [True]
+    assert WarmStart().same_faces(before, two).tolist() == [True, False]
+    assert WarmStart().same_faces(PreviousFrame(image, faces().boxes), beside).tolist() == [False]
 
 
 def test_settings_are_checked() -> None:

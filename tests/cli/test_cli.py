@@ -21,7 +21,9 @@ from deidlib.cli import names
 from deidlib.faces import Faces
 from deidlib.media import MediaError, VideoReader, VideoWriter, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
+from deidlib.protect import folder
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections, write_detections
 from deidlib.records.files import sha256_of
 
@@ -142,7 +144,7 @@ def test_a_picture_without_a_face_is_hidden_and_said_so(tmp_path: Path) -> None:
     assert torch.equal(read_image(tmp_path / "kept.png"), read_image(tmp_path / "in.png"))
     wanted = deidlib("protect", tmp_path / "in.png", tmp_path / "no.png", "--on-missing", "error")
     refused(wanted, str(tmp_path / "in.png"), "frame 0 shows no face", "mtcnn", "Choose on_missing='hold'")
-    assert tree(tmp_path) == ["in.png", "kept.png", "out.png"]
+    assert tree(tmp_path) == ["in.png", "kept.png", "kept.png.json", "out.png", "out.png.json"]
 
 
 def test_a_folder_keeps_its_tree_and_one_broken_file_does_not_stop_it(tmp_path: Path) -> None:
@@ -159,7 +161,8 @@ def test_a_folder_keeps_its_tree_and_one_broken_file_does_not_stop_it(tmp_path: 
     assert line.startswith(f"error: {source / 'day' / 'broken.mp4'} is not a video")
     assert "1 of 4 files failed" in result.stderr
     assert result.stdout.count("with faces hidden") == 3
-    assert tree(target) == ["a.png", "day/b.png", "day/one/c.mkv", "day/one/c.mkv.json", "deidlib-manifest.jsonl"]
+    outputs = ["a.png", "day/b.png", "day/one/c.mkv"]
+    assert tree(target) == sorted([*outputs, *(f"{name}.json" for name in outputs), "deidlib-manifest.jsonl"])
     assert len(read_video(target / "day" / "one" / "c.mkv")) == 2
 
     (source / "day" / "broken.mp4").unlink()
@@ -218,16 +221,16 @@ def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "in", tmp_path / "out"
     folder_of_clips(source)
-    video, done = Deidentifier.video, list[str]()
+    video, done = protect_video, list[str]()
 
-    def interrupted(self: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
+    def interrupted(deidentifier: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
         if one.name == "b.mp4" and not done.count("b.mp4"):
             done.append(one.name)
             raise KeyboardInterrupt
         done.append(one.name)
-        return video(self, one, *arguments, **settings)
+        return video(deidentifier, one, *arguments, **settings)
 
-    monkeypatch.setattr(Deidentifier, "video", interrupted)
+    monkeypatch.setattr(folder, "protect_video", interrupted)
     result = deidlib("protect", source, target, *QUICK)
     assert result.exit_code == 130
     assert "The same command goes on where it stopped" in result.stderr
@@ -241,15 +244,15 @@ def test_what_failed_is_recorded_and_tried_again(tmp_path: Path, monkeypatch: py
     folder_of_clips(source)
     whole = (source / "a.mp4").read_bytes()
     (source / "a.mp4").write_bytes(whole[:-40])
-    video = Deidentifier.video
+    video = protect_video
 
-    def breaks(self: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
+    def breaks(deidentifier: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
         if one.name == "b.mp4":
             raise RuntimeError("out of memory")
-        return video(self, one, *arguments, **settings)
+        return video(deidentifier, one, *arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Deidentifier, "video", breaks)
+        patch.setattr(folder, "protect_video", breaks)
         result = deidlib("protect", source, target, *QUICK)
     assert result.exit_code == 1
     assert "2 of 3 files failed" in result.stderr
@@ -290,9 +293,9 @@ def test_a_pipe_is_protected(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     assert "out.mkv: 4 frames, 4 with faces hidden" in done.stdout
-    assert "neither checked nor continued" in done.stderr
+    assert "neither continued nor mended" in done.stderr
     assert (read_video(tmp_path / "out.mkv") - astronauts(4)).abs().amax(dim=(1, 2, 3)).min() > 0.2
-    assert tree(tmp_path) == ["in.mkv", "out.mkv"]
+    assert tree(tmp_path) == ["in.mkv", "out.mkv", "out.mkv.json"]
 
 
 def test_faces_from_a_file(tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ def test_faces_from_a_file(tmp_path: Path) -> None:
     assert changed[10:30, 10:30].float().mean() > 0.9
     assert not changed[:, 40:].any()
     write_detections(tmp_path / "faces.json", Detections([known], size=(40, 48)))
-    refused(deidlib("protect", clip, tmp_path / "b.mkv", *settings), "in.mp4 has more frames than the 1 that")
+    refused(deidlib("protect", clip, tmp_path / "b.mkv", *settings), "in.mp4: the clip has more frames than the 1 that")
     (tmp_path / "folder").mkdir()
     write_image(tmp_path / "folder" / "a.png", astronauts(1))
     refused(deidlib("protect", tmp_path / "folder", tmp_path / "o", *settings), "--faces belongs to one file")
@@ -319,14 +322,14 @@ def test_faces_from_a_file(tmp_path: Path) -> None:
 def test_what_must_be_survived_is_handed_on(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Deidentifier] = []
 
-    def remember(self: Deidentifier, *_: object, **__: object) -> None:
-        seen.append(self)
+    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
+        seen.append(deidentifier)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Deidentifier, "image", remember)
+    monkeypatch.setattr(folder, "protect_image", remember)
     deidlib("protect", image, image.with_name("out.png"), "--survive", "jpeg:75, h264:23", "--window", 3, "--hold", 7)
     assert list(seen[0].attacker.distortions or ()) == [JPEG(75), H264(23)]
-    assert (seen[0].window, seen[0].hold) == (3, 7)
+    assert (seen[0].tracker.window, seen[0].tracker.hold) == (3, 7)
     refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown distortion 'mp3:75'")
     refused(deidlib("protect", image, image.with_name("out.png"), "--hide", "paint"), "--hide must be pixelate")
 
@@ -440,7 +443,7 @@ def test_interrupted(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Deidentifier, "image", interrupt)
+    monkeypatch.setattr(folder, "protect_image", interrupt)
     result = deidlib("protect", image, image.with_name("out.png"))
     assert result.exit_code == 130
     assert "interrupted; nothing was left" in result.stderr
@@ -470,8 +473,8 @@ def test_the_installed_command(tmp_path: Path) -> None:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with no checkpoint and no network; the folder that DEIDLIB_WEIGHTS names."""
     mine = tmp_path / "mine"
-    for folder in (mine, tmp_path / "cache"):
-        folder.mkdir()
+    for place in (mine, tmp_path / "cache"):
+        place.mkdir()
     monkeypatch.setenv("DEIDLIB_WEIGHTS", str(mine))
     monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path / "cache"))
 
@@ -543,12 +546,10 @@ def test_weights_fetch_of_an_unknown_name(offline: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deidlib.cli.files import jobs_of
-
     closed = tmp_path / "clips" / "closed"
     closed.mkdir(parents=True)
     (tmp_path / "clips" / "open.mp4").touch()
-    assert [path.name for path, _ in jobs_of(tmp_path / "clips", tmp_path / "out", "ffv1")] == ["open.mp4"]
+    assert [path.name for path, _ in folder.pairs_below(tmp_path / "clips", tmp_path / "out", "ffv1")] == ["open.mp4"]
     looked = os.scandir
 
     def scandir(path: str) -> object:
@@ -558,4 +559,4 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(MediaError, match="closed cannot be read"):
-        jobs_of(tmp_path / "clips", tmp_path / "out", "ffv1")
+        folder.pairs_below(tmp_path / "clips", tmp_path / "out", "ffv1")

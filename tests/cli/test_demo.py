@@ -78,9 +78,7 @@ def test_a_place_held_is_no_perturbation(tmp_path: Path, monkeypatch: pytest.Mon
     clip[3] = torch.linspace(0, 1, 256).mul(255).round() / 255
     monkeypatch.setattr(demo, "moving_astronaut", lambda frames: clip)
     # Two steps tell as much here as sixty.
-    monkeypatch.setattr(
-        demo, "IFGSMAttacker", lambda models, max_iterations, step: IFGSMAttacker(models, max_iterations=2)
-    )
+    monkeypatch.setattr(demo, "recommended", lambda models: IFGSMAttacker(models, max_iterations=2))
     report = run(tmp_path, frames=4)
     assert report["frames"] == {"all": 4, "found": 3, "held": 1, "whole_frame": 0}
     assert report["stages"]["original"]["faces"] == 3

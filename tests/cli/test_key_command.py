@@ -17,14 +17,14 @@ from typer.testing import CliRunner, Result
 
 from deidlib import cli
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.cli.keyed import KeyedWork
 from deidlib.geometry.boxes import iou
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
-from deidlib.keys.scramble import CellPermutation
 from deidlib.media import VideoReader, VideoWriter, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.image import protect_image
+from deidlib.protect.video import protect_video
 from deidlib.records.detections import read_detections
 from deidlib.records.files import sha256_of
 
@@ -90,7 +90,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         16,
         "--batch",
         1,
-        "--quality-wanted",
+        "--min-iou",
         "0.5",
     )
     result = done(deidlib("protect", folder / "in.mkv", folder / "out.mkv", *arguments))
@@ -311,9 +311,8 @@ class Clips:
 
     def nonce(self, name: str, key: Key, *, iterations: int = 1) -> str:
         deidentifier = Deidentifier(IFGSMAttacker({"toy": Pixels()}, max_iterations=iterations))
-        work = KeyedWork(deidentifier, {"codec": "ffv1"}, key=key, scramble=CellPermutation())
         out = self.folder / "out.png"
-        work.one(self.folder / f"{name}.png", out, name)
+        protect_image(deidentifier, self.folder / f"{name}.png", out, key=key)
         record = KeyRecord.from_dict(json.loads((self.folder / "out.png.json").read_text())["key"])
         assert record.opened_by(key)
         assert record.models == ("toy",)
@@ -342,13 +341,8 @@ def test_a_job_that_is_continued_is_the_same_job(clips: Clips, tmp_path: Path) -
     seen = []
     for _ in range(2):
         deidentifier = Deidentifier(IFGSMAttacker({"toy": Pixels()}, max_iterations=1))
-        work = KeyedWork(
-            deidentifier,
-            {"codec": "ffv1", "batch_size": 2},
-            key=Key(bytes(range(32))),
-            scramble=CellPermutation(),
-        )
-        work.one(tmp_path / "in.mkv", tmp_path / "out.mkv", "in.mkv")
+        key = Key(bytes(range(32)))
+        protect_video(deidentifier, tmp_path / "in.mkv", tmp_path / "out.mkv", batch_size=2, key=key)
         notes = json.loads((tmp_path / "out.mkv.json").read_text())
         # By the first, segments that are there are known to be of this job.
         seen.append([notes["fingerprint"], notes["output"], notes["key"]])

@@ -10,18 +10,17 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from deidlib import cli
-from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cli.astronaut import moving_astronaut
 from deidlib.cli.hiding import hiding_of
 from deidlib.cli.names import Names
-from deidlib.cli.swap import Swaps, swapper_of
+from deidlib.cli.swap import swapper_of
 from deidlib.geometry.boxes import iou
 from deidlib.media import VideoReader, VideoWriter, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate
-from deidlib.protect.deidentifier import Deidentifier
-from deidlib.records.fingerprint import fingerprint
+from deidlib.records.fingerprint import described, fingerprint
 from deidlib.swap import WarpSwapper, steady
+from deidlib.swap.clip import SteadyFaces
 
 
 def deidlib(*arguments: str | Path | int) -> Result:
@@ -112,7 +111,7 @@ def test_what_a_user_can_mend_is_one_line(face: Path, clip: Tensor, tmp_path: Pa
 
 
 def test_a_folder_is_done_again_when_faces_are_to_be_smoothed_or_no_longer() -> None:
-    deidentifier = Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0))
-    smoothed, plain = (Swaps(deidentifier, {}, steady=steady).settings() for steady in (True, False))
-    assert fingerprint(smoothed) != fingerprint(plain)
-    assert fingerprint(smoothed) == fingerprint(Swaps(deidentifier, {}, steady=True).settings())
+    model = MTCNN()
+    smoothed, again = (fingerprint(described(SteadyFaces([model]))) for _ in range(2))
+    assert smoothed == again
+    assert smoothed != fingerprint(described(None))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from skimage.data import astronaut
 from torch import Tensor
+from toys import tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.faces import Faces
@@ -28,8 +29,12 @@ from deidlib.media import (
 from deidlib.models.base import Target, TargetModel, frame_mean, needs_boxes
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate
-from deidlib.protect.deidentifier import Deidentifier, NoFaceError, ProtectedBatch
-from deidlib.tracking import FaceTracker, Tracked
+from deidlib.protect.batches import ProtectedBatch
+from deidlib.protect.deidentifier import Deidentifier, NoFaceError
+from deidlib.protect.image import protect_image
+from deidlib.protect.output import Output
+from deidlib.protect.video import protect_video
+from deidlib.tracking import FaceTracker, TrackedFrame
 
 HEIGHT, WIDTH = 32, 40
 NTSC = Fraction(30000, 1001)
@@ -118,7 +123,8 @@ class GazeReader(Reader):
 
 
 def deidentifier(model: Scripted, **settings: Any) -> Deidentifier:
-    return Deidentifier(IFGSMAttacker([model], max_iterations=3), **settings)
+    tracker = tracking(settings)
+    return Deidentifier(IFGSMAttacker([model], max_iterations=3), tracker=tracker, **settings)
 
 
 def run(protector: Deidentifier, frames: Tensor, size: int) -> list[ProtectedBatch]:
@@ -148,7 +154,7 @@ def colours(image: Tensor, area: Tensor) -> int:
 # Fail closed
 
 
-def followed(script: Mapping[int, Sequence[Box]], count: int, **settings: Any) -> list[Tracked]:
+def followed(script: Mapping[int, Sequence[Box]], count: int, **settings: Any) -> list[TrackedFrame]:
     """What the tracker makes of the script; it has tests of its own."""
     boxes = [torch.tensor(script.get(k, ()), dtype=torch.float32).reshape(-1, 4) for k in range(count)]
     faces = [Faces(found, torch.ones(len(found))) for found in boxes]
@@ -166,7 +172,7 @@ def test_every_frame_is_hidden_whether_or_not_a_face_is_found(size: int) -> None
     assert treatments(batches) == what == [frame.treatment for frame in expected]
     hidden, images = joined(batches, "hidden"), joined(batches, "images")
     for k, frame in enumerate(expected):
-        places = [*frame.found.boxes, *frame.beside.boxes]
+        places = [*frame.found.boxes, *frame.others.boxes]
         area = inside((0, 0, WIDTH, HEIGHT))
         if what[k] != "whole-frame":
             both = Faces(torch.stack(places), torch.ones(len(places)))
@@ -187,7 +193,7 @@ def test_a_face_lost_beside_one_that_is_found_stays_hidden() -> None:
     script: dict[int, Sequence[Box]] = {0: [FACE, other], 1: [other], 2: [other], 3: [other], 4: [FACE, other]}
     batches = run(deidentifier(Scripted(script), smoothing=0), frames, 2)
     assert treatments(batches) == ["found"] * 5
-    beside = [known.boxes for batch in batches for known in batch.beside]
+    beside = [known.boxes for batch in batches for known in batch.others]
     assert [len(boxes) for boxes in beside] == [0, 1, 1, 1, 0]
     hidden, images = joined(batches, "hidden"), joined(batches, "images")
     for k in (1, 2, 3):
@@ -360,21 +366,22 @@ def test_inputs_are_not_modified() -> None:
 
 
 def test_faces_may_be_found_by_others_than_the_authorised() -> None:
-    class Blind(Scripted):
-        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-            raise AssertionError("an authorised model does not decide what is hidden")
-
     class Stranger(Scripted):
         def loss(self, images: Tensor, target: Content) -> Tensor:
             raise AssertionError("a stranger is not attacked")
 
-    authorised, stranger = Blind({}), Stranger({0: [FACE], 1: [(24, 2, 34, 12)]})
-    (batch,) = run(deidentifier(authorised, detectors=[stranger]), clip(2), 2)
+    # The authorised one sees the first face a little elsewhere, and in the second frame another face.
+    other: Box = (24, 2, 34, 12)
+    authorised, stranger = Scripted({0: [(8, 9, 18, 19)], 1: [FACE]}), Stranger({0: [FACE], 1: [other]})
+    (batch,) = run(deidentifier(authorised, detectors=[stranger], smoothing=0), clip(2), 2)
     assert batch.treatment == ["found", "found"]
+    # It does not decide what is hidden, and is to read what it read of what is.
     assert colours(batch.hidden[0], inside(FOUND)) == 16
-    assert [known.boxes[0].tolist() for known in authorised.asked] == [[8, 8, 18, 18], [24, 2, 34, 12]]
+    assert torch.equal(batch.hidden[1][:, ~inside((23, 1, 35, 13))], batch.originals[1][:, ~inside((23, 1, 35, 13))])
+    assert [known.boxes.tolist() for known in authorised.asked] == [[[8, 9, 18, 19]], []]
+    assert [known["scripted"].boxes.tolist() for known in batch.readings] == [[[8, 9, 18, 19]], []]
     assert batch.attack is not None
-    assert list(batch.attack.losses) == ["blind"]
+    assert list(batch.attack.losses) == ["scripted"]
 
 
 def test_several_detectors_hide_the_union() -> None:
@@ -390,18 +397,16 @@ def test_landmarks_and_gaze_are_read_from_the_original() -> None:
     attacker = IFGSMAttacker([gaze, landmarks, Scripted({1: [FACE], 2: [FACE]})], max_iterations=1)
     (batch,) = run(Deidentifier(attacker), clip(4), 4)
     assert batch.treatment == ["held", "found", "found", "held"]
-    for k in (1, 2):
-        assert batch.faces[k].landmarks is not None
-        assert batch.faces[k].gaze is not None
     # What is only supposed to be there has not been read.
-    assert batch.faces[3].landmarks is None
+    assert [list(known) for known in batch.readings] == [[], *[["gazereader", "reader", "scripted"]] * 2, []]
     for model in (landmarks, gaze):
         assert len(model.asked) == 2
         for known in model.asked:
             assert known.landmarks is not None
             assert known.landmarks[0].tolist() == [[8, 8]] * 5
-            assert known.gaze is not None
-            assert known.gaze.tolist() == [[0, 0, -1]]
+    for known in gaze.asked:
+        assert known.gaze is not None
+        assert known.gaze.tolist() == [[0, 0, -1]]
 
 
 def test_without_any_face_nothing_is_attacked() -> None:
@@ -437,8 +442,9 @@ def test_a_video_keeps_its_frames_and_times(tmp_path: Path) -> None:
     source, target = write_clip(tmp_path / "in.mp4", frames, stamps=stamps), tmp_path / "out.mkv"
     steps: list[int] = []
     protector = deidentifier(Scripted({1: [FACE], 4: [FACE]}), hold=1)
-    summary = protector.video(source, target, batch_size=3, progress=steps.append)
-    assert steps == [3, 3, 1]
+    summary = protect_video(protector, source, target, batch_size=3, progress=steps.append)
+    # No batch reaches beyond a segment of 64 frames.
+    assert steps == [2, 2, 2, 1]
     assert (summary.frames, summary.found, summary.filled, summary.held) == (7, 2, 2, 2)
     assert (summary.partly_held, summary.whole_frame, summary.kept) == (0, 1, 0)
 
@@ -459,7 +465,7 @@ def test_a_video_keeps_its_frames_and_times(tmp_path: Path) -> None:
 def test_other_lossless_files_hold_the_same(tmp_path: Path, name: str, codec: str) -> None:
     frames, target = clip(3), tmp_path / name
     protector = deidentifier(Scripted({0: [FACE]}))
-    protector.video(write_clip(tmp_path / "in.mp4", frames), target, codec=codec)
+    protect_video(protector, write_clip(tmp_path / "in.mp4", frames), target, output=Output(codec=codec))
     expected = joined(run(protector, frames, 3), "images")
     if codec == "png-folder":
         seen = torch.cat([read_image(target / f"{k:06d}.png") for k in range(3)])
@@ -500,7 +506,7 @@ def test_nothing_half_written(
     model = prepare(source)
     written: list[int] = []
     with pytest.raises(kind, match=message):
-        deidentifier(model, window=0).video(source, target, batch_size=2, progress=written.append)
+        protect_video(deidentifier(model, window=0), source, target, batch_size=2, progress=written.append)
     # It did begin.
     assert sum(written) >= 2
     assert names(tmp_path) == ["in.mkv", *(["out.mkv"] if earlier else [])]
@@ -514,9 +520,9 @@ def test_what_is_no_media_file(tmp_path: Path, content: bytes) -> None:
         (tmp_path / name).write_bytes(content)
     protector = deidentifier(Scripted({}))
     with pytest.raises(MediaReadError, match=r"in\.mp4"):
-        protector.video(tmp_path / "in.mp4", tmp_path / "out.mkv")
+        protect_video(protector, tmp_path / "in.mp4", tmp_path / "out.mkv")
     with pytest.raises(MediaReadError, match=r"in\.png"):
-        protector.image(tmp_path / "in.png", tmp_path / "out.png")
+        protect_image(protector, tmp_path / "in.png", tmp_path / "out.png")
     assert names(tmp_path) == ["in.mp4", "in.png"]
 
 
@@ -532,21 +538,27 @@ def test_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(kind, match=message):
             attempt()
 
-    refuse(lambda: protector.video(video, video), r"output equals input: .*in\.mkv")
-    refuse(lambda: protector.image(image, image), r"output equals input: .*in\.png")
-    refuse(lambda: protector.video(video, tmp_path / "out.mp4"), r"'ffv1' goes into \.mkv, not '\.mp4'")
-    refuse(lambda: protector.video(video, tmp_path / "no" / "out.mkv"), "does not exist")
-    refuse(lambda: protector.image(image, tmp_path / "out.jpg"), r"written as \.png, not '\.jpg'.*Write out\.png")
-    refuse(lambda: protector.image(image, tmp_path / "folder.png"), "is a folder. Name")
-    refuse(lambda: protector.video(video, tmp_path / "out.mkv", quality=3), "quality belongs to", ValueError)
-    refuse(lambda: protector.video(video, tmp_path / "out.mkv", batch_size=0), "at least 1", ValueError)
+    refuse(lambda: protect_video(protector, video, video), r"output equals input: .*in\.mkv")
+    refuse(lambda: protect_image(protector, image, image), r"output equals input: .*in\.png")
+    refuse(lambda: protect_video(protector, video, tmp_path / "out.mp4"), r"'ffv1' goes into \.mkv, not '\.mp4'")
+    refuse(lambda: protect_video(protector, video, tmp_path / "no" / "out.mkv"), "does not exist")
+    refuse(
+        lambda: protect_image(protector, image, tmp_path / "out.jpg"), r"written as \.png, not '\.jpg'.*Write out\.png"
+    )
+    refuse(lambda: protect_image(protector, image, tmp_path / "folder.png"), "is a folder. Name")
+    refuse(
+        lambda: protect_video(protector, video, tmp_path / "out.mkv", output=Output(quality=3)),
+        "quality belongs to",
+        ValueError,
+    )
+    refuse(lambda: protect_video(protector, video, tmp_path / "out.mkv", batch_size=0), "at least 1", ValueError)
 
     def read_only(self: Path, **_: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "touch", read_only)
-    refuse(lambda: protector.video(video, tmp_path / "out.mkv"), "Permission denied.*another folder")
-    refuse(lambda: protector.image(image, tmp_path / "out.png"), "Permission denied.*another folder")
+    refuse(lambda: protect_video(protector, video, tmp_path / "out.mkv"), "Permission denied.*another folder")
+    refuse(lambda: protect_image(protector, image, tmp_path / "out.png"), "Permission denied.*another folder")
     assert model.frames_read == 0
     assert {path: path.read_bytes() for path in before} == before
     assert names(tmp_path) == ["folder.png", "in.mkv", "in.png"]
@@ -556,18 +568,18 @@ def test_an_image(tmp_path: Path) -> None:
     frames = clip(1)
     write_image(tmp_path / "in.png", frames)
     protector = deidentifier(Scripted({0: [FACE]}))
-    summary = protector.image(tmp_path / "in.png", tmp_path / "out.PNG")
+    summary = protect_image(protector, tmp_path / "in.png", tmp_path / "out.PNG")
     assert (summary.frames, summary.found) == (1, 1)
     assert torch.equal(read_image(tmp_path / "out.PNG"), joined(run(protector, frames, 1), "images"))
-    assert names(tmp_path) == ["in.png", "out.PNG"]
+    assert names(tmp_path) == ["in.png", "out.PNG", "out.PNG.json"]
 
 
 def test_an_image_whose_attack_fails_leaves_nothing(tmp_path: Path) -> None:
     write_image(tmp_path / "in.png", clip(1))
     with pytest.raises(RuntimeError, match="broke down"):
-        deidentifier(Scripted({0: [FACE]}, fails_at=0)).image(tmp_path / "in.png", tmp_path / "out.png")
+        protect_image(deidentifier(Scripted({0: [FACE]}, fails_at=0)), tmp_path / "in.png", tmp_path / "out.png")
     with pytest.raises(NoFaceError, match="frame 0"):
-        deidentifier(Scripted({}), on_missing="error").image(tmp_path / "in.png", tmp_path / "out.png")
+        protect_image(deidentifier(Scripted({}), on_missing="error"), tmp_path / "in.png", tmp_path / "out.png")
     assert names(tmp_path) == ["in.png"]
 
 
@@ -576,7 +588,7 @@ def test_a_real_face(tmp_path: Path) -> None:
     write_image(tmp_path / "in.png", picture)
     model = MTCNN()
     protector = Deidentifier(IFGSMAttacker([model], max_iterations=1))
-    assert protector.image(tmp_path / "in.png", tmp_path / "out.png").found == 1
+    assert protect_image(protector, tmp_path / "in.png", tmp_path / "out.png").found == 1
     (truth,) = model.predict(picture)
     seen = read_image(tmp_path / "out.png")
     ((left, top, right, bottom),) = FaceRegion().rectangles(truth, 256, 256)

@@ -28,7 +28,10 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.media import MediaError, MediaReadError, MediaWriteError, VideoReader, read_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate
-from deidlib.protect.deidentifier import Deidentifier, Summary
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.output import Output
+from deidlib.protect.summary import Summary
+from deidlib.protect.video import protect_video
 
 # Of the astronaut at half size: from the brows to the mouth, and from cheek to cheek.
 LEFT, TOP, RIGHT, BOTTOM = 97, 40, 127, 78
@@ -211,7 +214,7 @@ def test_a_full_disk(forks: Forks, clip: Path, whole: tuple[Path, float], tmp_pa
 @linux
 def test_two_processes_and_one_output(forks: Forks, clip: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
-    lock = tmp_path / ".out.mkv.deidlib-work" / "lock"
+    lock = tmp_path / ".out.mkv.deidlib-work" / "owner"
     first = forks.start(clip, target, **ORDER)
     deadline = time.monotonic() + 60
     while not (lock.exists() and lock.read_text()):
@@ -309,7 +312,7 @@ def test_what_is_no_sound_video(tmp_path: Path, name: str, write: Callable[[Path
         target.write_bytes(b"an earlier result")
     before = names(tmp_path)
     with pytest.raises(MediaReadError, match=name.replace(".", r"\.")):
-        protector().video(source, target)
+        protect_video(protector(), source, target)
     assert names(tmp_path) == before
     if earlier:
         assert target.read_bytes() == b"an earlier result"
@@ -323,15 +326,17 @@ def protector(**settings: Any) -> Deidentifier:
     return Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0), **settings)
 
 
-def protected(source: Path, target: Path, corners: Sequence[Corner], **settings: Any) -> Summary:
+def protected(
+    source: Path, target: Path, corners: Sequence[Corner], *, codec: str = "ffv1", batch_size: int = 8
+) -> Summary:
     """Protect a clip; no frame is lost, and none shows the face."""
-    summary = protector().video(source, target, verify=False, **settings)
+    summary = protect_video(protector(), source, target, output=Output(codec), check=None, batch_size=batch_size)
     originals, times = read(source)
     images, _ = read(target)
     assert images.shape == originals.shape
     assert summary.frames == len(corners)
     assert summary.kept == 0
-    lossy = settings.get("codec") in ("h264", "mjpeg")
+    lossy = codec in ("h264", "mjpeg")
     assert_hidden(images, originals, corners)
     assert [len(faces) for faces in MTCNN().predict(images)] == [0] * len(corners)
     assert lossy or bool(((images - originals).abs().amax(dim=1) == 0).any()) or summary.whole_frame == len(corners)
@@ -375,7 +380,7 @@ def test_two_faces_of_which_one_comes_late(tmp_path: Path) -> None:
     # The second one is mirrored; so must it be when it is looked at.
     both = torch.cat([filmed(here), filmed(there).flip(3)], dim=3)
     source = make(tmp_path / "in.mkv", both)
-    summary = protector().video(source, tmp_path / "out.mkv", verify=False)
+    summary = protect_video(protector(), source, tmp_path / "out.mkv", check=None)
     images = read(tmp_path / "out.mkv")[0]
     assert (summary.frames, summary.found) == (8, 8)
     assert assert_hidden(images[..., :SIDE], both[..., :SIDE], here) == 8
@@ -390,7 +395,7 @@ def test_two_faces_of_which_one_comes_late(tmp_path: Path) -> None:
 def test_tiny_frames(tmp_path: Path, size: tuple[int, int]) -> None:
     originals = filmed(steady(4), *size)
     source = make(tmp_path / "in.mkv", originals)
-    summary = protector().video(source, tmp_path / "out.mkv")
+    summary = protect_video(protector(), source, tmp_path / "out.mkv")
     images, times = read(tmp_path / "out.mkv")
     assert (summary.frames, summary.whole_frame) == (4, 4)
     assert times == [Fraction(k, 25) for k in range(4)]

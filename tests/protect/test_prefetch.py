@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deidlib.protect.prefetch import Ahead, Behind
+from deidlib.protect.prefetch import BackgroundSink, Prefetch
 
 
 def running() -> int:
@@ -23,7 +23,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 def test_all_items_in_order() -> None:
     done: list[int] = []
-    with Behind(done.append, 2) as sink, Ahead(range(100), 3) as items:
+    with BackgroundSink(done.append, 2) as sink, Prefetch(range(100), 3) as items:
         for item in items:
             sink.put(item)
     assert done == list(range(100))
@@ -37,7 +37,7 @@ def test_no_more_than_asked_for_is_made_ahead() -> None:
             made[0] += 1
             yield k
 
-    with Ahead(source(), 3) as items:
+    with Prefetch(source(), 3) as items:
         for _ in items:
             taken += 1
             time.sleep(0.001)
@@ -53,7 +53,7 @@ def test_no_more_than_asked_for_waits_behind() -> None:
         gate.acquire()
 
     def produce() -> None:
-        with Behind(slow, 2) as sink:
+        with BackgroundSink(slow, 2) as sink:
             for k in range(8):
                 sink.put(k)
                 put.append(k)
@@ -81,7 +81,7 @@ def test_an_error_in_the_source_comes_in_its_place() -> None:
             closed.append(True)
 
     seen = list[int]()
-    with pytest.raises(OSError, match="unreadable"), Ahead(source(), 1) as items:
+    with pytest.raises(OSError, match="unreadable"), Prefetch(source(), 1) as items:
         seen.extend(items)
     assert seen == [1, 2]
     assert closed == [True]
@@ -95,7 +95,7 @@ def test_an_error_in_the_sink_comes_to_whoever_puts() -> None:
     put = []
 
     def produce() -> None:
-        with Behind(work, 1) as sink:
+        with BackgroundSink(work, 1) as sink:
             for k in range(1000):
                 sink.put(k)
                 put.append(k)
@@ -104,7 +104,7 @@ def test_an_error_in_the_sink_comes_to_whoever_puts() -> None:
         produce()
     assert 2 <= len(put) < 1000
     # The very last one as well.
-    with pytest.raises(OSError, match="no space left"), Behind(work, 5) as sink:
+    with pytest.raises(OSError, match="no space left"), BackgroundSink(work, 5) as sink:
         sink.put(2)
 
 
@@ -120,7 +120,7 @@ def test_leaving_in_the_middle_stops_both() -> None:
             closed.append(True)
 
     def until_ten() -> None:
-        with Behind(done.append, 2) as sink, Ahead(endless(), 2) as items:
+        with BackgroundSink(done.append, 2) as sink, Prefetch(endless(), 2) as items:
             for item in items:
                 sink.put(item)
                 if item == 10:
@@ -134,7 +134,7 @@ def test_leaving_in_the_middle_stops_both() -> None:
 
 
 def test_an_exhausted_source_stays_exhausted() -> None:
-    with Ahead([1], 1) as items:
+    with Prefetch([1], 1) as items:
         assert list(items) == [1]
         assert list(items) == []
 
@@ -163,10 +163,10 @@ def test_an_interrupt_ends_it_at_once(waiting: str) -> None:
 
     def wait() -> None:
         if waiting == "for an item":
-            with Ahead(source(), 1) as items:
+            with Prefetch(source(), 1) as items:
                 next(iter(items))
         else:
-            with Behind(stuck, 1) as sink:
+            with BackgroundSink(stuck, 1) as sink:
                 for k in range(9 if waiting == "for room" else 2):
                     sink.put(k)
 

@@ -18,18 +18,25 @@ import pytest
 import torch
 from skimage.data import astronaut
 from torch import Tensor
-from toys import Pixels, PixelTarget
+from toys import Pixels, PixelTarget, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import SignStep
 from deidlib.attack.warm_start import WarmStart
 from deidlib.faces import Faces
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError, VideoReader, VideoWriter, files, read_image, write_image
 from deidlib.models.base import TargetModel
 from deidlib.obfuscate import Solid
-from deidlib.protect.deidentifier import Deidentifier, Summary
+from deidlib.protect.check import Check
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.image import protect_image
+from deidlib.protect.output import Output
 from deidlib.protect.readback import Readback
 from deidlib.protect.segments import FrameRecord, WorkFolder
+from deidlib.protect.summary import Summary
+from deidlib.protect.video import protect_video
 
 SIZE = 32
 # Frames of a clip of two whole segments and a bit, as batches of 4 make segments of 64.
@@ -77,7 +84,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def protector(model: Cornered | None = None, **settings: Any) -> Deidentifier:
-    return Deidentifier(IFGSMAttacker([model or Cornered()], max_iterations=2), **settings)
+    tracker = tracking(settings)
+    return Deidentifier(IFGSMAttacker([model or Cornered()], max_iterations=2), tracker=tracker, **settings)
 
 
 def sha(path: Path) -> str:
@@ -108,7 +116,7 @@ def stopping_after(frames: int) -> Callable[[int], None]:
 def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
     """The uninterrupted result."""
     target = tmp_path_factory.mktemp("whole") / "out.mkv"
-    return target, protector().video(source, target, batch_size=4, codec="ffv1")
+    return target, protect_video(protector(), source, target, output=Output(codec="ffv1"), batch_size=4)
 
 
 # Going on
@@ -121,11 +129,11 @@ def test_a_job_that_goes_on_gives_the_same_bytes(
     target = tmp_path / "out.mkv"
     for stop in stops:
         with pytest.raises(Stop):
-            protector().video(source, target, batch_size=4, progress=stopping_after(stop))
+            protect_video(protector(), source, target, batch_size=4, progress=stopping_after(stop))
         assert not target.exists()
     again = Cornered()
     counts: list[int] = []
-    summary = protector(again).video(source, target, batch_size=4, progress=counts.append)
+    summary = protect_video(protector(again), source, target, batch_size=4, progress=counts.append)
     assert sha(target) == sha(whole[0])
     assert summary == whole[1]
     assert json.loads((tmp_path / "out.mkv.json").read_text()) == json.loads(
@@ -141,32 +149,44 @@ def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: P
     def warm() -> Deidentifier:
         return protector(warm_start=WarmStart(iterations=1), smoothing=0)
 
-    warm().video(source, tmp_path / "whole.mkv", batch_size=4)
+    protect_video(warm(), source, tmp_path / "whole.mkv", batch_size=4)
     for stop in (70, 132):
         target = tmp_path / f"{stop}.mkv"
         with pytest.raises(Stop):
-            warm().video(source, target, batch_size=4, progress=stopping_after(stop))
+            protect_video(warm(), source, target, batch_size=4, progress=stopping_after(stop))
         model = Cornered()
-        protector(model, warm_start=WarmStart(iterations=1), smoothing=0).video(source, target, batch_size=4)
+        protect_video(protector(model, warm_start=WarmStart(iterations=1), smoothing=0), source, target, batch_size=4)
         assert sha(target) == sha(tmp_path / "whole.mkv")
-    # The frame at which it went on does depend on the one before it.
+    # The first frame of a chain depends on none before it, the others do.
     frames = moving()
     (whole,) = warm().frames([frames])
-    (alone,) = warm().frames([frames[64:]])
-    assert not torch.equal(whole.images[64], alone.images[0])
+    (chain,), (within,) = warm().frames([frames[64:]]), warm().frames([frames[65:]])
+    assert torch.equal(whole.images[64], chain.images[0])
+    assert torch.equal(whole.images[65], chain.images[1])
+    assert not torch.equal(whole.images[65], within.images[0])
 
 
 def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> None:
     once, again = Cornered(), Cornered()
-    protector(once).video(source, tmp_path / "once.mkv", batch_size=4, verify=False)
+    protect_video(protector(once), source, tmp_path / "once.mkv", check=None, batch_size=4)
     with pytest.raises(Stop):
-        protector().video(source, tmp_path / "out.mkv", batch_size=4, verify=False, progress=stopping_after(COUNT))
+        protect_video(
+            protector(), source, tmp_path / "out.mkv", check=None, batch_size=4, progress=stopping_after(COUNT)
+        )
     work = tmp_path / ".out.mkv.deidlib-work"
     assert {"000000.0.json", "000000.0.mkv", "000001.0.json", "000001.0.mkv"} <= set(names(work))
-    protector(again).video(source, tmp_path / "out.mkv", batch_size=4, verify=False)
+    protect_video(protector(again), source, tmp_path / "out.mkv", check=None, batch_size=4)
     # Detectors and attack read the last 12 frames only.
     assert 0 < again.looked < once.looked / 5
     assert sha(tmp_path / "out.mkv") == sha(tmp_path / "once.mkv")
+
+
+def test_another_batch_goes_on_and_changes_nothing(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
+    target, again = tmp_path / "out.mkv", Cornered()
+    with pytest.raises(Stop):
+        protect_video(protector(), source, target, batch_size=4, progress=stopping_after(COUNT))
+    protect_video(protector(again), source, target, batch_size=7)
+    assert sha(target) == sha(whole[0])
 
 
 def test_another_setting_or_input_starts_again(source: Path, tmp_path: Path) -> None:
@@ -174,19 +194,18 @@ def test_another_setting_or_input_starts_again(source: Path, tmp_path: Path) -> 
     with VideoWriter(changed, Fraction(25), (SIZE, SIZE)) as writer:
         writer.write(1 - moving())
     fresh = Cornered()
-    protector(fresh).video(source, tmp_path / "all.mkv", batch_size=4, verify=False)
-    attempts: list[tuple[Path, dict[str, Any], dict[str, Any]]] = [
-        (source, {}, {"batch_size": 8}),
-        (source, {"hold": 3}, {}),
-        (source, {}, {"codec": "h264-lossless"}),
-        (changed, {}, {}),
+    protect_video(protector(fresh), source, tmp_path / "all.mkv", check=None, batch_size=4)
+    attempts: list[tuple[Path, dict[str, Any], Output]] = [
+        (source, {"hold": 3}, Output()),
+        (source, {}, Output("h264-lossless")),
+        (changed, {}, Output()),
     ]
-    for path, mine, settings in attempts:
+    for path, mine, output in attempts:
         target = tmp_path / "out.mkv"
         with pytest.raises(Stop):
-            protector().video(source, target, batch_size=4, verify=False, progress=stopping_after(COUNT))
+            protect_video(protector(), source, target, check=None, batch_size=4, progress=stopping_after(COUNT))
         again = Cornered()
-        protector(again, **mine).video(path, target, **({"batch_size": 4, "verify": False} | settings))
+        protect_video(protector(again, **mine), path, target, output=output, check=None, batch_size=4)
         assert again.looked >= COUNT
     assert len({sha(tmp_path / name) for name in ("all.mkv", "out.mkv")}) == 2
 
@@ -196,13 +215,13 @@ def test_a_segment_that_the_disk_spoiled_is_done_again(
 ) -> None:
     target = tmp_path / "out.mkv"
     with pytest.raises(Stop):
-        protector().video(source, target, batch_size=4, progress=stopping_after(COUNT))
+        protect_video(protector(), source, target, batch_size=4, progress=stopping_after(COUNT))
     work = tmp_path / ".out.mkv.deidlib-work"
     for name, change in (("000000.0.mkv", 1), ("000001.0.json", -9)):
         content = (work / name).read_bytes()
         (work / name).write_bytes(content[:-5] + b"wrong" if change == 1 else content[:change])
     (work / ".half.partial").write_bytes(b"left by a killed process")
-    protector().video(source, target, batch_size=4)
+    protect_video(protector(), source, target, batch_size=4)
     assert sha(target) == sha(whole[0])
     assert names(tmp_path) == ["out.mkv", "out.mkv.json"]
 
@@ -218,9 +237,9 @@ def test_killed_while_it_writes_the_output(source: Path, whole: tuple[Path, Summ
                 raise Stop
 
         with pytest.raises(Stop):
-            protector().video(source, target, batch_size=4, stage=stop)
+            protect_video(protector(), source, target, batch_size=4, stage=stop)
         assert not target.exists()
-        protector().video(source, target, batch_size=4)
+        protect_video(protector(), source, target, batch_size=4)
         assert sha(target) == sha(whole[0])
         assert names(target.parent) == ["out.mkv", "out.mkv.json"]
 
@@ -235,12 +254,12 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(source: Path, whole: tuple[Path, Su
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        protector().video(source, target, batch_size=4, progress=interrupt)
+        protect_video(protector(), source, target, batch_size=4, progress=interrupt)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("deidlib")]
     assert names(tmp_path) == [".out.mkv.deidlib-work"]
     assert "000000.0.json" in names(tmp_path / ".out.mkv.deidlib-work")
     assert not list((tmp_path / ".out.mkv.deidlib-work").glob("*.partial"))
-    protector().video(source, target, batch_size=4)
+    protect_video(protector(), source, target, batch_size=4)
     assert sha(target) == sha(whole[0])
 
 
@@ -257,10 +276,10 @@ def test_a_full_disk_loses_nothing_that_is_complete(
     with monkeypatch.context() as patch:
         patch.setattr("deidlib.media.writer.commit", full)
         with pytest.raises(MediaWriteError, match=r"000001.0.mkv: could not write .*No space left on device"):
-            protector().video(source, target, batch_size=4)
+            protect_video(protector(), source, target, batch_size=4)
     assert names(tmp_path) == [".out.mkv.deidlib-work"]
     assert {"000000.0.json", "000000.0.mkv"} <= set(names(tmp_path / ".out.mkv.deidlib-work"))
-    protector().video(source, target, batch_size=4)
+    protect_video(protector(), source, target, batch_size=4)
     assert sha(target) == sha(whole[0])
 
 
@@ -292,7 +311,7 @@ def test_no_unhidden_frame_in_the_work_folder(source: Path, tmp_path: Path) -> N
         def loss(self, images: Tensor, target: Any) -> Tensor:
             return super().loss(images, target) * 0
 
-    protector(Hidden()).video(source, tmp_path / "out.mkv", batch_size=4, stage=look, progress=look)
+    protect_video(protector(Hidden()), source, tmp_path / "out.mkv", batch_size=4, stage=look, progress=look)
     assert looked_at > 3 * COUNT
     readable = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix not in (".mkv", ".json")]
     assert readable == []
@@ -344,7 +363,9 @@ def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) 
     results = {}
     for repairs in (0, 1, 2, 3):
         target = tmp_path / f"{repairs}.mkv"
-        summary = Deidentifier(attacker, obfuscator=Solid()).video(source, target, batch_size=4, repairs=repairs)
+        summary = protect_video(
+            Deidentifier(attacker, obfuscator=Solid()), source, target, check=Check(repairs=repairs), batch_size=4
+        )
         assert summary.readback is not None
         results[repairs] = (summary.readback, target)
     once, twice, thrice, last = (results[repairs][0] for repairs in (0, 1, 2, 3))
@@ -369,8 +390,8 @@ def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) 
 def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> None:
     attacker = IFGSMAttacker([Marked([20, 67])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
     protector = Deidentifier(attacker, obfuscator=Solid())
-    bad = protector.video(source, tmp_path / "bad.mkv", batch_size=4, repairs=0)
-    good = protector.video(source, tmp_path / "good.mkv", batch_size=4, quality_wanted=0.99)
+    bad = protect_video(protector, source, tmp_path / "bad.mkv", check=Check(repairs=0), batch_size=4)
+    good = protect_video(protector, source, tmp_path / "good.mkv", check=Check(min_iou=0.99), batch_size=4)
     assert bad.readback is not None
     assert bad.readback.frames_below == 2
     assert good.readback is not None
@@ -393,9 +414,9 @@ def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> N
 
         target = tmp_path / f"again{stop}.mkv"
         with pytest.raises(Stop):
-            protector.video(source, target, batch_size=4, quality_wanted=0.99, stage=interrupt)
+            protect_video(protector, source, target, check=Check(min_iou=0.99), batch_size=4, stage=interrupt)
         again = list[str]()
-        summary = protector.video(source, target, batch_size=4, quality_wanted=0.99, stage=again.append)
+        summary = protect_video(protector, source, target, check=Check(min_iou=0.99), batch_size=4, stage=again.append)
         assert again[0] == "repairing"
         assert again.count("protecting") == 0
         assert summary == good
@@ -407,23 +428,23 @@ def test_an_image_is_read_back_and_mended(tmp_path: Path) -> None:
     attacker = IFGSMAttacker([Marked([0])], max_iterations=2, epsilon=1.0, step=SignStep(20 / 255))
     protector = Deidentifier(attacker, obfuscator=Solid())
 
-    def mended(name: str, **settings: Any) -> tuple[Readback, int]:
-        readback = protector.image(tmp_path / "in.png", tmp_path / name, **settings).readback
+    def mended(name: str, check: Check) -> tuple[Readback, int]:
+        readback = protect_image(protector, tmp_path / "in.png", tmp_path / name, check=check).readback
         assert readback is not None
         return readback, round(255 * float(read_image(tmp_path / name)[0, 0, 14, 14]))
 
-    bad, level = mended("bad.png", repairs=0)
+    bad, level = mended("bad.png", Check(repairs=0))
     assert (bad.below, bad.repaired, level) == ((0,), 0, 40)
     # 40 levels of 255 are read 40 * 215 / 255 pixels off, of a box 12 wide: not found.
     assert (bad.models["marked"].found, bad.models["marked"].mean_iou) == (0, 0)
-    good, level = mended("good.png", quality_wanted=0.99)
+    good, level = mended("good.png", Check(min_iou=0.99))
     assert (good.below, good.repaired, level) == ((), 1, 255)
     assert good.models["marked"].min_iou == 1
-    unread = protector.image(tmp_path / "in.png", tmp_path / "unread.png", verify=False)
+    unread = protect_image(protector, tmp_path / "in.png", tmp_path / "unread.png", check=None)
     assert unread.readback is None
     assert (tmp_path / "unread.png").read_bytes() == (tmp_path / "bad.png").read_bytes()
     with pytest.raises(ValueError, match=r"overlap \(IoU\) in \[0, 1\], got 2"):
-        mended("no.png", quality_wanted=2)
+        mended("no.png", Check(min_iou=2))
     assert not (tmp_path / "no.png").exists()
 
 
@@ -438,7 +459,7 @@ def test_a_face_that_is_not_found_counts_as_a_failure(source: Path, tmp_path: Pa
         def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
             return [Faces.empty()] * len(images)
 
-    summary = protector(Lost()).video(source, tmp_path / "out.mkv", batch_size=4, repairs=1)
+    summary = protect_video(protector(Lost()), source, tmp_path / "out.mkv", check=Check(repairs=1), batch_size=4)
     assert summary.readback is not None
     (model,) = summary.readback.models.values()
     assert (model.found, model.mean_iou, model.min_iou) == (0, 0, 0)
@@ -448,7 +469,7 @@ def test_a_face_that_is_not_found_counts_as_a_failure(source: Path, tmp_path: Pa
 
 def test_without_verifying_nothing_is_read_back(source: Path, tmp_path: Path) -> None:
     stages = list[str]()
-    summary = protector().video(source, tmp_path / "out.mkv", batch_size=4, verify=False, stage=stages.append)
+    summary = protect_video(protector(), source, tmp_path / "out.mkv", check=None, batch_size=4, stage=stages.append)
     assert summary.readback is None
     assert stages == ["protecting", "writing"]
     assert json.loads((tmp_path / "out.mkv.json").read_text())["readback"] is None
@@ -460,12 +481,10 @@ def test_without_verifying_nothing_is_read_back(source: Path, tmp_path: Path) ->
 def test_the_description_says_how_it_was_made_and_nothing_of_where(
     source: Path, whole: tuple[Path, Summary], tmp_path: Path
 ) -> None:
-    class Label:
-        def to_dict(self) -> dict[str, str]:
-            return {"key": "a public name"}
-
-    protector().video(source, tmp_path / "keyed.mkv", batch_size=4, verify=False, key=Label())
-    assert json.loads((tmp_path / "keyed.mkv.json").read_text())["key"] == {"key": "a public name"}
+    key = Key.generate()
+    protect_video(protector(), source, tmp_path / "keyed.mkv", check=None, batch_size=4, key=key)
+    said = json.loads((tmp_path / "keyed.mkv.json").read_text())["key"]
+    assert KeyRecord.from_dict(said).opened_by(key)
     text = whole[0].with_name("out.mkv.json").read_text()
     notes, summary = json.loads(text), whole[1]
     assert notes["format"] == "deidlib-protection/1"
@@ -508,9 +527,9 @@ def test_sound_is_taken_along_when_asked_for(tmp_path: Path) -> None:
         with av.open(str(path)) as opened:
             return [(int(p.pts or 0), bytes(p)) for p in opened.demux(audio=0) if p.size]
 
-    protector().video(clip, tmp_path / "out.mkv", audio="copy")
+    protect_video(protector(), clip, tmp_path / "out.mkv", output=Output(audio="copy"))
     assert sound(tmp_path / "out.mkv") == sound(clip)
-    protector().video(clip, tmp_path / "silent.mkv")
+    protect_video(protector(), clip, tmp_path / "silent.mkv")
     with av.open(str(tmp_path / "silent.mkv")) as silent:
         assert not silent.streams.audio
 
@@ -524,10 +543,10 @@ def test_the_same_output_twice_at_once(source: Path, whole: tuple[Path, Summary]
     def also(_: int) -> None:
         if not refused:
             with pytest.raises(MediaWriteError) as caught:
-                protector().video(source, target, batch_size=4)
+                protect_video(protector(), source, target, batch_size=4)
             refused.append(str(caught.value))
 
-    protector().video(source, target, batch_size=4, progress=also)
+    protect_video(protector(), source, target, batch_size=4, progress=also)
     assert refused == [
         f"{target} is being written by another process (process {os.getpid()}). Wait for it, or choose another name."
     ]
@@ -582,8 +601,8 @@ def test_a_record_comes_back_bit_for_bit() -> None:
     few = Faces(torch.rand(1, 4).cumsum(1), torch.rand(1), torch.rand(1, 5, 2))
     record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1})
     back = FrameRecord.from_json(json.loads(json.dumps(record.to_json())))
-    assert (back.pts, back.treatment, back.beside, back.losses) == (7, "found", 1, {"a": 0.1})
-    for before, after in [(few, back.seen), (many, back.truth["a"]), (Faces.empty(), back.truth["b"])]:
+    assert (back.pts, back.treatment, back.others, back.losses) == (7, "found", 1, {"a": 0.1})
+    for before, after in [(few, back.faces), (many, back.readings["a"]), (Faces.empty(), back.readings["b"])]:
         for field in ("boxes", "scores", "landmarks", "gaze"):
             x, y = getattr(before, field), getattr(after, field)
             assert (x is None and y is None) or torch.equal(x, y)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deidlib.protect.manifest import Manifest
+from deidlib.protect.folder import Manifest
 from deidlib.records.files import read_json, sha256_of, write_json
 
 

@@ -1,0 +1,86 @@
+"""Batches of consecutive frames on their way: once detectors have looked at them, and once they are protected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from deidlib.attack.attacker import AttackResult
+from deidlib.attack.warm_start import PreviousFrame
+from deidlib.faces import Faces
+from deidlib.images import from_uint8
+from deidlib.tracking import Treatment
+
+
+@dataclass(frozen=True, eq=False)
+class DetectedBatch:
+    """Some consecutive frames, once detectors have looked at them.
+
+    Args:
+        first: the number of the first frame in the clip.
+        levels: ``(B, 3, H, W)`` uint8 the frames; None if they need no protection (any more).
+        size: height and width in pixels.
+        faces: what the hiding detectors found in each frame.
+        readings: per frame what authorised models read on it, by name, as far as it is known.
+        pts: the frames' time stamps, if they have some.
+    """
+
+    first: int
+    levels: Tensor | None
+    size: tuple[int, int]
+    faces: Sequence[Faces]
+    readings: Sequence[Mapping[str, Faces]]
+    pts: Sequence[int] = ()
+
+    def originals(self) -> Tensor:
+        """The frames, ``(B, 3, H, W)`` in [0, 1]."""
+        assert self.levels is not None
+        return from_uint8(self.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class ProtectedBatch:
+    """Some consecutive frames, before, between and after.
+
+    Args:
+        originals: ``(B, 3, H, W)``, on the uint8 grid.
+        hidden: ``(B, 3, H, W)`` after hiding, on the uint8 grid; what the perturbation was added to.
+        images: ``(B, 3, H, W)`` protected, on the uint8 grid.
+        faces: what was found in each frame, or the places hidden where nothing was found.
+        others: places hidden besides in ``"found"`` frames: of faces seen before or after and not in this frame, and
+            what keeps the hidden region from trembling.
+        treatment: for each frame ``"found"``: faces were found, hidden, and the frame attacked; ``"filled"``: none was
+            found, the places of those found before *and* after were hidden; ``"held"``: of those found before or after;
+            ``"whole-frame"``: the whole frame was hidden; ``"kept"``: the frame left as it came, since
+            ``on_missing="keep"`` asked for it.
+        attack: the attack on the ``"found"`` frames, in order; ``None`` if there are none.
+        readings: per frame what each authorised model reads on the original of the faces that were hidden, by name;
+            nothing for a frame that was not attacked.
+    """
+
+    originals: Tensor
+    hidden: Tensor
+    images: Tensor
+    faces: list[Faces]
+    others: list[Faces]
+    treatment: list[Treatment]
+    attack: AttackResult | None
+    readings: list[dict[str, Faces]] = field(default_factory=list)
+
+    def losses(self) -> list[dict[str, float]]:
+        """Each frame's final losses, by model; nothing for a frame that was not attacked."""
+        rows: list[dict[str, float]] = [{} for _ in self.treatment]
+        if self.attack is not None:
+            found = [i for i, what in enumerate(self.treatment) if what == "found"]
+            for name, losses in self.attack.final_losses().items():
+                for i, loss in zip(found, losses.tolist(), strict=True):
+                    rows[i][name] = loss
+        return rows
+
+    def last(self) -> PreviousFrame | None:
+        """What the frame after these may start from, if the last of them was attacked."""
+        if self.treatment[-1] != "found":
+            return None
+        return PreviousFrame(self.images[-1:], self.faces[-1].boxes)

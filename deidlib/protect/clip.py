@@ -1,0 +1,383 @@
+"""``ClipJob``: one clip from file to file, in segments that survive an interruption, checked when it is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from deidlib.faces import Faces
+from deidlib.images import to_uint8
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
+from deidlib.media import MediaReadError, MediaWriteError, write_image
+from deidlib.media.clip import FrameReader, open_frames
+from deidlib.media.errors import reporting
+from deidlib.protect.batches import DetectedBatch, ProtectedBatch
+from deidlib.protect.check import Check
+from deidlib.protect.deidentifier import Deidentifier, NoFaceError
+from deidlib.protect.keyed import nonce_of, with_key
+from deidlib.protect.output import Output
+from deidlib.protect.prefetch import BackgroundSink, Prefetch
+from deidlib.protect.readback import Readback, ReadbackTally
+from deidlib.protect.segments import FrameRecord, SegmentStore, SegmentWriter, WorkFolder
+from deidlib.protect.sidecar import Sidecar
+from deidlib.protect.summary import Summary
+from deidlib.records.files import sha256_of, sync_folder
+from deidlib.records.fingerprint import described, fingerprint
+from deidlib.records.versions import versions
+from deidlib.tracking import TrackedFrame
+
+# Frames in a segment: what is lost at most when a job is interrupted.
+_SEGMENT = 64
+# Batches that wait between two stages, which work at the same time.
+_WAITING = 2
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Where the frames of a clip come from.
+
+    Args:
+        open: a reader of them, from the first on.
+        sha256: of the file; None for a live source, which can be opened once only.
+        sound: the file whose sound may be copied.
+    """
+
+    open: Callable[[], FrameReader]
+    sha256: str | None
+    sound: Path | None = None
+
+    @classmethod
+    def of_file(cls, path: Path) -> ClipSource:
+        """Of an image, a video, or a folder of frames.
+
+        Raises:
+            MediaReadError: it cannot be read.
+        """
+        try:
+            return cls(lambda: open_frames(path), sha256_of(path), path)
+        except OSError as error:
+            raise MediaReadError(f"{path} cannot be read to its end ({error.strerror}). Get a sound copy.") from error
+
+
+class ClipJob:
+    """Protect one clip: an image, a video, a folder of frames, or what a camera gives.
+
+    The frames are protected in segments of a fixed length, each stored without loss, with what is needed to go on from
+    it, in a work folder beside the output. When all are there, the output is written from them in one pass, read back
+    by the authorised models, and, if frames are read badly, those are attacked again and the output is written anew.
+    Then it gets its name. What becomes of a frame depends on its segment, never on the batches.
+
+    What comes live can be read once only: it is neither continued nor mended, and an interrupt ends it, so that what
+    was protected until then is written and checked.
+
+    Args:
+        deidentifier: what happens to the frames.
+        source: the clip.
+        target: the file to be written; an image becomes a ``.png``.
+        output: how a video is written; None for an image.
+        check: what the written file must show; None: it is not read back.
+        batch_size: frames attacked at a time.
+        faces: per frame where faces are, if that is known; no detector then decides what is hidden.
+        key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
+        progress: told how many frames more are protected.
+        stage: told what is being done: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
+
+    Raises:
+        MediaError: the source cannot be read.
+        ValueError: a batch of less than a frame.
+    """
+
+    def __init__(
+        self,
+        deidentifier: Deidentifier,
+        source: ClipSource,
+        target: Path,
+        output: Output | None,
+        check: Check | None,
+        *,
+        batch_size: int = 8,
+        faces: Sequence[Faces] | None = None,
+        key: Key | KeyRecord | None = None,
+        progress: Callable[[int], object] | None = None,
+        stage: Callable[[str], object] | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
+        self.source, self.target, self.output, self.check, self.faces = source, target, output, check, faces
+        self.progress, self.stage = progress or _ignore, stage or _ignore
+        self.reader: FrameReader | None = source.open()
+        self.info = self.reader.info
+        work = {"output": described(output), "check": described(check), "given_faces": _digest(faces)}
+        self.key: KeyRecord | None = key if isinstance(key, KeyRecord) else None
+        if isinstance(key, Key):
+            nonce = nonce_of(key, source.sha256, {"deidentifier": described(deidentifier)} | work)
+            deidentifier, self.key = with_key(deidentifier, key, nonce=nonce)
+        self.deidentifier = deidentifier
+        self.settings = {"deidentifier": described(deidentifier)} | work
+        self.settings |= {"device": deidentifier.device().type, "versions": versions()}
+        # Whole chains, so that a segment depends on none of the others.
+        self.length = _SEGMENT if deidentifier.warm_start is None else deidentifier.warm_start.chain
+        # Whole batches in a segment, and never more frames at a time than were asked for.
+        self.size = max(n for n in range(1, min(batch_size, self.length) + 1) if self.length % n == 0)
+
+    @property
+    def live(self) -> bool:
+        """Whether the clip can be read once only."""
+        return self.source.sha256 is None
+
+    @property
+    def rounds(self) -> int:
+        """How often frames that are read badly are attacked again at most."""
+        steps = self.deidentifier.attacker.max_iterations
+        return self.check.repairs if self.check is not None and steps and not self.live else 0
+
+    def run(self) -> Summary:
+        """Do what is left to do.
+
+        Raises:
+            MediaError: a file cannot be read or written, or another process writes the same output.
+            NoFaceError: a frame without a face, with ``on_missing="error"``.
+            ValueError: ``faces`` are not as many as the frames.
+        """
+        job = {
+            "format": "deidlib-work/2",
+            "fingerprint": fingerprint(self.settings),
+            "input_sha256": self.source.sha256,
+        }
+        with WorkFolder(self.target, job) as folder:
+            try:
+                summary = self._work(SegmentStore(folder, self.length))
+            except BaseException as error:
+                # Going on would end the same way, or cannot be.
+                if self.live or isinstance(error, MediaReadError | NoFaceError):
+                    folder.close(keep=False)
+                raise
+            folder.close(keep=False)
+        return summary
+
+    def _work(self, store: SegmentStore) -> Summary:
+        self._fill(store)
+        repaired: set[int] = set()
+        for number in range(self.rounds + 1):
+            # A round after which frames were attacked again is known to be read badly: no need to see it twice.
+            note = store.folder.note(f"checked-{number}")
+            if note is None:
+                file = self._write(store, number)
+                tally = self._read_back(store, number, file)
+                if tally is None or not tally.bad or number == self.rounds:
+                    break
+                note = {"bad": tally.bad}
+                store.folder.leave(f"checked-{number}", note)
+            repaired.update(note["bad"])
+            self._repair(store, number + 1, note["bad"])
+        return self._publish(store, number, file, None if tally is None else tally.result(len(repaired)))
+
+    # The frames
+
+    def _fill(self, store: SegmentStore) -> None:
+        """Complete all segments."""
+        clip = store.folder.note("clip")
+        if clip is not None and all(store.latest(k, 0) is not None for k in range(-(-clip["frames"] // self.length))):
+            self.progress(clip["frames"])
+            return
+        self.stage("protecting")
+        done = {k for k in store.known() if store.latest(k, 0) is not None}
+        frames, previous = 0, None
+
+        def is_missing(batch: int) -> bool:
+            return batch * self.size // self.length not in done
+
+        with (
+            SegmentWriter(store, 0) as writer,
+            BackgroundSink[tuple[int, Tensor, list[FrameRecord]]](lambda item: writer.add(*item), _WAITING) as sink,
+            Prefetch(self._detected(store, 0, is_missing), _WAITING) as seen,
+        ):
+            try:
+                for batch, tracked in self.deidentifier.follow(seen):
+                    if batch.levels is not None:
+                        protected = self.deidentifier.protect(batch, tracked, previous=previous)
+                        previous = protected.last()
+                        sink.put((batch.first, protected.images.cpu(), _records(batch, tracked, protected)))
+                    frames += len(tracked)
+                    self.progress(len(tracked))
+            except KeyboardInterrupt:
+                # The end of a recording, unless there is nothing to be kept.
+                if not self.live or not frames:
+                    raise
+        if self.faces is not None and len(self.faces) != frames:
+            raise ValueError(
+                f"faces are given for {len(self.faces)} frames, and the clip has {frames}. "
+                "Give an entry for every frame, an empty one where there is no face."
+            )
+        store.folder.leave("clip", {"frames": frames})
+
+    def _repair(self, store: SegmentStore, number: int, bad: Sequence[int]) -> None:
+        """Attack frames again, and rewrite the segments that they are in."""
+        self.stage("repairing")
+        todo = {k for k in {frame // self.length for frame in bad} if store.latest(k, number) != number}
+        wanted = {frame // self.size for frame in bad if frame // self.length in todo}
+        images: Iterator[Tensor] = iter(())
+        records: list[FrameRecord] = []
+        with (
+            SegmentWriter(store, number) as writer,
+            Prefetch(self._detected(store, number - 1, lambda batch: batch in wanted), _WAITING) as seen,
+        ):
+            for batch, tracked in self.deidentifier.follow(seen):
+                segment, offset = divmod(batch.first, self.length)
+                if segment not in todo:
+                    continue
+                if offset == 0:
+                    images = store.images(segment, number - 1, self.size)
+                    records = store.records(segment, number - 1)
+                shown, rows = next(images), records[offset : offset + len(tracked)]
+                if batch.levels is not None:
+                    mine = [frame - batch.first for frame in bad if 0 <= frame - batch.first < len(tracked)]
+                    shown, losses = self.deidentifier.repair(batch, tracked, shown, mine, 2**number)
+                    rows = [replace(row, losses=losses.get(i, row.losses)) for i, row in enumerate(rows)]
+                writer.add(batch.first, shown.cpu(), rows)
+
+    def _detected(self, store: SegmentStore, upto: int, wanted: Callable[[int], bool]) -> Iterator[DetectedBatch]:
+        """The whole clip: recorded where it is recorded, else looked at; pictures only where they are wanted."""
+        device = self.deidentifier.device()
+        segment, records = -1, list[FrameRecord]()
+        with self._opened() as reader:
+            for batch, (images, pts) in enumerate(reader.selected(self.size, wanted)):
+                first = batch * self.size
+                number, offset = divmod(first, self.length)
+                if store.latest(number, upto) is None:
+                    assert images is not None
+                    known = None if self.faces is None else self._given(first, len(pts))
+                    yield replace(self.deidentifier.detect(images.to(device), first, faces=known), pts=pts)
+                    continue
+                if number != segment:
+                    segment, records = number, store.records(number, upto)
+                rows = records[offset : offset + len(pts)]
+                yield DetectedBatch(
+                    first,
+                    None if images is None else to_uint8(images.to(device)),
+                    (self.info.height, self.info.width),
+                    [record.faces.to(device) for record in rows],
+                    [{name: known.to(device) for name, known in record.readings.items()} for record in rows],
+                    pts,
+                )
+
+    def _opened(self) -> FrameReader:
+        """The reader that is open already, or a new one."""
+        reader, self.reader = self.reader, None
+        return reader or self.source.open()
+
+    def _given(self, first: int, count: int) -> Sequence[Faces]:
+        assert self.faces is not None
+        faces = self.faces[first : first + count]
+        if len(faces) < count:
+            raise ValueError(
+                f"the clip has more frames than the {len(self.faces)} that faces are given for. "
+                "Give an entry for every frame, an empty one where there is no face."
+            )
+        return faces
+
+    # The file
+
+    def _frames_of(self, store: SegmentStore, upto: int) -> Iterator[tuple[list[FrameRecord], Tensor]]:
+        """Batches of a round, with their records."""
+        for number in store.known():
+            records = store.records(number, upto)
+            for images in store.images(number, upto, self.size):
+                yield records[: len(images)], images
+                del records[: len(images)]
+
+    def _write(self, store: SegmentStore, upto: int) -> Path:
+        """The output, under a name of its own in the work folder."""
+        self.stage("writing")
+        file = store.folder.output()
+        if self.output is None:
+            ((_, image),) = self._frames_of(store, upto)
+            write_image(file, image)
+            return file
+        sound = self.source.sound if self.output.audio == "copy" and self.info.has_audio else None
+        with (
+            self.output.writer(file, self.info, sound=sound) as writer,
+            Prefetch(self._frames_of(store, upto), _WAITING) as batches,
+        ):
+            for records, images in batches:
+                writer.write(images, [record.pts for record in records])
+        return file
+
+    def _read_back(self, store: SegmentStore, upto: int, file: Path) -> ReadbackTally | None:
+        """Let the authorised models read the output."""
+        if self.check is None:
+            return None
+        self.stage("checking")
+        tally = ReadbackTally(self.deidentifier.attacker.named_models(), self.check.min_iou)
+        device, first = self.deidentifier.device(), 0
+        known = (record.readings for k in store.known() for record in store.records(k, upto))
+        with open_frames(file) as reader, Prefetch(reader.batches(self.size), _WAITING) as batches:
+            for images, _ in batches:
+                numbers = range(first, first + len(images))
+                tally.add(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
+                first += len(images)
+        if first != store.frames():
+            codec = None if self.output is None else self.output.codec
+            raise MediaWriteError(
+                f"{self.target}: {store.frames()} frames were written and {first} can be read back. "
+                f"Choose another codec; {codec!r} lost some."
+            )
+        return tally
+
+    def _publish(self, store: SegmentStore, upto: int, file: Path, readback: Readback | None) -> Summary:
+        """Give the output its name."""
+        summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
+        with reporting(self.target, "the result"):
+            # The description first: an output never lies there without it.
+            Sidecar.write(self.target, self._description(file, summary))
+            os.replace(file, self.target)
+            sync_folder(self.target.absolute().parent)
+        return summary
+
+    def _description(self, file: Path, summary: Summary) -> dict[str, Any]:
+        numbers = asdict(summary)
+        return {
+            "versions": versions(),
+            "fingerprint": fingerprint(self.settings),
+            "settings": self.settings,
+            "input": {"sha256": self.source.sha256},
+            "output": {"sha256": sha256_of(file)},
+            "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},
+            "losses": numbers["losses"],
+            "readback": numbers["readback"],
+            "key": None if self.key is None else self.key.to_dict(),
+        }
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def _digest(faces: Sequence[Faces] | None) -> str | None:
+    if faces is None:
+        return None
+    return fingerprint([described([known.boxes, known.scores, known.landmarks]) for known in faces])
+
+
+def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: ProtectedBatch) -> list[FrameRecord]:
+    pts = batch.pts or range(batch.first, batch.first + len(tracked))
+    return [
+        FrameRecord(
+            tick,
+            faces.to("cpu"),
+            frame.treatment,
+            # Lost faces that are hidden in a frame in which others are found.
+            len(frame.filled) + len(frame.held) if frame.treatment == "found" else 0,
+            {name: known.to("cpu") for name, known in readings.items()},
+            losses,
+        )
+        for tick, faces, frame, readings, losses in zip(
+            pts, batch.faces, tracked, protected.readings, protected.losses(), strict=True
+        )
+    ]
