@@ -23,7 +23,7 @@ from deidlib import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
-from deidlib.images import to_grid
+from deidlib.images import from_pixels, from_uint8, to_uint8
 from deidlib.media import VideoReader, VideoWriter, read_image
 from deidlib.metrics import OnnxEmbedder, align
 from deidlib.models.mtcnn import MTCNN
@@ -44,13 +44,13 @@ BATCH = 15
 def clip(stride: int) -> Tensor:
     """``(N, 3, H, W)`` uint8: the driver."""
     with VideoReader(MEDIA / "T002_talk.mp4") as reader:
-        frames = [frame.image.mul(255).round().byte() for number, frame in enumerate(reader) if number % stride == 0]
+        frames = [to_uint8(frame.image) for number, frame in enumerate(reader) if number % stride == 0]
     return torch.stack(frames)
 
 
 def batches(frames: Tensor) -> Sequence[Tensor]:
     """Some frames at a time, in [0, 1]."""
-    return [part.float() / 255 for part in torch.split(frames, BATCH)]
+    return [from_uint8(part) for part in torch.split(frames, BATCH)]
 
 
 def through_a_file(frames: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def through_a_file(frames: Tensor) -> Tensor:
             for part in batches(frames):
                 writer.write(part)
         with VideoReader(path) as reader:
-            return torch.cat([images.mul(255).round().byte() for images, _ in reader.batches(BATCH)])
+            return torch.cat([to_uint8(images) for images, _ in reader.batches(BATCH)])
 
 
 def embedded(embed: OnnxEmbedder, images: Tensor, faces: Sequence[Faces]) -> Tensor:
@@ -118,7 +118,7 @@ def row(
     began, parts = time.perf_counter(), []
     for i, part in enumerate(batches(original.frames)):
         mine = places[i * BATCH :][: len(part)]
-        parts.append(to_grid(swap(part, mine)).mul(255).round().byte())
+        parts.append(to_uint8(swap(part, mine)))
     seconds = (time.perf_counter() - began) / len(original.frames)
     written = through_a_file(torch.cat(parts))
     height, width = written.shape[2:]
@@ -183,7 +183,7 @@ def main() -> None:
     detector, pfld, embed = RetinaFace(), PFLD(), OnnxEmbedder()
     fine: list[Landmarker] = [detector, pfld]
     portraits = [interpolate(read_image(MEDIA / f"portrait0{i}.jpg"), scale_factor=0.4, mode="area") for i in range(2)]
-    people = [*portraits, torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255]
+    people = [*portraits, from_pixels(astronaut())[None]]
     nobody = average_face(people, fine, size=384)
     (mean_face,) = detector.predict(nobody)
     own = embedded(embed, nobody, [mean_face[[0]]])[0]

@@ -1,13 +1,16 @@
-"""``Faces``: what is known about the faces of one frame, the currency between all blocks."""
+"""``Faces``: what is known about the faces of one frame, the currency between all blocks; its two landmark layouts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# iBUG indices of what five points show too.
+_RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH = slice(36, 42), slice(42, 48), 30, (48, 54)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +88,69 @@ class Faces:
         """The faces picked by a boolean mask, indices or a slice, as ``Faces`` again."""
         if not isinstance(index, Tensor | slice):
             index = torch.as_tensor(index, dtype=torch.long, device=self.boxes.device)
-        return Faces(
-            self.boxes[index],
-            self.scores[index],
-            None if self.landmarks is None else self.landmarks[index],
-            None if self.gaze is None else self.gaze[index],
-        )
+        return self.map(lambda values: values[index])
 
     def to(self, device: torch.device | str) -> Faces:
         """The same faces with every tensor on ``device``."""
+        return self.map(lambda values: values.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Faces:
+        """The same change to every field that is known; what is not known stays ``None``.
+
+        Args:
+            change: takes a field, whose rows are the faces, and gives what stands for it.
+
+        Example:
+            >>> faces = Faces(torch.tensor([[0., 0., 4., 4.], [1., 1., 2., 2.]]), torch.tensor([0.9, 0.8]))
+            >>> faces.map(lambda values: values.flip(0)).scores
+            tensor([0.8000, 0.9000])
+        """
         return Faces(
-            self.boxes.to(device),
-            self.scores.to(device),
-            None if self.landmarks is None else self.landmarks.to(device),
-            None if self.gaze is None else self.gaze.to(device),
+            change(self.boxes),
+            change(self.scores),
+            None if self.landmarks is None else change(self.landmarks),
+            None if self.gaze is None else change(self.gaze),
         )
 
     def replace(self, **fields: Any) -> Faces:
-        """A copy with the named fields with_network, validated again."""
+        """A copy with the named fields replaced, validated again."""
         return replace(self, **fields)
+
+    @classmethod
+    def cat(cls, parts: Iterable[Faces]) -> Faces:
+        """The faces of all parts, one after the other; nothing that is known is lost.
+
+        A field is ``None`` if no part knows it; else it is NaN for the faces of the parts that do not. Where some have
+        68 landmarks and others five, all get 68: of five, nose tip and mouth corners take their places, the middle of
+        an eye the places of all six of its points, and the rest is NaN. So :func:`five_points` gives back what was
+        there, and whoever asks whether all 68 are finite is told no. A part without faces has no say.
+
+        Args:
+            parts: any number; a face in two of them is there twice, see :func:`deidlib.geometry.matching.union`.
+
+        Returns:
+            On the device of the first part.
+
+        Example:
+            >>> seen = Faces(torch.tensor([[0., 0., 4., 4.]]), torch.ones(1), gaze=torch.tensor([[0., 0., -1.]]))
+            >>> place = Faces(torch.tensor([[5., 5., 9., 9.]]), torch.zeros(1))
+            >>> Faces.cat([seen, place]).gaze.tolist()
+            [[0.0, 0.0, -1.0], [nan, nan, nan]]
+        """
+        parts = list(parts)
+        if not parts:
+            return cls.empty()
+        device = parts[0].boxes.device
+        rows = [part.to(device) for part in parts if len(part)] or parts[:1]
+        layouts = [part.landmarks.shape[1] for part in rows if part.landmarks is not None]
+        return cls(
+            torch.cat([part.boxes for part in rows]),
+            torch.cat([part.scores for part in rows]),
+            torch.cat([_in_layout(part, max(layouts)) for part in rows]) if layouts else None,
+            None
+            if all(part.gaze is None for part in rows)
+            else torch.cat([_unknown(part, 3) if part.gaze is None else part.gaze for part in rows]),
+        )
 
 
 def check_per_frame(faces: Sequence[Faces], frames: Sized) -> None:
@@ -121,3 +168,44 @@ def check_per_frame(faces: Sequence[Faces], frames: Sized) -> None:
             f"faces must hold one Faces per frame: got {len(faces)} for {len(frames)} frames. "
             "A frame without faces has Faces.empty()."
         )
+
+
+def five_points(landmarks: Tensor) -> Tensor:
+    """Right eye, left eye, nose tip, right and left mouth corner; left and right are the subject's.
+
+    Args:
+        landmarks: ``(..., 68, 2)`` in iBUG order, or ``(..., 5, 2)``, returned as they are.
+
+    Returns:
+        ``(..., 5, 2)``; an eye is the mean of its six points.
+
+    Raises:
+        ValueError: another number of points.
+
+    Example:
+        >>> five_points(torch.arange(136.0).reshape(1, 68, 2))[0, :, 0].tolist()
+        [77.0, 89.0, 60.0, 96.0, 108.0]
+    """
+    if landmarks.shape[-2:] == (5, 2):
+        return landmarks
+    if landmarks.shape[-2:] != (68, 2):
+        raise ValueError(f"landmarks must have shape (..., 68, 2) or (..., 5, 2), got {tuple(landmarks.shape)}.")
+    eyes = [landmarks[..., eye, :].mean(dim=-2) for eye in (_RIGHT_EYE, _LEFT_EYE)]
+    return torch.stack([*eyes, landmarks[..., _NOSE_TIP, :], *(landmarks[..., i, :] for i in _MOUTH)], dim=-2)
+
+
+def _in_layout(faces: Faces, points: int) -> Tensor:
+    """Landmarks ``(N, points, 2)``; see :meth:`Faces.cat`."""
+    if faces.landmarks is None:
+        return _unknown(faces, points, 2)
+    if faces.landmarks.shape[1] == points:
+        return faces.landmarks
+    right_eye, left_eye, nose_tip, *mouth = faces.landmarks.unbind(dim=1)
+    spread = faces.landmarks.new_full((len(faces), 68, 2), torch.nan)
+    spread[:, _RIGHT_EYE], spread[:, _LEFT_EYE] = right_eye[:, None], left_eye[:, None]
+    spread[:, _NOSE_TIP], spread[:, _MOUTH] = nose_tip, torch.stack(mouth, dim=1)
+    return spread
+
+
+def _unknown(faces: Faces, *row: int) -> Tensor:
+    return faces.boxes.new_full((len(faces), *row), torch.nan)

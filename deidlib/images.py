@@ -1,9 +1,15 @@
-"""Image batches: the one representation every block speaks, and the uint8 grid that files can hold."""
+"""Image batches: the one representation every block speaks, and its only ways from and to the 256 levels of files."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
+
+Pixels = NDArray[np.uint8]
+"""Images as files and other libraries hold them: ``(..., H, W, 3)``, 0 to 255."""
 
 
 def check_images(images: Tensor, *, name: str = "images") -> Tensor:
@@ -66,7 +72,7 @@ def to_grid(images: Tensor) -> Tensor:
         images: any float tensor in [0, 1].
 
     Returns:
-        Tensor of the same shape and dtype; ``(out * 255).round()`` are the exact uint8 values.
+        Tensor of the same shape and dtype; :func:`to_uint8` gives the exact levels.
 
     Example:
         >>> to_grid(torch.tensor([0.0, 0.501, 1.0])).mul(255)
@@ -76,23 +82,62 @@ def to_grid(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images as files hold them: 0 to 255, rounded to the nearest.
+    """The nearest of the 256 levels, in a quarter of the memory; :func:`from_uint8` gives :func:`to_grid` back.
 
     Args:
         images: any float tensor in [0, 1].
+
+    Returns:
+        uint8 of the same shape, on the same device, without a gradient.
 
     Example:
         >>> to_uint8(torch.tensor([0.0, 0.501, 1.0]))
         tensor([  0, 128, 255], dtype=torch.uint8)
     """
-    return images.mul(255).round_().to(torch.uint8)
+    return images.detach().mul(255).round_().to(torch.uint8)
 
 
 def from_uint8(levels: Tensor) -> Tensor:
-    """What :func:`to_uint8` gave, as float32 in [0, 1]: exactly ``k / 255``.
+    """Levels as float32 in [0, 1]: k / 255, correctly rounded, so that it lies on the grid of :func:`to_grid`.
+
+    Args:
+        levels: uint8, of any shape.
 
     Example:
         >>> from_uint8(torch.tensor([0, 51, 255], dtype=torch.uint8))
         tensor([0.0000, 0.2000, 1.0000])
     """
-    return levels.float().div_(255)
+    return levels.to(torch.float32).div_(255)
+
+
+def to_pixels(images: Tensor) -> Pixels:
+    """Images as files and other libraries want them: :func:`to_uint8`, channels last, in numpy.
+
+    Args:
+        images: ``(..., 3, H, W)`` in [0, 1], on any device.
+
+    Returns:
+        ``(..., H, W, 3)``, contiguous.
+
+    Example:
+        >>> to_pixels(torch.ones(2, 3, 4, 5)).shape
+        (2, 4, 5, 3)
+    """
+    levels: Tensor = rearrange(to_uint8(images), "... c h w -> ... h w c")
+    return levels.contiguous().cpu().numpy()
+
+
+def from_pixels(pixels: Pixels) -> Tensor:
+    """Images from what files and other libraries hold: :func:`from_uint8`, channels first.
+
+    Args:
+        pixels: ``(..., H, W, 3)`` uint8; not kept.
+
+    Returns:
+        ``(..., 3, H, W)`` float32 in [0, 1], contiguous.
+
+    Example:
+        >>> from_pixels(np.full((4, 5, 3), 255, np.uint8)).shape
+        torch.Size([3, 4, 5])
+    """
+    return from_uint8(torch.from_numpy(np.ascontiguousarray(rearrange(pixels, "... h w c -> ... c h w"))))

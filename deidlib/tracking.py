@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import SAME_FACE_IOU, assign
 
 Treatment = Literal["found", "filled", "held", "whole-frame", "kept", "missing"]
 
-# Beyond doubt the same face: at this overlap with where it was, or would be at its last velocity.
-_SAME_FACE_IOU = 0.3
 # Perhaps the same face: sizes (larger sides) that it may move in a frame (a walk is 0.3 at 25 frames per second), and
 # the factor by which it may change its size.
 _STEP = 1.5
@@ -64,7 +63,7 @@ class TrackedFrame:
     @property
     def others(self) -> Faces:
         """All places to be hidden beside the faces found."""
-        return _both(_both(self.filled, self.held), self.smoothed)
+        return Faces.cat([self.filled, self.held, self.smoothed])
 
 
 @dataclass(frozen=True)
@@ -288,8 +287,9 @@ class TrackerState:
         movement = _stack([track.expected() for track in tracks]) * np.minimum(age, self.settings.window)
         would_be = was + (movement + np.roll(movement, 2, axis=1)) / 2
         overlap = np.maximum(_iou(was, boxes), _iou(would_be, boxes))
+        # Beyond doubt the same face: at this overlap with where it was, or would be at its last velocity.
         # Of two that overlap alike, the one seen later.
-        sure = _assigned(np.where(overlap >= _SAME_FACE_IOU, overlap - 1e-3 * age / self._memory(), 0))
+        sure = _assigned(np.where(overlap >= SAME_FACE_IOU, overlap - 1e-3 * age / self._memory(), 0))
         before, now = _sizes(was)[:, None], _sizes(boxes)[None]
         size = np.maximum(before, now)
         distance = np.minimum(_distances(was, boxes), _distances(would_be, boxes)) / size
@@ -358,7 +358,7 @@ class TrackerState:
         if len(stays) and self.settings.after_hold == "whole-frame" and treatment != "missing":
             treatment = "whole-frame"
         if treatment in ("found", "filled", "held"):
-            return TrackedFrame(found, filled, _both(held, stays), smoothed, treatment)
+            return TrackedFrame(found, filled, Faces.cat([held, stays]), smoothed, treatment)
         nowhere = filled[:0]
         return TrackedFrame(found, nowhere, nowhere, nowhere, treatment)
 
@@ -455,10 +455,6 @@ def _stack(boxes: Sequence[Boxes]) -> Boxes:
     return np.stack(boxes) if boxes else np.zeros((0, 4))
 
 
-def _both(first: Faces, second: Faces) -> Faces:
-    return Faces(torch.cat([first.boxes, second.boxes]), torch.cat([first.scores, second.scores]))
-
-
 def _sizes(boxes: Boxes) -> Boxes:
     return np.asarray(np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0), 1))
 
@@ -482,6 +478,6 @@ def _within(a: Boxes, b: Boxes) -> float:
 
 def _assigned(gain: Boxes) -> dict[int, int]:
     """Pairs of rows and columns with the highest sum; a pair without a gain is none."""
-    from scipy.optimize import linear_sum_assignment
-
-    return {int(i): int(j) for i, j in zip(*linear_sum_assignment(gain, maximize=True), strict=True) if gain[i, j] > 0}
+    worth = torch.from_numpy(gain)
+    rows, columns = assign(worth, worth > 0)
+    return dict(zip(rows.tolist(), columns.tolist(), strict=True))

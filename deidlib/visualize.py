@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import repeat
 from torch import Tensor
 
 from deidlib.faces import Faces, check_per_frame
@@ -109,7 +110,7 @@ def draw_arrows(image: Tensor, lines: Tensor, color: Color = YELLOW, *, width: f
 
     Args:
         image: not modified.
-        lines: starts and ends, such as :func:`deidlib.geometry.camera.project_line` gives.
+        lines: starts and ends.
         color: red, green, blue in [0, 1].
         width: of the line in pixels; by default it fits the frame's size.
     """
@@ -212,8 +213,8 @@ def sheet(
         for c, panel in enumerate(row):
             left = margin + gap + c * step_x
             shown = panel.detach().to("cpu", torch.float32)
-            page[:, top : top + height, left : left + width] = shown.repeat_interleave(enlarge, 1).repeat_interleave(
-                enlarge, 2
+            page[:, top : top + height, left : left + width] = repeat(
+                shown, "c h w -> c (h down) (w across)", down=enlarge, across=enlarge
             )
             if captions:
                 _write(page, captions[r][c], round(0.85 * text), left + width / 2, top + height + foot / 2, width)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
-from deidlib.images import check_image_shape, check_images, to_grid
+from deidlib.faces import Faces, five_points
+from deidlib.images import check_image_shape, check_images, from_pixels, from_uint8, to_grid, to_pixels, to_uint8
 
 BOXES = torch.tensor([[1.0, 2.0, 5.0, 8.0], [10.0, 20.0, 50.0, 80.0], [0.0, 0.0, 3.0, 3.0]])
 
@@ -108,6 +108,78 @@ def test_moving_moves_every_field() -> None:
     }
 
 
+def some(n: int, points: int | None = None, gaze: bool = False, dtype: torch.dtype = torch.float32) -> Faces:
+    generator = torch.Generator().manual_seed(n)
+    corner = torch.rand(n, 2, generator=generator, dtype=dtype) * 100
+    return Faces(
+        torch.cat([corner, corner + 10], dim=1),
+        torch.rand(n, generator=generator, dtype=dtype),
+        None if points is None else torch.rand(n, points, 2, generator=generator, dtype=dtype) * 100,
+        torch.randn(n, 3, generator=generator, dtype=dtype) if gaze else None,
+    )
+
+
+def test_mapping_reaches_every_field_and_leaves_what_is_unknown() -> None:
+    faces = full()
+    mapped = faces.map(lambda values: values * 2)
+    for name in ("boxes", "scores", "landmarks", "gaze"):
+        assert torch.equal(getattr(mapped, name), getattr(faces, name) * 2)
+    plain = some(2).map(Tensor.clone)
+    assert plain.landmarks is None
+    assert plain.gaze is None
+    with pytest.raises(ValueError, match="x2 >= x1"):
+        faces.map(torch.neg)
+
+
+def test_together_are_the_faces_of_all_in_order() -> None:
+    parts = [some(2, 5, gaze=True), some(1, 5, gaze=True), some(3, 5, gaze=True)]
+    whole = Faces.cat(parts)
+    for name in ("boxes", "scores", "landmarks", "gaze"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    assert torch.equal(Faces.cat(parts[:1]).boxes, parts[0].boxes)
+
+
+def test_what_one_part_does_not_know_is_nan_there_and_kept_elsewhere() -> None:
+    knows, plain = some(2, 68, gaze=True), some(1)
+    assert knows.landmarks is not None
+    assert knows.gaze is not None
+    for parts, mine, other in (([knows, plain], [0, 1], [2]), ([plain, knows], [1, 2], [0])):
+        whole = Faces.cat(parts)
+        assert whole.landmarks is not None
+        assert whole.gaze is not None
+        assert torch.equal(whole.landmarks[mine], knows.landmarks)
+        assert torch.equal(whole.gaze[mine], knows.gaze)
+        assert bool(whole.landmarks[other].isnan().all())
+        assert bool(whole.gaze[other].isnan().all())
+    both = Faces.cat([plain, plain])
+    assert both.landmarks is None
+    assert both.gaze is None
+
+
+def test_five_points_among_sixty_eight_come_back() -> None:
+    fine, coarse = some(2, 68), some(3, 5)
+    assert fine.landmarks is not None
+    assert coarse.landmarks is not None
+    for whole in (Faces.cat([fine, coarse]), Faces.cat([coarse, fine])[[3, 4, 0, 1, 2]]):
+        assert whole.landmarks is not None
+        assert torch.equal(whole.landmarks[:2], fine.landmarks)
+        torch.testing.assert_close(five_points(whole.landmarks[2:]), coarse.landmarks)
+        # Nobody may take them for 68 that were seen.
+        known = whole.landmarks[2:].isfinite().all(dim=2)
+        assert known.sum(dim=1).tolist() == [15, 15, 15]
+        assert [k for k in range(68) if known[0, k]] == [30, *range(36, 49), 54]
+
+
+def test_a_part_without_faces_has_no_say() -> None:
+    plain, empty = some(2), Faces(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 68, 2), torch.zeros(0, 3))
+    whole = Faces.cat([empty, plain, empty])
+    assert whole.landmarks is None
+    assert whole.gaze is None
+    assert torch.equal(whole.boxes, plain.boxes)
+    assert len(Faces.cat([])) == len(Faces.cat([Faces.empty(), Faces.empty()])) == 0
+    assert Faces.cat([empty, Faces.empty()]).landmarks is not None
+
+
 def test_repr_says_what_is_known() -> None:
     assert repr(full()) == "Faces(n=3, landmarks, gaze)"
     assert repr(Faces.empty()) == "Faces(n=0)"
@@ -179,3 +251,30 @@ def test_the_grid_is_the_256_levels() -> None:
     source = torch.tensor([0.3])
     to_grid(source)
     assert source.item() == pytest.approx(0.3)
+
+
+def test_levels_go_there_and_back() -> None:
+    grey = torch.arange(256, dtype=torch.uint8)
+    # Correctly rounded: the float32 that lies nearest to the fraction.
+    assert from_uint8(grey).tolist() == [float(np.float32(k / 255)) for k in range(256)]
+    assert torch.equal(to_uint8(from_uint8(grey)), grey)
+    values = torch.rand(2, 3, 4, 5).requires_grad_()
+    assert not to_uint8(values).requires_grad
+    assert torch.equal(from_uint8(to_uint8(values)), to_grid(values.detach()))
+    assert to_uint8(torch.tensor([0.499, 0.501]) / 255).tolist() == [0, 1]
+
+
+def test_pixels_are_those_of_other_libraries() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    images = from_pixels(pixels)
+    assert images.shape == (2, 3, 4, 5)
+    for frame, row, column, channel in ((0, 0, 0, 0), (1, 3, 4, 2), (0, 2, 1, 1)):
+        assert images[frame, channel, row, column].item() * 255 == pytest.approx(pixels[frame, row, column, channel])
+    assert np.array_equal(to_pixels(images), pixels)
+    assert np.array_equal(to_pixels(images[0]), pixels[0])
+    # What is turned or mirrored by a view is taken as it looks.
+    assert torch.equal(from_pixels(pixels[:, :, ::-1]), images.flip(-1))
+    assert to_pixels(images.flip(1)).flags.c_contiguous
+    before = pixels.copy()
+    from_pixels(pixels).zero_()
+    assert np.array_equal(pixels, before)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import MomentumSignStep, StepRule
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import same_face
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +88,4 @@ class WarmStart:
 
     def same_faces(self, previous: PreviousFrame, faces: Faces) -> Tensor:
         """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""
-        if not len(previous.boxes):
-            return torch.zeros(len(faces), dtype=torch.bool, device=faces.boxes.device)
-        return iou(faces.boxes, previous.boxes.to(faces.boxes)).amax(dim=1) >= self.overlap
+        return same_face(faces.boxes, previous.boxes, min_iou=self.overlap)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from deidlib.attack.presets import recommended
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
 from deidlib.geometry.warp import crop_resize
-from deidlib.images import to_grid
+from deidlib.images import from_pixels, to_grid
 from deidlib.media import VideoReader, VideoWriter, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect.check import Check
@@ -38,7 +37,7 @@ def moving_astronaut(frames: int = 12) -> Tensor:
     """
     from skimage.data import astronaut
 
-    picture = torch.from_numpy(astronaut()).permute(2, 0, 1)[None].float() / 255
+    picture = from_pixels(astronaut())[None]
     progress = torch.linspace(0, 1, frames)
     left, top, side = 50 + 50 * progress, 0 * progress, 330 - 50 * progress
     boxes = torch.stack([left, top, left + side, top + side], dim=1).round()
@@ -104,17 +103,16 @@ def _read(path: Path) -> Tensor:
 
 
 def _score(truth: Sequence[Faces], seen: Sequence[Faces]) -> dict[str, float]:
-    """Share of the original's faces found again at IoU 0.5, and the mean IoU with a miss as 0."""
-    overlaps = [
-        iou(known.boxes, found.boxes).amax(dim=1) if len(found) else torch.zeros(len(known))
-        for known, found in zip(truth, seen, strict=True)
-    ]
-    best = torch.cat(overlaps)
-    best = torch.where(best >= 0.5, best, 0.0)
+    """Share of the original's faces found again (IoU above 0.5), and the mean IoU with a miss as 0."""
+    from deidlib.metrics import ReadingDifference
+
+    difference = ReadingDifference(min_iou=0.5)
+    difference.update(truth, seen)
+    values = difference.compute()
     return {
-        "faces": len(best),
-        "found": round(float((best > 0).float().mean()), 4),
-        "iou": round(float(best.mean()), 4),
+        "faces": int(values["faces"]),
+        "found": round(float(values["coverage"]), 4),
+        "iou": round(float(values["iou"]), 4),
     }
 
 

@@ -80,8 +80,8 @@ def evaluate(
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():
+        from deidlib.evaluation import IdentitySettings, QualitySettings, ReadingSettings, write_evaluation
         from deidlib.evaluation import evaluate as measure
-        from deidlib.evaluation import write_evaluation
         from deidlib.evaluation.report import write_report
 
         _check_outputs(json, html, export_detections)
@@ -93,6 +93,7 @@ def evaluate(
         names = models if record is None and models is not None else readers_for(models or (), record)
         where = device_of(device)
         authorised, unauthorised = _authorised(names, where, record, secret), readers_of(against, where, "--against")
+        judge = _embedder_of(embedder)
         with _bar() as progress:
             result = measure(
                 original,
@@ -100,12 +101,9 @@ def evaluate(
                 authorised=authorised,
                 unauthorised=unauthorised,
                 truth=truth,
-                embedder=_embedder_of(embedder),
-                strangers=_pictures_of(strangers),
-                threshold=threshold,
-                quality=quality,
-                lpips=_lpips_of(lpips),
-                min_iou=min_iou,
+                reading=ReadingSettings(min_iou=min_iou),
+                quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
+                identity=None if judge is None else IdentitySettings(judge, _pictures_of(strangers), threshold),
                 batch_size=batch,
                 device=where,
                 progress=progress,
@@ -264,8 +262,6 @@ def _embedder_of(name: str) -> Embedder | None:
     from deidlib.metrics import FacenetEmbedder, OnnxEmbedder
     from deidlib.weights import checkpoint_of
 
-    if not name:
-        return None
     if name == "facenet":
         return FacenetEmbedder()
     if name == "mobilefacenet":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from deidlib.evaluation.about import about
+from deidlib.evaluation.pairs import EvaluationError
 from deidlib.faces import Faces
 from deidlib.metrics import (
     Embedder,
@@ -21,11 +24,38 @@ from deidlib.metrics import (
     align,
     cosine,
 )
+from deidlib.models.strangers.reader import Reader
 
 _FALSE_ACCEPT_RATE = 1e-3
 
 # Impostor pairs are formed of this many clear faces at most: all with all, and all with the strangers.
 _MOST_CLEAR = 512
+
+
+# Re-identification compares all faces with all.
+_MOST_FRAMES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class IdentitySettings:
+    """How it is measured whether people are recognised.
+
+    Args:
+        embedder: the recogniser.
+        strangers: clear pictures ``(1, 3, H, W)`` of people who are not in the files, for its threshold.
+        threshold: the cosine above which two faces are one person; found by pairs of different people if not given.
+        identities: frame by frame, who each face of the truth is, by a number: for re-identification among several
+            people.
+    """
+
+    embedder: Embedder
+    strangers: Sequence[Tensor] = ()
+    threshold: float | None = None
+    identities: Sequence[Sequence[int]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON: what the recogniser is, and how many strangers there are."""
+        return {"embedder": about(self.embedder), "strangers": len(self.strangers)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,30 +103,20 @@ class IdentityResult:
         return max((value for frame in self.cosines for value in frame), default=None)
 
 
-class IdentityTally:
+class IdentityComparison:
     """Embeds frame by frame; keeps cosines, and embeddings of a sample.
 
     Args:
-        embedder: the recogniser.
-        strangers: ``(S, 3, 112, 112)`` aligned faces of people who are not in the clip; S may be 0.
-        threshold: the cosine above which two faces are taken for one person; found by pairs of different people if
-            not given.
-        every: re-identification takes one frame in so many.
-        identities: per frame, who each face is; or None if that is not known.
-        one_clip: all frames are of one clip, so that one face per frame is one person.
+        settings: how.
+        strangers: ``(S, 3, 112, 112)`` the faces of the settings' strangers, aligned; see :func:`aligned_strangers`.
+        frames: how many there will be: re-identification takes a sample.
+        clips: how many clips they are of. In a single one, one face per frame is one person.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        strangers: Tensor,
-        threshold: float | None,
-        every: int,
-        identities: Sequence[Sequence[int]] | None,
-        one_clip: bool,
-    ) -> None:
-        self.embedder, self.given, self.every = embedder, threshold, every
-        self.identities, self.one_clip = identities, one_clip
+    def __init__(self, settings: IdentitySettings, strangers: Tensor, *, frames: int, clips: int) -> None:
+        self.settings, self.clips = settings, clips
+        self.every = max(1, math.ceil(frames / _MOST_FRAMES))
+        embedder = settings.embedder
         self._strangers = embedder(strangers) if len(strangers) else None
         self._attackers = {
             "naive": ReIdentification(embedder, Naive(), false_accept_rate=_FALSE_ACCEPT_RATE),
@@ -110,17 +130,26 @@ class IdentityTally:
         self._crowded = False
 
     @torch.no_grad()
-    def add(self, original: Tensor, protected: Tensor, faces: Faces, beside: Faces) -> None:
-        """Add a frame ``(1, 3, H, W)`` of each, the faces of the original, and what else somebody takes for a face."""
+    def update(self, originals: Tensor, protected: Tensor, faces: Sequence[Faces], beside: Sequence[Faces]) -> None:
+        """Add frames, in their order.
+
+        Args:
+            originals: ``(B, 3, H, W)`` in [0, 1].
+            protected: ``(B, 3, H, W)`` likewise.
+            faces: B entries, the faces of the originals.
+            beside: B entries, what else somebody takes for a face there.
+        """
+        for k, (sure, other) in enumerate(zip(faces, beside, strict=True)):
+            self._update(originals[k : k + 1], protected[k : k + 1], sure, other)
+
+    def _update(self, original: Tensor, protected: Tensor, faces: Faces, beside: Faces) -> None:
         number = len(self._cosines)
         self._crowded |= len(faces) > 1
         self._beside.append(self._compared(original, protected, beside)[1])
         clear, cosines = self._compared(original, protected, faces)
         self._cosines.append(cosines)
         self._unaligned += len(faces) - len(cosines)
-        if not cosines:
-            return
-        if number % self.every:
+        if not cosines or number % self.every:
             return
         # Faces of one frame are different people for certain; those of different frames may not be.
         rows, columns = torch.triu_indices(len(clear), len(clear), offset=1)
@@ -128,14 +157,15 @@ class IdentityTally:
         if self._strangers is not None and self._sampled < _MOST_CLEAR:
             self._impostors += cosine(clear, self._strangers.cpu()).flatten().tolist()
         self._sampled += len(clear)
-        if self.identities is None and self._crowded:
+        if self.settings.identities is None and self._crowded:
             return
-        people = [0] * len(faces) if self.identities is None else self.identities[number]
+        identities = self.settings.identities
+        people = [0] * len(faces) if identities is None else identities[number]
         for attacker in self._attackers.values():
             attacker.update(original, protected, [faces.to(original.device)], [people])
 
-    def result(self) -> IdentityResult:
-        """What the attacker learns, once all frames have been added."""
+    def compute(self) -> IdentityResult:
+        """What the attacker learns from all frames."""
         flat = torch.tensor([value for frame in self._cosines for value in frame])
         threshold, source = self._threshold()
         why = self._why_not()
@@ -162,12 +192,12 @@ class IdentityTally:
         """Embeddings of the clear faces and their cosines to the protected ones; none without points to align by."""
         if not len(faces) or faces.landmarks is None or not bool(faces.landmarks.isfinite().all()):
             return torch.zeros(0, 1), ()
-        clear, probes = (self.embedder(align(images, [faces])).cpu() for images in (original, protected))
+        clear, probes = (self.settings.embedder(align(images, [faces])).cpu() for images in (original, protected))
         return clear, tuple(cosine_similarity(clear, probes, dim=-1).clamp(-1, 1).tolist())
 
     def _threshold(self) -> tuple[float | None, str]:
-        if self.given is not None:
-            return self.given, "given"
+        if self.settings.threshold is not None:
+            return self.settings.threshold, "given"
         value = accept_threshold(torch.tensor(self._impostors), _FALSE_ACCEPT_RATE).item()
         if math.isnan(value):
             return None, "no two people are known to be different: give strangers or a threshold"
@@ -177,8 +207,37 @@ class IdentityTally:
     def _why_not(self) -> str | None:
         if not any(self._cosines):
             return "no face could be compared"
-        if self.identities is None and self._crowded:
+        if self.settings.identities is None and self._crowded:
             return "several people are visible and nobody has said who is who"
-        if self.identities is None and not self.one_clip:
+        if self.settings.identities is None and self.clips > 1:
             return "nobody has said who is who in these files"
         return None
+
+
+def aligned_strangers(strangers: Sequence[Tensor], detectors: Sequence[Reader], device: str) -> Tensor:
+    """The strangers' faces, as the first detector that finds some with points finds them.
+
+    Args:
+        strangers: pictures ``(1, 3, H, W)`` in [0, 1].
+        detectors: readers of boxes, asked in this order.
+        device: where pictures are put.
+
+    Returns:
+        ``(S, 3, 112, 112)`` on the CPU, as :func:`deidlib.metrics.align` makes them.
+
+    Raises:
+        EvaluationError: no detector finds a face in one of the pictures.
+    """
+    crops = [torch.zeros(0, 3, 112, 112)]
+    for image in strangers:
+        image = image.to(device)
+        for detector in detectors:
+            (found,) = detector.predict(image)
+            if len(found) and found.landmarks is not None:
+                crops.append(align(image, [found]).cpu())
+                break
+        else:
+            raise EvaluationError(
+                "one of the strangers' pictures shows no face that a detector here finds. Leave it out."
+            )
+    return torch.cat(crops)

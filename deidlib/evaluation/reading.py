@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.camera import Camera, head_pose
-from deidlib.metrics import (
-    DiffScore,
-    Miss,
-    NormalisedDiffScore,
-    difference,
-    five_points,
-    head_pose_angle,
-    interocular_distance,
-)
+from deidlib.geometry.camera import Camera
+from deidlib.metrics import DiffScore, Miss, NormalisedDiffScore, ReadingDifference
 
 Role = Literal["authorised", "unauthorised"]
 
-_HALF_TURN = 180.0
-
-MEASURES = ("iou", "landmarks_px", "nme_interocular", "nme_box", "gaze_deg", "head_pose_deg")
+MEASURES = ReadingDifference.measures
 """What is measured of every face of the original; of all but the first, a face not read counts as the limit of
 :class:`~deidlib.metrics.Miss` (head pose: 180 degrees)."""
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """How readings are compared.
+
+    Args:
+        min_iou: boxes must overlap by more than this to be of one face.
+        miss: what a face counts that is not read.
+        camera: that took the frames, for head poses; by default :meth:`Camera.default` of each clip's size.
+    """
+
+    min_iou: float = 0.5
+    miss: Miss = field(default_factory=Miss)
+    camera: Camera | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        miss, camera = self.miss, self.camera
+        return {
+            "min_iou": self.min_iou,
+            "miss": {"box": miss.box, "landmarks_in_face_sizes": miss.landmarks, "gaze_deg": miss.gaze},
+            "camera": "default"
+            if camera is None
+            else {"focal": [camera.fx, camera.fy], "centre": [camera.cx, camera.cy]},
+        }
 
 
 @dataclass(frozen=True)
@@ -109,66 +125,62 @@ class ReaderResult:
         return sum(frame.extra for frame in self.frames)
 
 
-class ReaderTally:
-    """Compares frame by frame; keeps numbers and readings, no pixels.
+class ReaderComparison:
+    """Compares what a reader reads on both files, batch by batch; keeps numbers and readings, no pixels.
 
     Args:
         name: of the reader.
         role: authorised, or not.
         task: its own field.
         about: what it is.
-        miss: what a face counts that is not read.
-        min_iou: boxes must overlap by more than this to be of one face.
+        settings: how readings are compared.
     """
 
-    def __init__(self, name: str, role: Role, reads: str, about: Mapping[str, Any], miss: Miss, min_iou: float) -> None:
-        self.name, self.role, self.task, self.about = name, role, reads, about
-        self.miss, self.min_iou = miss, min_iou
+    def __init__(self, name: str, role: Role, task: str, about: Mapping[str, Any], settings: ReadingSettings) -> None:
+        self.name, self.role, self.task, self.about = name, role, task, about
+        miss, min_iou = settings.miss, settings.min_iou
+        self._difference = ReadingDifference(miss=miss, min_iou=min_iou)
         self._scores = DiffScore(miss=miss, min_iou=min_iou), NormalisedDiffScore(miss=miss, min_iou=min_iou)
         self._originals: list[Faces] = []
         self._protected: list[Faces] = []
         self._reference: list[Faces] = []
-        self._values: list[tuple[dict[str, tuple[float, ...] | None], int, int]] = []
 
-    def add(self, original: Faces, protected: Faces, reference: Faces, camera: Camera) -> None:
-        """Add a frame.
+    def update(
+        self,
+        originals: Sequence[Faces],
+        protected: Sequence[Faces],
+        camera: Camera,
+        *,
+        truth: Sequence[Faces] | None = None,
+    ) -> None:
+        """Add frames, one entry each.
 
         Args:
-            original: what the reader reads on it.
-            protected: what it reads on the protected frame.
-            reference: what that is compared with.
-            camera: that took the frame.
+            originals: what the reader reads on them.
+            protected: what it reads on the protected frames.
+            camera: that took the frames.
+            truth: what the protected readings are compared with; the reader's own on the originals if not given.
         """
-        self._originals.append(original)
-        self._protected.append(protected)
-        self._reference.append(reference)
+        here, there = [_kept(faces) for faces in originals], [_kept(faces) for faces in protected]
+        reference = here if truth is None else list(truth)
+        self._originals += here
+        self._protected += there
+        self._reference += reference
+        self._difference.update(reference, there, camera=camera)
         for metric in self._scores:
-            metric.update([reference], [protected])
-        result = difference(reference, protected, miss=self.miss, min_iou=self.min_iou)
-        interocular = None
-        if result.landmarks is not None and reference.landmarks is not None:
-            measure = interocular_distance(reference.landmarks)
-            interocular = result.landmarks / measure.clamp(min=torch.finfo(measure.dtype).tiny)
-        columns = {
-            "iou": result.iou,
-            "landmarks_px": result.landmarks,
-            "nme_interocular": interocular,
-            "nme_box": result.nme,
-            "gaze_deg": result.gaze,
-            "head_pose_deg": _head_pose(
-                reference, protected, result.pairing.original, result.pairing.protected, camera
-            ),
-        }
-        values = {name: None if column is None else tuple(column.tolist()) for name, column in columns.items()}
-        self._values.append((values, len(result.pairing), len(result.pairing.spurious)))
+            metric.update(reference, there)
 
-    def result(self) -> ReaderResult:
-        """The comparison, once all frames have been added."""
+    def compute(self) -> ReaderResult:
+        """The comparison of all frames."""
         plain, normalised = self._scores
-        rows = zip(self._values, plain.per_frame()["score"], normalised.per_frame()["score"], strict=True)
+        counts = self._difference.per_frame()
+        rows = zip(
+            self._values(), counts["found"].tolist(), counts["spurious"].tolist(),
+            plain.per_frame()["score"], normalised.per_frame()["score"], strict=True,
+        )  # fmt: skip
         frames = [
             FrameComparison(values, found, extra, _or_none(score), _or_none(other))
-            for (values, found, extra), score, other in rows
+            for values, found, extra, score, other in rows
         ]
         return ReaderResult(
             name=self.name,
@@ -183,20 +195,32 @@ class ReaderTally:
             normalised={key: value.item() for key, value in normalised.compute().items()},
         )
 
+    def _values(self) -> list[dict[str, tuple[float, ...] | None]]:
+        """Per frame the faces' values by measure, None for a measure that the reference lacks."""
+        counts = [len(known) for known in self._reference]
+        columns = {name: torch.split(column, counts) for name, column in self._difference.per_face().items()}
+        return [
+            {name: None if _lacks(known, name) else tuple(column[number].tolist()) for name, column in columns.items()}
+            for number, known in enumerate(self._reference)
+        ]
 
-def _head_pose(reference: Faces, protected: Faces, here: Tensor, there: Tensor, camera: Camera) -> Tensor | None:
-    """``(N,)`` degrees, half a turn for a face whose points are not read; None where the reference has no points."""
-    if reference.landmarks is None:
-        return None
-    angles = torch.full((len(reference),), _HALF_TURN, dtype=torch.float64)
-    if protected.landmarks is not None and len(here):
-        a, b = reference.landmarks[here], protected.landmarks[there]
-        if a.shape != b.shape:
-            a, b = five_points(a), five_points(b)
-        read = b.isfinite().all(dim=(1, 2)) if len(b) else b.new_zeros(0, dtype=torch.bool)
-        turns = head_pose_angle(head_pose(a[read], camera)[0], head_pose(b[read], camera)[0])
-        angles[here[read]] = turns.to(angles)
-    return angles
+
+def _kept(faces: Faces) -> Faces:
+    """On the CPU, each field by itself: a slice of all that a detector considered would keep all of that."""
+
+    def alone(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.detach().cpu().clone()
+
+    return faces.replace(**{field: alone(getattr(faces, field)) for field in ("boxes", "scores", "landmarks", "gaze")})
+
+
+def _lacks(faces: Faces, measure: str) -> bool:
+    """Whether a reading has nothing to be measured by."""
+    return measure in _NEEDS and getattr(faces, _NEEDS[measure]) is None
+
+
+_NEEDS = dict.fromkeys(("landmarks_px", "nme_interocular", "nme_box", "head_pose_deg"), "landmarks")
+_NEEDS["gaze_deg"] = "gaze"
 
 
 def _or_none(value: Tensor) -> float | None:

@@ -12,28 +12,13 @@ import torch
 
 from deidlib.evaluation.identity import IdentityResult
 from deidlib.evaluation.pairs import EvaluationError, Pair
+from deidlib.evaluation.quality import QualityResult
 from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
 from deidlib.records.detections import Detections
 from deidlib.records.files import write_json
 
 FORMAT = "deidlib-evaluation/1"
 """What the JSON says that it is."""
-
-
-@dataclass(frozen=True, eq=False)
-class QualityResult:
-    """What is left of the picture, against the original.
-
-    Args:
-        frames: ``(F,)`` by the names of :class:`~deidlib.metrics.ImageQuality`; NaN where a frame has no such value.
-    """
-
-    frames: Mapping[str, Sequence[float]]
-
-    def mean(self, name: str) -> float | None:
-        """The mean over the frames that have the value, None if none has; infinite if one is unchanged."""
-        known = [value for value in self.frames[name] if not math.isnan(value)]
-        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +33,6 @@ class Evaluation:
         readers: by name, authorised first.
         identity: None if no embedder was given.
         quality: None if it was left out.
-        covered: share of the frames' area that counts as face, per frame.
         settings: what the numbers depend on.
         versions: of everything that computed them.
     """
@@ -60,7 +44,6 @@ class Evaluation:
     readers: Mapping[str, ReaderResult]
     identity: IdentityResult | None
     quality: QualityResult | None
-    covered: Sequence[float]
     settings: Mapping[str, Any]
     versions: Mapping[str, str | None]
 
@@ -131,7 +114,7 @@ class Evaluation:
         }
         parts = {
             "identity": (self.identity and _identity(self.identity), "no embedder was given"),
-            "quality": (self.quality and _quality(self.quality, self.covered), "it was left out"),
+            "quality": (self.quality and _quality(self.quality), "it was left out"),
         }
         return data | _explained(parts)
 
@@ -254,7 +237,7 @@ def _identity(identity: IdentityResult) -> dict[str, Any]:
     ]}  # fmt: skip
 
 
-def _quality(quality: QualityResult, covered: Sequence[float]) -> dict[str, Any]:
+def _quality(quality: QualityResult) -> dict[str, Any]:
     names = list(quality.frames)
     rows = zip(*(quality.frames[name] for name in names), strict=True)
 
@@ -270,7 +253,7 @@ def _quality(quality: QualityResult, covered: Sequence[float]) -> dict[str, Any]
         "summary": _explained({name: (value, why(name, value)) for name, value in means.items()}),
         "frames": [
             {"face_area": area} | _explained({name: (x, why(name, x)) for name, x in zip(names, row, strict=True)})
-            for row, area in zip(rows, covered, strict=True)
+            for row, area in zip(rows, quality.covered, strict=True)
         ],
     }
 

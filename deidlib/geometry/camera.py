@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from deidlib.geometry.face_model import PARTS, face_model
 
@@ -308,23 +309,26 @@ def denormalize(vectors: Tensor, normalizing: Tensor) -> Tensor:
 
 
 def angle_between(a: Tensor, b: Tensor) -> Tensor:
-    """The angle between vectors, exact for small and large angles alike.
+    """The angle between vectors, of any length.
+
+    By ``2 atan2(|u - v|, |u + v|)`` of the unit vectors: exactly 0 for equal directions, and accurate near 0 and pi,
+    where ``acos`` is not.
 
     Args:
-        a: ``(..., 3)`` of any length.
+        a: ``(..., 3)``.
         b: ``(..., 3)``, broadcastable.
 
     Returns:
-        ``(...)`` radians in [0, pi].
+        ``(...)`` radians in [0, pi]; NaN where a vector has no direction (length 0).
 
     Example:
         >>> angle_between(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])).rad2deg()
         tensor(45.)
     """
-    product = a * b
-    cross = torch.linalg.cross(a.expand_as(product), b.expand_as(product))
-    sine: Tensor = torch.linalg.vector_norm(cross, dim=-1)
-    return torch.atan2(sine, product.sum(dim=-1))
+    # |a x b| of equal vectors is not always 0: fused multiply-add rounds the two products differently.
+    u, v = normalize(a, dim=-1), normalize(b, dim=-1)
+    angle = 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=-1), torch.linalg.vector_norm(u + v, dim=-1))
+    return angle.where(a.any(dim=-1) & b.any(dim=-1), angle.new_tensor(torch.nan))
 
 
 def project_axes(rotation: Tensor, translation: Tensor, camera: Camera, length: float = 0.05) -> Tensor:
@@ -341,21 +345,6 @@ def project_axes(rotation: Tensor, translation: Tensor, camera: Camera, length: 
     """
     ends = torch.cat([rotation.new_zeros(1, 3), length * torch.eye(3).to(rotation)])
     return camera.project(ends @ rotation.mT + translation[:, None])
-
-
-def project_line(start: Tensor, direction: Tensor, camera: Camera, length: float = 0.1) -> Tensor:
-    """A line in space, such as a gaze, for drawing.
-
-    Args:
-        start: ``(N, 3)`` camera frame, metres.
-        direction: ``(N, 3)`` unit vectors.
-        camera: the camera that took the frame.
-        length: metres.
-
-    Returns:
-        ``(N, 2, 2)`` pixels of start and end.
-    """
-    return camera.project(torch.stack([start, start + length * direction], dim=1))
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Differentiable crops and perspective warps, batched, and their inverse for pasting back.
+"""Differentiable crops and perspective warps, batched.
 
 Pixel coordinates here are OpenCV's: (0, 0) is the *centre* of the top-left pixel, so that matrices from
 ``cv2.getPerspectiveTransform`` or a camera apply as they are. Box coordinates, whose (0, 0) is the outer corner,
 are half a pixel further: ``pixel = box - 0.5``.
 
 A sampling grid depends on geometry alone. Build it once per target with :func:`perspective_grid` or
-:func:`crop_grid` and sample with it in every iteration.
+:func:`crop_grid` and sample with it in every iteration. (kornia's ``warp_perspective`` and ``crop_and_resize`` build
+theirs at every call, and take one warp per image, where a frame may hold several faces.)
 """
 
 from __future__ import annotations
@@ -159,38 +160,3 @@ def _averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     i = torch.arange(length, device=spans.device)
     inside = (i >= spans[..., :1]) & (i < spans[..., 1:])
     return inside.to(dtype) / (spans[..., 1:] - spans[..., :1])
-
-
-def paste(
-    images: Tensor, patches: Tensor, matrices: Tensor, frame: Tensor | None = None, mask: Tensor | None = None
-) -> Tensor:
-    """Put warped patches back where they came from: the inverse of :func:`warp_perspective`.
-
-    Where the warp only moved whole pixels this restores them to float rounding, the same uint8 values; elsewhere it
-    interpolates once more. Pixels that no patch covers are returned bit for bit.
-
-    Args:
-        images: ``(B, C, H, W)`` what to paste into; not modified.
-        patches: ``(F, C, h, w)``.
-        matrices: ``(F, 3, 3)`` mapping image pixels to patch pixels, as they were given to the warp.
-        frame: ``(F,)`` long, which image each patch belongs to; image i if not given. Later patches lie on top.
-        mask: ``(F, 1, h, w)`` in [0, 1], how much of the patch is shown; all of it if not given.
-
-    Returns:
-        ``(B, C, H, W)``.
-    """
-    height, width = images.shape[-2:]
-    if mask is None:
-        mask = patches.new_ones(len(patches), 1, *patches.shape[-2:])
-    grid = perspective_grid(torch.linalg.inv(matrices), (height, width))
-    extent = grid.new_tensor([patches.shape[-1] - 1, patches.shape[-2] - 1])
-    # A frame pixel on the patch's border sees only the patch: rounding in the matrices must not mix in black.
-    inside = ((grid > -1e-3) & (grid < extent + 1e-3)).all(dim=-1)
-    grid = torch.minimum(grid.clamp(min=0), extent)
-    shown = sample(mask, grid) * inside[:, None]
-    content = sample(patches, grid)
-    rows = torch.arange(len(patches), device=images.device) if frame is None else frame
-    out = list(images.unbind(0))
-    for row, image in enumerate(rows.tolist()):
-        out[image] = torch.where(shown[row] > 0, torch.lerp(out[image], content[row], shown[row]), out[image])
-    return torch.stack(out)

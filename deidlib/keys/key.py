@@ -123,10 +123,15 @@ class Key:
             raise KeyFileError(f"{path} exists. A key is never overwritten: choose another name.") from None
         except OSError as error:
             raise KeyFileError(f"{path} cannot be written: {error.strerror}. Choose another place.") from None
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{_HEADER} {base64.b64encode(self._secret).decode()}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{_HEADER} {base64.b64encode(self._secret).decode()}\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            # Half a key would keep the name from being used for ever.
+            path.unlink(missing_ok=True)
+            raise KeyFileError(f"{path} cannot be written: {error.strerror}. Choose another place.") from None
 
     @property
     def id(self) -> str:

@@ -29,6 +29,7 @@ class KeyRecord:
         models: the names of the models that read with it.
 
     Example:
+        >>> from deidlib.keys.scramble import CellPermutation
         >>> key = Key.generate()
         >>> record = KeyRecord.of(key, nonce=new_nonce(), scramble=CellPermutation(), models=["retinaface"])
         >>> record.opened_by(key), record.opened_by(Key.generate())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from inspect import isabstract
 from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from deidlib.images import check_image_shape
@@ -20,6 +23,9 @@ class Scramble(ABC):
 
     It is exact on 256 grey levels, changes no size, and keeps every pixel near its place, so that boxes and points that
     the model reads are those of the frame.
+
+    One of your own is a dataclass in a module, with fields that JSON can hold: so readers can make it again from what
+    lies beside the protected file, once they have imported that module.
     """
 
     @abstractmethod
@@ -47,7 +53,7 @@ class Scramble(ABC):
 
     def settings(self) -> dict[str, Any]:
         """What :func:`scramble_of` makes an equal one from; not secret."""
-        return {"scramble": type(self).__name__, **(asdict(self) if is_dataclass(self) else {})}
+        return {"scramble": _name_of(type(self)), **(asdict(self) if is_dataclass(self) else {})}
 
 
 @dataclass(frozen=True)
@@ -110,11 +116,10 @@ class CellPermutation(Scramble):
     def _cells(self, key: Key, label: str, down: int, across: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """For each cell, row by row, the cell that comes into its place."""
         side = self.tile // self.cell
-        tiles_down, tiles_across = -(-down // side), -(-across // side)
-        y, x = np.divmod(np.arange(side * side), side)
-        ty, tx = np.divmod(np.arange(tiles_down * tiles_across), max(tiles_across, 1))
-        y, x = ty[:, None] * side + y, tx[:, None] * side + x
-        number = np.where((y < down) & (x < across), y * across + x, -1)
+        # Cells are numbered row by row; what tiles at the right and lower border lack is -1.
+        whole = np.full((-(-down // side) * side, -(-across // side) * side), -1)
+        whole[:down, :across] = np.arange(down * across).reshape(down, across)
+        number = rearrange(whole, "(tile_y y) (tile_x x) -> (tile_y tile_x) (y x)", y=side, x=side)
         order = key.permutations(f"{label}/cells", len(number), side * side)
         # Of a tile that is cut off, the cells that it has, first in their own order and then in the key's.
         there = np.take_along_axis(number, order, axis=1)
@@ -150,30 +155,62 @@ class _Rearranged(torch.autograd.Function):
 
 
 def _gather(images: Tensor, source: Tensor, cell: int) -> Tensor:
-    frames, channels, height, width = images.shape
-    runs = images.permute(0, 2, 3, 1).reshape(-1, cell * channels)
+    frames = len(images)
+    runs = rearrange(images, "frames c h (w pixel) -> (frames h w) (pixel c)", pixel=cell)
     first = torch.arange(frames, device=images.device, dtype=source.dtype)[:, None] * (len(runs) // frames)
     moved = runs.index_select(0, (source + first).flatten())
-    return moved.view(frames, height, width, channels).permute(0, 3, 1, 2)
-
-
-_KNOWN = {"CellPermutation": CellPermutation}
+    back: Tensor = rearrange(
+        moved, "(frames h w) (pixel c) -> frames c h (w pixel)", frames=frames, h=images.shape[2], pixel=cell
+    )
+    return back
 
 
 def scramble_of(settings: Mapping[str, Any]) -> Scramble:
     """The scramble that :meth:`Scramble.settings` describes.
 
+    Settings come with a file, from anybody; so nothing is ever imported because they say so. A class of this library
+    goes by its name, any other by ``"module:Class"``, and must have been defined or imported by then.
+
+    Args:
+        settings: its name as ``"scramble"``, and its fields.
+
     Raises:
-        ValueError: an unknown name or wrong settings.
+        ValueError: no such scramble is known yet, or the fields are not its own.
+
+    Example:
+        >>> scramble_of({"scramble": "CellPermutation", "cell": 2, "tile": 16})
+        CellPermutation(cell=2, tile=16)
     """
-    fields = dict(settings)
+    fields = {str(name): value for name, value in settings.items()}
     name = fields.pop("scramble", None)
-    if name not in _KNOWN:
-        raise ValueError(f"unknown scramble {name!r}; known: {', '.join(_KNOWN)}. A newer deidlib may know it.")
+    known = {_name_of(kind): kind for kind in _kinds(Scramble)}
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"unknown scramble {name!r}; known: {', '.join(sorted(known))}. {_advice(name)}")
     try:
-        return _KNOWN[name](**fields)
+        return known[name](**fields)
     except TypeError as error:
         raise ValueError(f"{name} cannot be made from {fields}: {error}.") from None
+
+
+def _name_of(kind: type[Scramble]) -> str:
+    return kind.__name__ if kind.__module__.startswith("deidlib.") else f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _kinds(kind: type[Any]) -> Iterator[type[Scramble]]:
+    """The scrambles defined so far, those defined again (in a notebook, say) last."""
+    for inner in kind.__subclasses__():
+        if not isabstract(inner):
+            yield inner
+        yield from _kinds(inner)
+
+
+def _advice(name: object) -> str:
+    module, colon, _ = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not colon or not re.fullmatch(r"[\w.]+", module):
+        return "A newer deidlib may know it."
+    if module == "__main__":
+        return "Whoever protected the file defined it in a program of his own: define the same class before reading."
+    return f"Its author's module is {module}: if you trust it, import it before reading."
 
 
 def _check_plans(images: Tensor, plans: Tensor) -> None:

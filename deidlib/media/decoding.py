@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deidlib.images import Pixels
 from deidlib.media.errors import MediaReadError, reason_of
 from deidlib.media.extent import declared_size
 from deidlib.media.files import check_readable
-from deidlib.media.pixels import Pixels
 from deidlib.media.sources import Source
 
 if TYPE_CHECKING:

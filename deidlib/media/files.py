@@ -1,16 +1,13 @@
-"""Names and places of media files: what can be read, what can be written, and how a file appears complete."""
+"""Names and places of media files: what can be read, and what can be written."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import uuid
 from pathlib import Path
 
 from deidlib.media.codecs import CODEC_TABLE, CODECS
 from deidlib.media.errors import MediaError, MediaReadError, MediaWriteError
-from deidlib.records.files import sync_folder
+from deidlib.records.files import remove, sha256_of, temporary_name
 
 
 def check_paths(source: str | Path, target: str | Path, *, codec: str | None = None) -> None:
@@ -100,24 +97,15 @@ def check_writable(path: Path) -> None:
         remove(probe)
 
 
-def temporary_name(path: Path) -> Path:
-    """A free name in the same folder, so that renaming is atomic."""
-    return path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:12]}.partial"
+def input_sha256(path: Path) -> str:
+    """SHA-256 of an input, :func:`~deidlib.records.files.sha256_of`.
 
-
-def commit(temporary: Path, path: Path) -> None:
-    """Give a complete file its name, and not before its bytes are on the disk."""
-    if temporary.is_file():
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.absolute().parent)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+    Raises:
+        MediaReadError: it cannot be read to its end.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise MediaReadError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions, or get a sound copy."
+        ) from error

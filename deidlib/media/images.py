@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from deidlib.images import check_images
+from deidlib.images import Pixels, check_images, from_pixels, to_pixels
 from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
-from deidlib.media.files import check_readable, check_writable, commit, image_format, remove, temporary_name
-from deidlib.media.pixels import Pixels, to_float, to_uint8
+from deidlib.media.files import check_readable, check_writable, image_format
+from deidlib.records.files import atomic_write
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -59,7 +59,7 @@ def read_image(path: str | Path) -> Tensor:
         raise MediaReadError(
             f"{path} cannot be read as an image: {error}. It may be damaged; get a sound copy."
         ) from error
-    return to_float(_to_rgb(image))[None]
+    return from_pixels(_to_rgb(image))[None]
 
 
 def _to_rgb(image: Any) -> Pixels:
@@ -115,10 +115,5 @@ def write_image(path: str | Path, image: Tensor, *, quality: int | None = None) 
         raise ValueError(f"quality must lie in 1 to 100, got {quality}.")
     check_writable(path)
     options: dict[str, Any] = {} if quality is None else {"quality": quality, "subsampling": 0}
-    temporary = temporary_name(path)
-    try:
-        with reporting(path, "the image"):
-            Image.fromarray(to_uint8(images)[0]).save(temporary, format=form, **options)
-            commit(temporary, path)
-    finally:
-        remove(temporary)
+    with reporting(path, "the image"), atomic_write(path) as temporary:
+        Image.fromarray(to_pixels(images)[0]).save(temporary, format=form, **options)

@@ -9,9 +9,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from torch import Tensor
 
+from deidlib.images import Pixels, from_pixels
 from deidlib.media.decoding import Decoding, VideoInfo
 from deidlib.media.errors import MediaReadError
-from deidlib.media.pixels import Pixels, to_float
 from deidlib.media.sources import source_of
 
 
@@ -85,7 +85,7 @@ class VideoReader:
         """Frames one by one, ``(3, H, W)``."""
         for pixels, pts in self._pixels(lambda frame: True):
             assert pixels is not None
-            yield Frame(to_float(pixels), pts)
+            yield Frame(from_pixels(pixels), pts)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Frames in batches of ``size``; the last batch holds what is left.
@@ -132,4 +132,4 @@ class VideoReader:
 
 def _stacked(images: list[Pixels | None]) -> Tensor | None:
     known = [pixels for pixels in images if pixels is not None]
-    return to_float(np.stack(known)) if known else None
+    return from_pixels(np.stack(known)) if known else None

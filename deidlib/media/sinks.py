@@ -10,9 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deidlib.images import Pixels
 from deidlib.media.codecs import Codec
 from deidlib.media.errors import MediaWriteError, reporting
-from deidlib.media.pixels import Pixels
 from deidlib.media.sound import SoundCopy
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Self
 
 from torch import Tensor
 
-from deidlib.images import check_images
+from deidlib.images import check_images, to_pixels
 from deidlib.media.codecs import CODEC_TABLE, check_quality
 from deidlib.media.errors import MediaWriteError, reporting
-from deidlib.media.files import check_video_target, commit, remove, temporary_name
-from deidlib.media.pixels import to_uint8
+from deidlib.media.files import check_video_target
 from deidlib.media.sinks import FileSink, FolderSink, Sink
+from deidlib.records.files import commit, remove, temporary_name
 
 
 class VideoWriter:
@@ -134,7 +134,7 @@ class VideoWriter:
             pts = [first + self._ticks(k) for k in range(len(images))]
         if len(pts) != len(images):
             raise ValueError(f"pts must hold one time stamp per frame: got {len(pts)} for {len(images)} frames.")
-        for pixels, tick in zip(to_uint8(images), pts, strict=True):
+        for pixels, tick in zip(to_pixels(images), pts, strict=True):
             if self._last_pts is not None and tick <= self._last_pts:
                 raise ValueError(f"time stamps must increase: frame {self._frames} at {tick} after {self._last_pts}.")
             with reporting(self.path, f"frame {self._frames}"):

@@ -2,24 +2,23 @@
 
 from deidlib.metrics.alignment import ARCFACE_TEMPLATE as ARCFACE_TEMPLATE
 from deidlib.metrics.alignment import align as align
-from deidlib.metrics.alignment import five_points as five_points
 from deidlib.metrics.alignment import similarity as similarity
-from deidlib.metrics.diffscore import Difference as Difference
+from deidlib.metrics.difference import Difference as Difference
+from deidlib.metrics.difference import Miss as Miss
+from deidlib.metrics.difference import difference as difference
 from deidlib.metrics.diffscore import DiffScore as DiffScore
-from deidlib.metrics.diffscore import Miss as Miss
 from deidlib.metrics.diffscore import NormalisedDiffScore as NormalisedDiffScore
-from deidlib.metrics.diffscore import difference as difference
 from deidlib.metrics.embedders import Embedder as Embedder
 from deidlib.metrics.embedders import FacenetEmbedder as FacenetEmbedder
 from deidlib.metrics.embedders import OnnxEmbedder as OnnxEmbedder
 from deidlib.metrics.functional import face_size as face_size
 from deidlib.metrics.functional import gaze_angle as gaze_angle
 from deidlib.metrics.functional import head_pose_angle as head_pose_angle
+from deidlib.metrics.functional import in_units_of as in_units_of
 from deidlib.metrics.functional import interocular_distance as interocular_distance
 from deidlib.metrics.functional import landmark_distance as landmark_distance
 from deidlib.metrics.functional import nme_box as nme_box
 from deidlib.metrics.functional import nme_interocular as nme_interocular
-from deidlib.metrics.functional import paired_iou as paired_iou
 from deidlib.metrics.identity import Attacker as Attacker
 from deidlib.metrics.identity import Linkage as Linkage
 from deidlib.metrics.identity import Naive as Naive
@@ -32,6 +31,7 @@ from deidlib.metrics.quality import ImageQuality as ImageQuality
 from deidlib.metrics.quality import flicker as flicker
 from deidlib.metrics.quality import psnr as psnr
 from deidlib.metrics.quality import ssim as ssim
+from deidlib.metrics.reading_difference import ReadingDifference as ReadingDifference
 from deidlib.metrics.verification import accept_rate as accept_rate
 from deidlib.metrics.verification import accept_threshold as accept_threshold
 from deidlib.metrics.verification import cosine as cosine

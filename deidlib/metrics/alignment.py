@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.warp import warp_perspective
 from deidlib.images import check_image_shape
 
@@ -22,32 +22,6 @@ ARCFACE_TEMPLATE = (
     (70.7299, 92.2041),
 )
 """Where ArcFace (Deng et al., arXiv 1801.07698) and its successors expect the five points, pixels of 112 x 112."""
-
-_RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH = slice(36, 42), slice(42, 48), 30, (48, 54)
-
-
-def five_points(landmarks: Tensor) -> Tensor:
-    """Right eye, left eye, nose tip, right and left mouth corner; left and right are the subject's.
-
-    Args:
-        landmarks: ``(..., 68, 2)`` in iBUG order, or ``(..., 5, 2)``, returned as they are.
-
-    Returns:
-        ``(..., 5, 2)``; an eye is the mean of its six points.
-
-    Raises:
-        ValueError: another number of points.
-
-    Example:
-        >>> five_points(torch.arange(136.0).reshape(1, 68, 2))[0, :, 0].tolist()
-        [77.0, 89.0, 60.0, 96.0, 108.0]
-    """
-    if landmarks.shape[-2:] == (5, 2):
-        return landmarks
-    if landmarks.shape[-2:] != (68, 2):
-        raise ValueError(f"landmarks must have shape (..., 68, 2) or (..., 5, 2), got {tuple(landmarks.shape)}.")
-    eyes = [landmarks[..., eye, :].mean(dim=-2) for eye in (_RIGHT_EYE, _LEFT_EYE)]
-    return torch.stack([*eyes, landmarks[..., _NOSE_TIP, :], *(landmarks[..., i, :] for i in _MOUTH)], dim=-2)
 
 
 def similarity(source: Tensor, target: Tensor) -> Tensor:

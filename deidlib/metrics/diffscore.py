@@ -3,117 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.metrics.alignment import five_points
+from deidlib.metrics.difference import Difference, Miss, difference
 from deidlib.metrics.frame_metric import FrameMetric
-from deidlib.metrics.functional import face_size, gaze_angle, landmark_distance
-from deidlib.metrics.pairing import Pairing, pair
-
-
-@dataclass(frozen=True)
-class Miss:
-    """What a face that is not read contributes to each term, and the most that a reading can contribute.
-
-    A reading worse than none counts as none: so a miss can never improve a score. Infinity lifts the limit; then a
-    single miss makes the term infinite.
-
-    Args:
-        box: in units of 1 - IoU.
-        landmarks: in face sizes (sqrt of the area of the original's box): every landmark that far off.
-        gaze: degrees.
-
-    Raises:
-        ValueError: a value is negative or NaN.
-    """
-
-    box: float = 1.0
-    landmarks: float = 1.0
-    gaze: float = 180.0
-
-    def __post_init__(self) -> None:
-        for name in ("box", "landmarks", "gaze"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"Miss.{name} must be >= 0, got {getattr(self, name)}.")
-
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """How two readings of a frame differ, one row per face of the original.
-
-    Args:
-        pairing: who was compared with whom.
-        iou: ``(N,)`` overlap of the boxes, 0 for a miss.
-        box: ``(N,)`` 1 - IoU.
-        landmarks: ``(N,)`` mean distance in pixels; ``None`` if the original has no landmarks.
-        nme: ``(N,)`` the same in face sizes, sqrt(area of the original's box).
-        gaze: ``(N,)`` degrees; ``None`` if the original has no gaze.
-    """
-
-    pairing: Pairing
-    iou: Tensor
-    box: Tensor
-    landmarks: Tensor | None
-    nme: Tensor | None
-    gaze: Tensor | None
-
-
-def difference(original: Faces, protected: Faces, *, miss: Miss | None = None, min_iou: float = 0.0) -> Difference:
-    """Compare what was read on a protected frame with what was read on the original.
-
-    The original decides what is compared: a field that it lacks is left out; a field that it has and the other reading
-    lacks (or has as NaN) is a miss. Where one has 68 landmarks and the other five, five are compared.
-
-    Args:
-        original: the faces of the original frame.
-        protected: the faces of the protected frame, in any order.
-        miss: what a miss contributes; ``Miss()`` if not given.
-        min_iou: boxes must overlap by more than this to be the same face.
-
-    Raises:
-        ValueError: the original's landmarks or gaze hold NaN, infinity or a vector without direction.
-
-    Example:
-        >>> original = Faces(torch.tensor([[0., 0., 4., 9.], [50., 0., 54., 9.]]), torch.ones(2))
-        >>> protected = Faces(torch.tensor([[0., 0., 4., 6.]]), torch.ones(1))
-        >>> difference(original, protected).box
-        tensor([0.3333, 1.0000])
-    """
-    limit = Miss() if miss is None else miss
-    _check_original(original)
-    pairing = pair(original, protected, min_iou=min_iou)
-    here, there = pairing.original, pairing.protected
-    device = original.boxes.device
-
-    def spread(values: Tensor | None, most: float | Tensor) -> Tensor:
-        """Values of the pairs to all faces, none of them above ``most``."""
-        row = original.boxes.new_full((len(original),), torch.inf)
-        if values is not None:
-            row[here] = values.to(row).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        return torch.minimum(row, row.new_tensor(most) if isinstance(most, float) else most)
-
-    overlap = original.boxes.new_zeros(len(original))
-    overlap[here] = pairing.iou
-    pixels = nme = angle = None
-    if original.landmarks is not None:
-        distance = None
-        if protected.landmarks is not None:
-            a, b = original.landmarks[here], protected.landmarks.to(device)[there]
-            if a.shape != b.shape:
-                a, b = five_points(a), five_points(b)
-            distance = landmark_distance(b, a)
-        size = face_size(original.boxes).clamp(min=torch.finfo(original.boxes.dtype).tiny)
-        pixels = spread(distance, float(limit.landmarks) * size)
-        nme = spread(None if distance is None else distance / size[here], float(limit.landmarks))
-    if original.gaze is not None:
-        gaze = None if protected.gaze is None else gaze_angle(protected.gaze.to(device)[there], original.gaze[here])
-        angle = spread(gaze, float(limit.gaze))
-    return Difference(pairing, overlap, spread(1 - pairing.iou, float(limit.box)), pixels, nme, angle)
 
 
 class DiffScore(FrameMetric):
@@ -176,7 +73,7 @@ class DiffScore(FrameMetric):
             protected: the faces of each protected frame, as read by the model to be scored.
 
         Raises:
-            ValueError: the two are not of one length, or as :func:`difference`.
+            ValueError: the two are not of one length, or as :func:`~deidlib.metrics.difference`.
         """
         if len(original) != len(protected):
             raise ValueError(
@@ -238,7 +135,7 @@ class NormalisedDiffScore(DiffScore):
     """
 
     def _terms(self, result: Difference) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        return result.box, result.nme, None if result.gaze is None else result.gaze / 180
+        return result.box, result.nme_box, None if result.gaze is None else result.gaze / 180
 
 
 def _mean_of_known(values: Tensor) -> Tensor:
@@ -252,10 +149,3 @@ def _sum_of_known(terms: Sequence[Tensor]) -> Tensor:
     stacked = torch.stack(list(terms))
     missing = stacked.isnan()
     return stacked.where(~missing, stacked.new_zeros(())).sum(dim=0).where(~missing.all(dim=0), torch.nan)
-
-
-def _check_original(original: Faces) -> None:
-    if original.landmarks is not None and not bool(torch.isfinite(original.landmarks).all()):
-        raise ValueError("the original's landmarks hold NaN or infinity; leave out faces that have none.")
-    if original.gaze is not None and not bool((torch.isfinite(original.gaze).all(1) & original.gaze.any(1)).all()):
-        raise ValueError("the original's gaze must be finite vectors with a direction; leave out faces that have none.")

@@ -1,36 +1,14 @@
-"""Distances between two readings of the same face: boxes, landmarks, gaze, head pose. Row i against row i."""
+"""Distances between two readings of the same face: landmarks, gaze, head pose. Row i against row i."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.camera import angle_between
 
 # iBUG indices of the outer corners of the right and the left eye; in five points the eyes' own indices.
 _EYES = {68: (36, 45), 5: (0, 1)}
-
-
-def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes, row by row; symmetric.
-
-    Args:
-        a: ``(N, 4)`` xyxy pixels.
-        b: ``(N, 4)`` xyxy pixels.
-
-    Returns:
-        ``(N,)`` in [0, 1]; 0 for boxes that do not overlap or have no area.
-
-    Raises:
-        ValueError: shapes differ.
-
-    Example:
-        >>> paired_iou(torch.tensor([[0., 0., 2., 2.]]), torch.tensor([[1., 0., 3., 2.]]))
-        tensor([0.3333])
-    """
-    _same_shape(a, b, "boxes", (4,))
-    return iou(a, b).diagonal()
 
 
 def landmark_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -96,6 +74,23 @@ def face_size(boxes: Tensor) -> Tensor:
     return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
 
 
+def in_units_of(distance: Tensor, measure: Tensor) -> Tensor:
+    """A distance over a measure, row by row: what all normalised errors are made of.
+
+    Args:
+        distance: ``(N,)`` pixels.
+        measure: ``(N,)`` pixels, such as :func:`face_size` or :func:`interocular_distance` gives.
+
+    Returns:
+        ``(N,)`` without unit. What coincides is 0 off, even by a measure of 0.
+
+    Example:
+        >>> in_units_of(torch.tensor([3.0, 0.0]), torch.tensor([6.0, 0.0]))
+        tensor([0.5000, 0.0000])
+    """
+    return distance / measure.clamp(min=torch.finfo(measure.dtype).tiny)
+
+
 def nme_interocular(landmarks: Tensor, original: Tensor) -> Tensor:
     """Normalised mean error: :func:`landmark_distance` over :func:`interocular_distance` of the original.
 
@@ -111,7 +106,7 @@ def nme_interocular(landmarks: Tensor, original: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or another number of points.
     """
-    return _ratio(landmark_distance(landmarks, original), interocular_distance(original))
+    return in_units_of(landmark_distance(landmarks, original), interocular_distance(original))
 
 
 def nme_box(landmarks: Tensor, original: Tensor, boxes: Tensor) -> Tensor:
@@ -132,14 +127,11 @@ def nme_box(landmarks: Tensor, original: Tensor, boxes: Tensor) -> Tensor:
         >>> nme_box(torch.zeros(1, 5, 2), torch.full((1, 5, 2), 3.0), torch.tensor([[0., 0., 4., 9.]]))
         tensor([0.7071])
     """
-    return _ratio(landmark_distance(landmarks, original), face_size(boxes))
+    return in_units_of(landmark_distance(landmarks, original), face_size(boxes))
 
 
 def gaze_angle(a: Tensor, b: Tensor) -> Tensor:
-    """Angle between gaze directions, in degrees; symmetric. Lengths do not matter.
-
-    By ``2 atan2(|u - v|, |u + v|)`` of the unit vectors: exactly 0 for equal directions, and accurate near 0 and 180,
-    where ``acos`` is not.
+    """:func:`~deidlib.geometry.camera.angle_between` gaze directions, in degrees; symmetric. Lengths do not matter.
 
     Args:
         a: ``(N, 3)``.
@@ -156,10 +148,7 @@ def gaze_angle(a: Tensor, b: Tensor) -> Tensor:
         tensor([90.])
     """
     _same_shape(a, b, "gaze", (3,))
-    # |a x b| of equal vectors is not always 0: fused multiply-add rounds the two products differently.
-    u, v = normalize(a, dim=-1), normalize(b, dim=-1)
-    angle = 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=-1), torch.linalg.vector_norm(u + v, dim=-1)).rad2deg()
-    return angle.where(a.any(dim=-1) & b.any(dim=-1), angle.new_tensor(torch.nan))
+    return angle_between(a, b).rad2deg()
 
 
 def head_pose_angle(a: Tensor, b: Tensor) -> Tensor:
@@ -187,11 +176,6 @@ def head_pose_angle(a: Tensor, b: Tensor) -> Tensor:
     sine = torch.linalg.vector_norm(antisymmetric[:, [2, 0, 1], [1, 2, 0]], dim=-1)
     cosine = (turn.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - 1) / 2
     return torch.atan2(sine, cosine).rad2deg()
-
-
-def _ratio(distance: Tensor, measure: Tensor) -> Tensor:
-    # Something that coincides is 0 off, even by a measure of 0.
-    return distance / measure.clamp(min=torch.finfo(measure.dtype).tiny)
 
 
 def _same_shape(a: Tensor, b: Tensor, what: str, row: tuple[int, ...]) -> None:

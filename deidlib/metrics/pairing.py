@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.boxes import iou
-from deidlib.metrics.alignment import five_points
-from deidlib.metrics.functional import face_size, gaze_angle
+from deidlib.geometry.camera import angle_between
+from deidlib.geometry.matching import assign
+from deidlib.metrics.functional import face_size
 
 # Far below any difference of overlap that means something: it only decides between equal overlaps.
 _TIE = 1e-7
@@ -59,17 +61,12 @@ def pair(original: Faces, protected: Faces, *, min_iou: float = 0.0) -> Pairing:
         >>> found.original.tolist(), found.protected.tolist(), found.missed.tolist(), found.spurious.tolist()
         ([0, 2], [1, 0], [1], [])
     """
-    from scipy.optimize import linear_sum_assignment
-
     if not 0 <= min_iou < 1:
         raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
     device = original.boxes.device
     overlap = iou(original.boxes.double(), protected.boxes.to(device).double())
     allowed = overlap > min_iou
-    gain = (overlap - _TIE * _disagreement(original, protected.to(device))).where(allowed, overlap.new_zeros(()))
-    rows, columns = (torch.from_numpy(i).to(device) for i in linear_sum_assignment(gain.cpu().numpy(), maximize=True))
-    kept = allowed[rows, columns]
-    rows, columns = rows[kept], columns[kept]
+    rows, columns = assign(overlap - _TIE * _disagreement(original, protected.to(device)), allowed)
     return Pairing(
         rows,
         columns,
@@ -89,8 +86,8 @@ def _disagreement(original: Faces, protected: Faces) -> Tensor:
         size = face_size(original.boxes).double().clamp(min=torch.finfo(torch.float32).tiny)
         total += (distance / size[:, None]).clamp(max=1).nan_to_num(nan=1.0) / 2
     if original.gaze is not None and protected.gaze is not None:
-        a, b = original.gaze.double().repeat_interleave(m, dim=0), protected.gaze.double().repeat(n, 1)
-        total += gaze_angle(a, b).nan_to_num(nan=180.0).reshape(n, m) / 360
+        angle = angle_between(original.gaze.double()[:, None], protected.gaze.double()[None])
+        total += angle.nan_to_num(nan=math.pi) / (2 * math.pi)
     return total
 
 

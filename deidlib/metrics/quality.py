@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -101,13 +101,20 @@ class LPIPS:
     torchvision downloads the backbone when the object is made, unless torch's own cache has it.
 
     Args:
-        net: ``"alex"``, ``"vgg"`` or ``"squeeze"``.
+        net: ``"alex"``, ``"vgg"`` or ``"squeeze"``: their distances are not comparable with each other.
     """
 
     def __init__(self, net: Literal["alex", "vgg", "squeeze"] = "alex") -> None:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
+        self.net = net
         self._metric = LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True)
+
+    @property
+    def network(self) -> nn.Module:
+        """The backbone and the weights of its layers' distances."""
+        network: nn.Module = self._metric.net
+        return network
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:

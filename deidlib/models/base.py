@@ -12,12 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import same_face, union
 
 _ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
-
-# Two detectors' boxes of one face overlap far more than this, boxes of two faces far less.
-_SAME_FACE_IOU = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +220,7 @@ def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[
                 f"{model.name}.predict must return one Faces per frame: expected {len(images)}, got {len(seen)}."
             )
         if model.task == "boxes" and known is not None:
-            seen = [_union(first, second) for first, second in zip(known, seen, strict=True)]
+            seen = [union(first, second) for first, second in zip(known, seen, strict=True)]
         known = seen
     assert known is not None
     return known
@@ -269,7 +266,7 @@ def united(readings: Sequence[Sequence[Faces]]) -> list[Faces]:
     """Per frame the first reading's faces, and those that a later one has beside them."""
     total = list(readings[0])
     for other in readings[1:]:
-        total = [_union(first, second) for first, second in zip(total, other, strict=True)]
+        total = [union(first, second) for first, second in zip(total, other, strict=True)]
     return total
 
 
@@ -310,23 +307,4 @@ def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
 
 def matched(boxes: Tensor, faces: Faces) -> Tensor:
     """Which of a detector's ``boxes`` (N, 4) show one of ``faces``, as a mask ``(N,)``."""
-    if not len(faces) or not len(boxes):
-        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    return iou(boxes, faces.boxes.to(boxes)).amax(dim=1) >= _SAME_FACE_IOU
-
-
-def _union(first: Faces, second: Faces) -> Faces:
-    """``first`` and what ``second`` has beside it; landmarks only where both have the same kind."""
-    extra = second[~matched(second.boxes, first)]
-    if not len(extra):
-        return first
-    if not len(first):
-        return extra
-    landmarks = None
-    if (
-        first.landmarks is not None
-        and extra.landmarks is not None
-        and first.landmarks.shape[1:] == extra.landmarks.shape[1:]
-    ):
-        landmarks = torch.cat([first.landmarks, extra.landmarks])
-    return Faces(torch.cat([first.boxes, extra.boxes]), torch.cat([first.scores, extra.scores]), landmarks)
+    return same_face(boxes, faces.boxes)

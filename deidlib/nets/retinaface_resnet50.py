@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models import resnet50
@@ -121,8 +122,10 @@ class _Head(nn.Module):
         self.conv1x1 = nn.Conv2d(channels, _ANCHORS * values, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        out: Tensor = self.conv1x1(maps)
-        return out.permute(0, 2, 3, 1).reshape(len(maps), -1, self.values)
+        out: Tensor = rearrange(
+            self.conv1x1(maps), "b (anchors values) h w -> b (h w anchors) values", values=self.values
+        )
+        return out
 
 
 def _convolution(inputs: int, outputs: int, size: int, *, active: bool = True) -> nn.Sequential:

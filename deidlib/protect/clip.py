@@ -176,7 +176,7 @@ class ClipJob:
                 store.folder.leave(f"checked-{number}", note)
             repaired.update(note["bad"])
             self._repair(store, number + 1, note["bad"])
-        return self._publish(store, number, file, None if tally is None else tally.result(len(repaired)))
+        return self._publish(store, number, file, None if tally is None else tally.compute(len(repaired)))
 
     # The frames
 
@@ -320,7 +320,7 @@ class ClipJob:
         with open_frames(file) as reader, Prefetch(reader.batches(self.size), _WAITING) as batches:
             for images, _ in batches:
                 numbers = range(first, first + len(images))
-                tally.add(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
+                tally.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
                 first += len(images)
         if first != store.frames():
             codec = None if self.output is None else self.output.codec

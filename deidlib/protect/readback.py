@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
@@ -61,7 +62,7 @@ class Readback:
 
 
 class ReadbackTally:
-    """Compares batch by batch; memory does not grow with the length of the clip, but for the frames that are bad.
+    """Compares batch by batch, and keeps no pixels: a few dozen bytes per frame and model.
 
     Args:
         models: the authorised models, by name.
@@ -69,11 +70,17 @@ class ReadbackTally:
     """
 
     def __init__(self, models: Mapping[str, TargetModel[Any]], wanted: float) -> None:
-        self.models, self.wanted = dict(models), wanted
-        self.bad: list[int] = []
-        self._sums = {name: _Sums() for name in models}
+        # torchmetrics takes a second to import, and who does not check does not need it.
+        from deidlib.metrics import ReadingDifference
 
-    def add(self, images: Tensor, numbers: Sequence[int], truth: Sequence[Mapping[str, Faces]]) -> None:
+        self.models, self.wanted = dict(models), wanted
+        self._numbers: list[int] = []
+        self._differences = {name: ReadingDifference(min_iou=_FOUND) for name in models}
+        for metric in self._differences.values():
+            # Nothing read is an answer too, which torchmetrics would warn of.
+            metric.update([], [])
+
+    def update(self, images: Tensor, numbers: Sequence[int], truth: Sequence[Mapping[str, Faces]]) -> None:
         """Read frames of the written file.
 
         Args:
@@ -91,55 +98,50 @@ class ReadbackTally:
             given = [next(iter(truth[i].values())) for i in rows]
             given = [Faces(faces.boxes, faces.scores).to(images.device) for faces in given]
         read = observe_each(images[rows], models, given)
-        for k, i in enumerate(rows):
-            worst = math.inf
-            for name, model in models.items():
-                known = truth[i].get(name)
-                if known is not None and len(known):
-                    overlap = self._sums[name].add(known, read[name][k].to(known.boxes.device), model.task)
-                    if model.task == "boxes":
-                        worst = min(worst, overlap)
-            if worst < self.wanted:
-                self.bad.append(numbers[i])
+        for name, model in models.items():
+            known = [_own(truth[i].get(name, Faces.empty()), model.task) for i in rows]
+            self._differences[name].update(known, read[name])
+        self._numbers += [numbers[i] for i in rows]
 
-    def result(self, repaired: int) -> Readback:
-        """The numbers, once all frames have been added."""
-        models = {name: sums.result(self.models[name].task) for name, sums in self._sums.items()}
-        return Readback(models, self.wanted, tuple(self.bad[:100]), len(self.bad), repaired)
+    @property
+    def bad(self) -> list[int]:
+        """The frames in which a detector's overlap is lower than wanted, in the order of the updates."""
+        bad = torch.zeros(len(self._numbers), dtype=torch.bool)
+        for name, metric in self._differences.items():
+            if self.models[name].task == "boxes":
+                # A frame without faces has no least overlap: NaN is not below anything.
+                bad |= metric.per_frame()["least_iou"].double() < self.wanted
+        return [number for number, is_bad in zip(self._numbers, bad.tolist(), strict=True) if is_bad]
+
+    def compute(self, repaired: int) -> Readback:
+        """The numbers of all frames.
+
+        Args:
+            repaired: frames that were attacked again.
+        """
+        models = {
+            name: _model_readback(metric.compute(), self.models[name].task)
+            for name, metric in self._differences.items()
+        }
+        bad = self.bad
+        return Readback(models, self.wanted, tuple(bad[:100]), len(bad), repaired)
 
 
-class _Sums:
-    def __init__(self) -> None:
-        self.faces = self.found = 0
-        self.iou = self.nme = self.gaze = 0.0
-        self.least = math.inf
-        self.has_nme = self.has_gaze = False
+def _own(faces: Faces, task: str) -> Faces:
+    """What a model is asked for: a detector for boxes, whatever else it sees."""
+    return Faces(faces.boxes, faces.scores) if task == "boxes" else faces
 
-    def add(self, known: Faces, read: Faces, reads: str) -> float:
-        """Add a frame; returns its least overlap."""
-        from deidlib.metrics import difference
 
-        if reads == "boxes":
-            known = Faces(known.boxes, known.scores)
-        result = difference(known, read, min_iou=_FOUND)
-        self.faces += len(known)
-        self.found += int((result.iou > 0).sum())
-        self.iou += float(result.iou.double().sum())
-        self.least = min(self.least, float(result.iou.min()))
-        if reads == "landmarks" and result.nme is not None:
-            self.nme, self.has_nme = self.nme + float(result.nme.double().sum()), True
-        if reads == "gaze" and result.gaze is not None:
-            self.gaze, self.has_gaze = self.gaze + float(result.gaze.double().sum()), True
-        return float(result.iou.min())
+def _model_readback(values: Mapping[str, Tensor], task: str) -> ModelReadback:
+    def of(wanted: str, name: str) -> float | None:
+        value = values[name].item()
+        return None if task != wanted or math.isnan(value) else value
 
-    def result(self, reads: str) -> ModelReadback:
-        count = max(self.faces, 1)
-        detects = reads == "boxes" and self.faces > 0
-        return ModelReadback(
-            faces=self.faces,
-            found=self.found / count,
-            mean_iou=self.iou / count if detects else None,
-            min_iou=self.least if detects else None,
-            mean_nme=self.nme / count if self.has_nme else None,
-            mean_gaze=self.gaze / count if self.has_gaze else None,
-        )
+    return ModelReadback(
+        faces=int(values["faces"]),
+        found=int(values["found"]) / max(int(values["faces"]), 1),
+        mean_iou=of("boxes", "iou"),
+        min_iou=of("boxes", "least_iou"),
+        mean_nme=of("landmarks", "nme_box"),
+        mean_gaze=of("gaze", "gaze_deg"),
+    )

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import write_json
 
 FORMAT = "deidlib-detections/1"
@@ -83,7 +82,8 @@ def write_detections(path: str | Path, detections: Detections) -> None:
     - ``"scores"``: ``[s, ...]``, one per box;
     - ``"landmarks"``: ``[[[x, y], ...], ...]``, 68 (iBUG) or five points per box, the subject's right eye first;
       null if nobody has looked for them;
-    - ``"gaze"``: ``[[x, y, z], ...]``, one unit vector per box in the camera's frame; or null.
+    - ``"gaze"``: ``[[x, y, z], ...]``, one unit vector per box in the camera's frame; or null;
+    - ``"points"``: 68 or 5, only where landmarks were looked for and there is no face.
 
     Numbers are float32, written so that they come back exactly. A score, point or gaze that is NaN (looked for and
     not found) is null; there is no NaN and no infinity in the file.
@@ -105,13 +105,17 @@ def write_detections(path: str | Path, detections: Detections) -> None:
     """
     path = Path(path)
     pts = detections.pts or (None,) * len(detections)
+    try:
+        frames = [{"pts": tick} | faces_to_json(faces) for faces, tick in zip(detections.frames, pts, strict=True)]
+    except ValueError as error:
+        raise DetectionsError(f"{path} cannot be written: {error}") from error
     data = {
         "format": FORMAT,
         "size": None if detections.size is None else list(detections.size),
         "sha256": detections.sha256,
         "readers": list(detections.readers),
         "time_base": None if detections.time_base is None else str(detections.time_base),
-        "frames": [_record(faces, tick) for faces, tick in zip(detections.frames, pts, strict=True)],
+        "frames": frames,
     }
     try:
         write_json(path, data)
@@ -164,30 +168,6 @@ def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, fr
     return found
 
 
-def _record(faces: Faces, tick: int | None) -> dict[str, Any]:
-    return {
-        "pts": tick,
-        "boxes": _numbers("boxes", faces.boxes),
-        "scores": _numbers("scores", faces.scores),
-        "landmarks": None if faces.landmarks is None else _numbers("landmarks", faces.landmarks),
-        "gaze": None if faces.gaze is None else _numbers("gaze", faces.gaze),
-    }
-
-
-def _numbers(what: str, values: Tensor) -> Any:
-    """Nested lists, null for NaN."""
-    values = values.detach().to("cpu", torch.float32)
-    if bool(values.isinf().any()):
-        raise DetectionsError(f"the {what} hold an infinity, which no file of detections can. Leave that face out.")
-    return _without_nan(values.tolist())
-
-
-def _without_nan(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_without_nan(value) for value in values]
-    return None if math.isnan(values) else values
-
-
 def _from_json(path: Path, text: str) -> Detections:
     def refuse(constant: str) -> float:
         raise DetectionsError(f"{path} holds {constant}, which is no JSON. A value that is not known must be null.")
@@ -223,51 +203,13 @@ def _from_json(path: Path, text: str) -> Detections:
     frames = []
     for number, record in enumerate(data["frames"]):
         try:
-            frames.append(_faces(record))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DetectionsError(f"{path}: frame {number} (counted from 0): {_what(error)}") from error
+            frames.append(faces_from_json(record))
+        except ValueError as error:
+            raise DetectionsError(f"{path}: frame {number} (counted from 0): {error}") from error
     try:
         return replace(head, frames=frames, pts=tuple(known) if known else None, time_base=base if known else None)
     except DetectionsError as error:
         raise DetectionsError(f"{path}: {error}") from error
-
-
-def _faces(record: dict[str, Any]) -> Faces:
-    landmarks, gaze = record["landmarks"], record["gaze"]
-    points = 68 if landmarks and len(landmarks[0]) == 68 else 5
-    return Faces(
-        _tensor("boxes", record["boxes"], (4,)),
-        _tensor("scores", record["scores"], ()),
-        None if landmarks is None else _tensor("landmarks", landmarks, (points, 2)),
-        None if gaze is None else _tensor("gaze", gaze, (3,)),
-    )
-
-
-def _tensor(what: str, values: Any, row: tuple[int, ...]) -> Tensor:
-    """Rows of numbers; null, where there may be one, is NaN."""
-    if not isinstance(values, list):
-        raise ValueError(f"{what} must be a list, got {type(values).__name__}.")
-    try:
-        table = torch.tensor(_with_nan(values), dtype=torch.float32)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{what} must be numbers, as many for every face.") from error
-    if not values:
-        return table.reshape(0, *row)
-    if table.shape[1:] != row:
-        raise ValueError(f"{what} must have shape {row} for every face, got {tuple(table.shape[1:])}.")
-    if bool(table.isinf().any()):
-        raise ValueError(f"{what} must be numbers that float32 can hold.")
-    return table
-
-
-def _with_nan(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_with_nan(value) for value in values]
-    if isinstance(values, bool) or not (values is None or isinstance(values, int | float)):
-        raise TypeError(f"{values!r} is no number")
-    if values is not None and not math.isfinite(values):
-        raise ValueError(f"{values!r} is not finite")
-    return math.nan if values is None else values
 
 
 _CSV_POINTS = tuple((f"point_{k:02d}_x", f"point_{k:02d}_y") for k in range(5))

@@ -1,4 +1,4 @@
-"""Records on disk: JSON that is there whole or not at all, and a manifest of one line per event."""
+"""Files on disk that are there whole or not at all: atomic writing, JSON, and hashes of what lies there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,71 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write a file, or a folder, that appears under its name complete, with its bytes on the disk, or not at all.
+
+    What is written goes by another name in the same folder. It is renamed when the ``with`` block ends, replacing an
+    older file; an error in the block removes it and leaves the older file alone.
+
+    Args:
+        path: the name that it gets.
+
+    Yields:
+        The other name; nothing lies there yet.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "a.txt")
+        >>> with atomic_write(path) as temporary:
+        ...     _ = temporary.write_text("whole")
+        ...     there = path.exists()
+        >>> there, path.read_text()
+        (False, 'whole')
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        commit(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def temporary_name(path: Path) -> Path:
+    """A free name in the same folder, so that renaming is atomic; for what cannot be one ``with`` block."""
+    return path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:12]}.partial"
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Give a complete file its name, and not before its bytes are on the disk."""
+    if temporary.is_file():
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.absolute().parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write a JSON object that appears complete, with its bytes on the disk, or not at all.
+    """Write a JSON object by :func:`atomic_write`.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -25,18 +82,9 @@ def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = None
         >>> read_json(path)
         {'frames': 3}
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=indent)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=indent)
+        file.write("\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What the frames of a clip have in common: faces that do not tremble, and the square that holds one all the while."""
+"""What the frames of a clip have in common: faces that do not tremble."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.matching import match
 from deidlib.media.clip import kind_of, open_frames
 from deidlib.models.base import TargetModel, observe
-
-# From one frame to the next the same face overlaps far more than this.
-_SAME_FACE_IOU = 0.3
 
 
 def steady(faces: Sequence[Faces], *, sigma: float = 2.0) -> list[Faces]:
@@ -86,40 +83,6 @@ class SteadyFaces:
         return steady(faces)
 
 
-def clip_square(boxes: Tensor, height: int, width: int, *, margin: float = 0.1) -> tuple[float, float, float, float]:
-    """The square in which a face stays throughout a clip, as the paper's code cuts it out.
-
-    Args:
-        boxes: ``(N, 4)`` xyxy pixels, one face in N frames.
-        height: of the frames.
-        width: of the frames.
-        margin: added to the longer side of what holds all boxes, as a share of it, in whole pixels.
-
-    Returns:
-        Left, top, right, bottom, moved into the frame; cut off there if it is larger. Drop the fractions for the crop
-        ``image[top:bottom, left:right]``.
-
-    Raises:
-        ValueError: no box.
-
-    Example:
-        >>> clip_square(torch.tensor([[100., 50., 190., 240.], [110., 60., 200., 250.]]), 480, 480)
-        (40.0, 40.0, 260.0, 260.0)
-    """
-    if not len(boxes):
-        raise ValueError("a square around no box: give the boxes of at least one frame.")
-    low, high = boxes[:, :2].double().amin(dim=0), boxes[:, 2:].double().amax(dim=0)
-    longer = float((high - low).max())
-    side = longer + int(margin * longer)
-    result = []
-    for start, end, limit in zip(low.tolist(), high.tolist(), (width, height), strict=True):
-        begin = start - int((side - (end - start)) / 2)
-        begin = max(0.0, min(begin, limit - side))
-        result.append((begin, min(begin + side, float(limit))))
-    (left, right), (top, bottom) = result
-    return left, top, right, bottom
-
-
 def _tracks(faces: Sequence[Faces]) -> list[list[tuple[int, int]]]:
     """Which faces of consecutive frames are one: lists of (frame, number of the face)."""
     done: list[list[tuple[int, int]]] = []
@@ -127,10 +90,7 @@ def _tracks(faces: Sequence[Faces]) -> list[list[tuple[int, int]]]:
     for frame, known in enumerate(faces):
         going: dict[int, list[tuple[int, int]]] = {}
         if frame and running:
-            overlap = iou(known.boxes.cpu(), faces[frame - 1].boxes.cpu()).clone()
-            while overlap.numel() and float(overlap.max()) >= _SAME_FACE_IOU:
-                now, before = divmod(int(overlap.argmax()), overlap.shape[1])
-                overlap[now], overlap[:, before] = -1.0, -1.0
+            for now, before in match(known.boxes, faces[frame - 1].boxes).items():
                 if len(_row(known, now)) == len(_row(faces[frame - 1], before)):
                     going[now] = running.pop(before)
         done += running.values()

@@ -43,7 +43,10 @@ def _statistics(lab: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blurred(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
-    """Gaussian means over what has weight; beyond it the nearest of them."""
+    """Gaussian means over what has weight; beyond it the nearest of them.
+
+    Not by kornia's ``gaussian_blur2d``: its kernel ends somewhere, and would leave nothing to divide by beyond that.
+    """
     height, width = weight.shape
     down, across = _gaussian(height, sigma, weight), _gaussian(width, sigma, weight)
     # So little weight everywhere that it counts only where nothing else is near.

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
-
-# Two detectors' boxes of one face overlap far more than this, boxes of two faces far less.
-_SAME_FACE_IOU = 0.3
+from deidlib.geometry.matching import match
 
 
 class Landmarker(Protocol):
@@ -53,12 +50,10 @@ def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[Landma
     if missing and models:
         seen = read_landmarks(images[missing], models, [faces[i] for i in missing])
         for i, found in zip(missing, seen, strict=True):
-            partner = _partners(faces[i].boxes, found.to(faces[i].boxes.device).boxes)
-            read = _finite(found)
-            rows[i] = [
-                own if k is None or read[k] is None or (own is not None and not finer) else read[k]
-                for own, k in zip(rows[i], partner, strict=True)
-            ]
+            read = _finite(found.to(faces[i].boxes.device))
+            for face, partner in match(faces[i].boxes, found.boxes).items():
+                if read[partner] is not None and (finer or rows[i][face] is None):
+                    rows[i][face] = read[partner]
     return rows
 
 
@@ -67,14 +62,3 @@ def _finite(faces: Faces) -> list[Tensor | None]:
         return [None] * len(faces)
     known = torch.isfinite(faces.landmarks).flatten(1).all(dim=1).tolist()
     return [points if there else None for points, there in zip(faces.landmarks, known, strict=True)]
-
-
-def _partners(boxes: Tensor, others: Tensor) -> list[int | None]:
-    """Which of the others shows the same face, each at most once, best overlap first."""
-    result: list[int | None] = [None] * len(boxes)
-    overlap = iou(boxes, others).clone()
-    while overlap.numel() and float(overlap.max()) >= _SAME_FACE_IOU:
-        row, column = divmod(int(overlap.argmax()), overlap.shape[1])
-        result[row] = column
-        overlap[row], overlap[:, column] = -1.0, -1.0
-    return result

@@ -18,12 +18,6 @@ _DIRECTIONS = 64
 _STRETCH = 0.3
 
 
-def five_of(landmarks: Tensor) -> Tensor:
-    """Eyes, nose tip and mouth corners ``(5, 2)`` of 68 points ``(68, 2)``."""
-    eyes = [landmarks[eye].mean(dim=0) for eye in _EYES]
-    return torch.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
-
-
 def all_points(landmarks: Tensor, box: Tensor | None = None) -> Tensor:
     """68 points of a face, of which five may be all that is known.
 

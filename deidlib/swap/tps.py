@@ -12,7 +12,8 @@ from torch import Tensor
 class ThinPlate:
     """A map of the plane, fitted to points; affine far away from them.
 
-    It is computed in float64 and where the points are.
+    It is computed in float64 and where the points are. (kornia's ``get_tps_transform`` meets all points exactly and
+    knows no ``stiffness``, without which a landmark that is a pixel off bends the face around it.)
 
     Args:
         centres: ``(P, 2)`` where its values are known.

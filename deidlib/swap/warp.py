@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.images import check_images
 from deidlib.obfuscate import Obfuscator, Rectangle
 from deidlib.swap import outline
@@ -110,7 +110,7 @@ class WarpSwapper(FaceSwapper):
         landmarks = landmarks.detach().cpu().double()
         own = self.source_landmarks
         if len(own) != len(landmarks):
-            own, landmarks = (p if len(p) == 5 else outline.five_of(p) for p in (own, landmarks))
+            own, landmarks = map(five_points, (own, landmarks))
         try:
             points = outline.all_points(landmarks, face.boxes[0])
             source = outline.all_points(own, self.source_box)

@@ -10,14 +10,24 @@ from typing import Any, Literal
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from toys import Pixels, one_face
 
-from deidlib.evaluation import Evaluation, EvaluationError, evaluate, write_evaluation
+from deidlib.evaluation import (
+    Evaluation,
+    EvaluationError,
+    IdentitySettings,
+    QualitySettings,
+    ReadingSettings,
+    evaluate,
+    write_evaluation,
+)
+from deidlib.evaluation.report import write_report
 from deidlib.evaluation.result import spread
 from deidlib.faces import Faces
 from deidlib.media import MediaReadError, VideoReader, VideoWriter, write_image
-from deidlib.metrics import DiffScore, Miss, ReIdentification
+from deidlib.metrics import LPIPS, DiffScore, Miss, ReIdentification
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD, YuNet
 from deidlib.records.detections import Detections, DetectionsError, read_detections, write_detections
@@ -130,7 +140,9 @@ def test_every_number_is_the_one_computed_by_hand(clip: tuple[Path, Path]) -> No
 
 
 def test_it_agrees_with_the_metric_on_the_same_readings(clip: tuple[Path, Path]) -> None:
-    result = evaluate(*clip, authorised={"red": Patches()}, min_iou=0.0, miss=Miss(landmarks=0.5))
+    result = evaluate(
+        *clip, authorised={"red": Patches()}, reading=ReadingSettings(min_iou=0.0, miss=Miss(landmarks=0.5))
+    )
     with VideoReader(clip[0]) as before, VideoReader(clip[1]) as after:
         here, there = ([f.image for f in reader] for reader in (before, after))
     oracle = DiffScore(miss=Miss(landmarks=0.5))
@@ -144,7 +156,10 @@ def test_it_agrees_with_the_metric_on_the_same_readings(clip: tuple[Path, Path])
 def test_nothing_depends_on_the_batch(clip: tuple[Path, Path], batch: int) -> None:
     def run(size: int) -> dict[str, Any]:
         return evaluate(
-            *clip, authorised={"red": Patches()}, embedder=brightness, batch_size=size, strangers=[frame(LEFT)[None]]
+            *clip,
+            authorised={"red": Patches()},
+            identity=IdentitySettings(brightness, strangers=[frame(LEFT)[None]]),
+            batch_size=size,
         ).to_json()
 
     a, b = run(2), run(batch)
@@ -158,7 +173,14 @@ def test_frames_are_let_go(tmp_path: Path) -> None:
     a, b = video(tmp_path / "a.mkv", frames), video(tmp_path / "b.mkv", frames)
     reader = Patches()
     done: list[tuple[int, int]] = []
-    evaluate(a, b, authorised={"red": reader}, embedder=brightness, batch_size=2, progress=lambda *n: done.append(n))
+    evaluate(
+        a,
+        b,
+        authorised={"red": reader},
+        identity=IdentitySettings(brightness),
+        batch_size=2,
+        progress=lambda *n: done.append(n),
+    )
     # Two batches of two files are read; at most the ones before are still held.
     assert len(reader.alive) == 40
     assert max(reader.alive) <= 4
@@ -171,7 +193,7 @@ def test_a_reading_keeps_no_more_than_itself(tmp_path: Path) -> None:
             return [Faces(torch.rand(50_000, 4).cumsum(dim=1)[:1], torch.rand(50_000)[:1]) for _ in images]
 
     a = video(tmp_path / "a.mkv", [frame(LEFT)])
-    reader = evaluate(a, a, authorised={"slices": Slices()}, quality=False).readers["slices"]
+    reader = evaluate(a, a, authorised={"slices": Slices()}, quality=None).readers["slices"]
     for faces in (reader.originals[0], reader.protected[0]):
         assert faces.boxes.untyped_storage().nbytes() == 16
         assert faces.scores.untyped_storage().nbytes() == 4
@@ -244,7 +266,7 @@ def test_target_models_are_told_the_frames_and_read_originals_in_their_own_way(t
     before = video(tmp_path / "a.mkv", [torch.ones(3, 32, 32)] * 5)
     after = video(tmp_path / "b.mkv", [torch.zeros(3, 32, 32)] * 5)
     told: list[tuple[int, ...]] = []
-    result = evaluate(before, after, authorised={"keyed": Keyed(told)}, batch_size=2, quality=False)
+    result = evaluate(before, after, authorised={"keyed": Keyed(told)}, batch_size=2, quality=None)
     assert (result.readers["keyed"].faces, result.readers["keyed"].found) == (5, 5)
     assert told == [(0, 1), (2, 3), (4,)]
 
@@ -327,7 +349,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, clip: tuple[Path, 
         evaluate(*clip, authorised={})
     with pytest.raises(EvaluationError, match="add a detector"):
         evaluate(*clip, authorised={"gaze": Patches(reads="gaze")})
-    with pytest.raises(EvaluationError, match="must have `reads`"):
+    with pytest.raises(EvaluationError, match="must have `task`"):
         evaluate(*clip, authorised={"red": object()})  # type: ignore[dict-item]
     with pytest.raises(EvaluationError, match="at least 1 frame"):
         evaluate(*clip, authorised=red, batch_size=0)
@@ -349,14 +371,19 @@ def test_identity_is_the_cosine_of_the_same_face(tmp_path: Path) -> None:
         # Pure colours at the middle of the face.
         return crops[:, :, 50:60, 50:60].mean(dim=(2, 3)) + torch.tensor([0.0, 0.0, 1.0])
 
-    result = evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised={"red": Patches()}, embedder=corner)
+    result = evaluate(
+        tmp_path / "a.png", tmp_path / "b.png", authorised={"red": Patches()}, identity=IdentitySettings(corner)
+    )
     assert result.identity is not None
     # (1, 0, 1) against (0, 1, 1), although nobody finds the protected face.
     assert [list(frame) for frame in result.identity.cosines] == [[pytest.approx(0.5, abs=1e-3)]]
     assert result.identity.threshold is None
     assert result.identity.accepted is None
     same = evaluate(
-        tmp_path / "a.png", tmp_path / "b.png", authorised={"red": Patches()}, embedder=corner, threshold=0.4
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        authorised={"red": Patches()},
+        identity=IdentitySettings(corner, threshold=0.4),
     )
     assert same.identity is not None
     assert same.identity.accepted == 1.0
@@ -383,7 +410,7 @@ def test_faces_of_one_frame_and_strangers_set_the_threshold(tmp_path: Path) -> N
 
     two = torch.where(torch.arange(WIDTH) < WIDTH // 2, frame(LEFT), frame(RIGHT, channel=1))
     write_image(tmp_path / "a.png", two)
-    one = evaluate(tmp_path / "a.png", tmp_path / "a.png", authorised={"all": Both()}, embedder=place)
+    one = evaluate(tmp_path / "a.png", tmp_path / "a.png", authorised={"all": Both()}, identity=IdentitySettings(place))
     assert one.identity is not None
     assert one.identity.threshold == pytest.approx(0.5, abs=1e-3)
     assert one.identity.impostors == 1
@@ -393,8 +420,7 @@ def test_faces_of_one_frame_and_strangers_set_the_threshold(tmp_path: Path) -> N
         tmp_path / "a.png",
         tmp_path / "a.png",
         authorised={"all": Both()},
-        embedder=place,
-        strangers=[frame(LEFT, channel=2)[None]],
+        identity=IdentitySettings(place, strangers=[frame(LEFT, channel=2)[None]]),
     )
     assert more.identity is not None
     # Green and blue are 30 degrees apart.
@@ -405,8 +431,7 @@ def test_faces_of_one_frame_and_strangers_set_the_threshold(tmp_path: Path) -> N
             tmp_path / "a.png",
             tmp_path / "a.png",
             authorised={"all": Both()},
-            embedder=place,
-            strangers=[frame()[None]],
+            identity=IdentitySettings(place, strangers=[frame()[None]]),
         )
 
 
@@ -419,7 +444,9 @@ def test_what_only_others_take_for_a_face_is_reported_beside(tmp_path: Path) -> 
         "authorised": {"red": Patches()},
         "unauthorised": {"red too": Patches(), "green": Patches(1)},
     }
-    result = evaluate(tmp_path / "a.png", tmp_path / "b.png", embedder=brightness, threshold=0.5, **groups)
+    result = evaluate(
+        tmp_path / "a.png", tmp_path / "b.png", identity=IdentitySettings(brightness, threshold=0.5), **groups
+    )
     assert result.identity is not None
     # The green face was overlooked, and is what it was; the red one has become blue.
     assert [len(frame) for frame in result.identity.cosines] == [1]
@@ -428,10 +455,13 @@ def test_what_only_others_take_for_a_face_is_reported_beside(tmp_path: Path) -> 
     assert result.identity.accepted == 0
     assert [list(frame) for frame in result.identity.beside] == [[pytest.approx(1)]]
     # Only what the authorised detectors find is inside.
-    assert result.covered == pytest.approx([48 * 72 / (HEIGHT * WIDTH)])
+    assert result.quality is not None
+    assert result.quality.covered == pytest.approx([48 * 72 / (HEIGHT * WIDTH)])
     # Where there is a truth, nothing else is a face.
     truth = Detections(Patches().predict(both[None]))
-    told = evaluate(tmp_path / "a.png", tmp_path / "b.png", embedder=brightness, truth=truth, **groups)
+    told = evaluate(
+        tmp_path / "a.png", tmp_path / "b.png", identity=IdentitySettings(brightness), truth=truth, **groups
+    )
     assert told.identity is not None
     assert list(told.identity.beside) == [()]
 
@@ -444,7 +474,10 @@ def test_reidentification_is_that_of_the_metric(clip: tuple[Path, Path]) -> None
     oracle = ReIdentification(brightness)
     oracle.update(here, there, faces, people)
     result = evaluate(
-        *clip, authorised={"red": Patches()}, embedder=brightness, truth=Detections(faces), identities=people
+        *clip,
+        authorised={"red": Patches()},
+        truth=Detections(faces),
+        identity=IdentitySettings(brightness, identities=people),
     )
     assert result.identity is not None
     assert result.identity.attackers["naive"] == pytest.approx(
@@ -452,14 +485,19 @@ def test_reidentification_is_that_of_the_metric(clip: tuple[Path, Path]) -> None
     )
     assert set(result.identity.attackers) == {"naive", "linkage"}
     with pytest.raises(EvaluationError, match="give the truth too"):
-        evaluate(*clip, authorised={"red": Patches()}, identities=people)
+        evaluate(*clip, authorised={"red": Patches()}, identity=IdentitySettings(brightness, identities=people))
     with pytest.raises(EvaluationError, match="every face of every frame"):
-        evaluate(*clip, authorised={"red": Patches()}, truth=Detections(faces), identities=people[:3])
+        evaluate(
+            *clip,
+            authorised={"red": Patches()},
+            truth=Detections(faces),
+            identity=IdentitySettings(brightness, identities=people[:3]),
+        )
 
 
 def test_faces_without_points_are_counted_not_dropped_silently(tmp_path: Path) -> None:
     told = Detections([Faces(torch.tensor([[10.0, 20.0, 50.0, 80.0]]), torch.ones(1))])
-    result = evaluate_image(tmp_path, truth=told, embedder=brightness)
+    result = evaluate_image(tmp_path, truth=told, identity=IdentitySettings(brightness))
     assert result.identity is not None
     assert (result.identity.faces, result.identity.unaligned) == (0, 1)
     assert result.to_json()["identity"]["undefined"]["cosine"]
@@ -483,9 +521,9 @@ def nulls(data: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_the_json_has_no_nan_and_says_why_a_value_is_null(clip: tuple[Path, Path], tmp_path: Path) -> None:
     options: list[dict[str, Any]] = [
-        {"embedder": brightness},
-        {"quality": False, "unauthorised": {"green": Patches(1)}},
-        {"truth": Detections([Faces.empty()] * 4), "embedder": brightness},
+        {"identity": IdentitySettings(brightness)},
+        {"quality": None, "unauthorised": {"green": Patches(1)}},
+        {"truth": Detections([Faces.empty()] * 4), "identity": IdentitySettings(brightness)},
     ]
     for k, option in enumerate(options):
         result = evaluate(clip[0], clip[k % 2], authorised={"red": Patches()}, **option)
@@ -505,7 +543,9 @@ def test_the_json_has_no_nan_and_says_why_a_value_is_null(clip: tuple[Path, Path
 
 def test_every_key_is_on_the_page(clip: tuple[Path, Path]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
-    data = evaluate(*clip, authorised={"red": Patches()}, embedder=brightness, strangers=[frame(LEFT)[None]]).to_json()
+    data = evaluate(
+        *clip, authorised={"red": Patches()}, identity=IdentitySettings(brightness, strangers=[frame(LEFT)[None]])
+    ).to_json()
     reader, identity, quality = data["readers"]["red"], data["identity"], data["quality"]
     parts = (
         data, data["clips"][0], data["settings"], reader, reader["summary"], reader["summary"]["iou"],
@@ -530,12 +570,42 @@ def test_an_unchanged_frame_has_no_psnr_and_says_that_it_is_infinite(tmp_path: P
 def test_hashes_settings_and_versions_are_there(clip: tuple[Path, Path]) -> None:
     from deidlib.records.files import sha256_of
 
-    data = evaluate(*clip, authorised={"red": Patches()}, min_iou=0.25).to_json()
+    data = evaluate(*clip, authorised={"red": Patches()}, reading=ReadingSettings(min_iou=0.25)).to_json()
     assert data["original"] == {"name": "before.mkv", "sha256": sha256_of(clip[0])}
     assert data["protected"]["sha256"] == sha256_of(clip[1])
     assert data["settings"]["min_iou"] == 0.25
     assert data["versions"]["torch"] == torch.__version__.split("+")[0]
     assert data["readers"]["red"]["class"].endswith(".Patches")
+
+
+def test_which_network_measured_lpips_is_written_down(
+    clip: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By name and by its weights; with random ones in place of those that torchvision downloads."""
+
+    def said(lpips: Any) -> Any:
+        quality = QualitySettings(lpips=lpips)
+        result = evaluate(clip[0], clip[1], authorised={"red": Patches()}, quality=quality)
+        write_report(tmp_path / "a.html", result, worst=0)
+        return result.to_json()["settings"]["lpips"]
+
+    def alexnet(weights: object = None) -> nn.Module:
+        network: nn.Module = torchvision.models.AlexNet()
+        return network
+
+    monkeypatch.setattr(torchvision.models, "alexnet", alexnet)
+    first, second = LPIPS("alex"), LPIPS("alex")
+    one = said(first)
+    assert (one["class"], one["net"]) == ("deidlib.metrics.quality.LPIPS", "alex")
+    assert "LPIPS (alex)" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    # Its own state does not matter, its weights do.
+    assert said(first) == one
+    assert said(second)["fingerprint"] != one["fingerprint"]
+    other = said(lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)))
+    assert set(other) == {"class"}
+    assert other["class"].endswith("<lambda>")
+    assert "LPIPS" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert evaluate(*clip, authorised={"red": Patches()}, quality=None).to_json()["settings"]["lpips"] is None
 
 
 def test_readings_can_be_exported(clip: tuple[Path, Path], tmp_path: Path) -> None:
@@ -578,7 +648,7 @@ def test_real_frames_against_the_challenge_truth(shared: Path, tmp_path: Path) -
         authorised={"retinaface": RetinaFace()},
         unauthorised={"yunet": YuNet(), "pfld": PFLD()},
         truth=Detections(truth.frames[:2], size=(480, 480)),
-        quality=False,
+        quality=None,
     )
     read = result.readers["retinaface"]
     # The first frame is as it was, the second has no face.

@@ -3,9 +3,12 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from PIL import Image
 from test_evaluation import LEFT, MOVED, RIGHT, Patches, brightness, frame, video
 from torch import Tensor
 
-from deidlib.evaluation import Evaluation, EvaluationError, evaluate
+from deidlib.evaluation import Evaluation, EvaluationError, IdentitySettings, evaluate
 from deidlib.evaluation.report import write_report
 from deidlib.evaluation.report.curves import Line, chart
 from deidlib.evaluation.report.pictures import choose, fine_structure
@@ -51,7 +54,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        # White space is what a browser makes of it.
+        self.text.append(" ".join(data.split()))
 
     def pictures(self) -> list[Tensor]:
         found = []
@@ -80,8 +84,7 @@ def result(tmp_path: Path) -> Evaluation:
         video(tmp_path / "after.mkv", after),
         authorised={"anywhere": Anywhere()},
         unauthorised={"red": Patches()},
-        embedder=brightness,
-        strangers=[frame(RIGHT)[None]],
+        identity=IdentitySettings(brightness, strangers=[frame(RIGHT)[None]]),
     )
 
 
@@ -102,6 +105,8 @@ def test_the_page_needs_nothing_else(tmp_path: Path, result: Evaluation) -> None
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     assert not {"script", "link", "iframe", "object", "base", "form", "a"} & set(page.tags)
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    # Anything before it, and browsers go back to the last century.
+    assert text.startswith("<!doctype html>")
     assert not re.search(r"url\(|@import|https?://|javascript:", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "after.mkv", "before.mkv"]
 
@@ -148,6 +153,46 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
     assert any(name in text for text in page.text)
 
 
+def hostile(value: Any) -> Any:
+    """The same with markup in every string, names of measures and files aside: those are not for others to choose."""
+    if isinstance(value, str):
+        return f'{value}</td></code><script src="x">\'&'
+    if isinstance(value, Mapping):
+        return {name: hostile(entry) for name, entry in value.items()}
+    return [hostile(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def test_no_string_of_an_evaluation_is_markup(tmp_path: Path, result: Evaluation) -> None:
+    assert result.identity is not None
+    words = ("threshold_from", "why_no_attackers")
+    other = replace(
+        result,
+        # The frames are read from the same file, whose name may end as it likes.
+        original=Path("<i>.mkv"),
+        protected=Path("<i>.mkv"),
+        sha256=hostile(result.sha256),
+        readers={
+            hostile(name): replace(reader, name=hostile(reader.name), about=hostile(reader.about))
+            for name, reader in result.readers.items()
+        },
+        identity=replace(result.identity, **{word: hostile(getattr(result.identity, word)) for word in words}),
+        settings=hostile(result.settings) | {"min_iou": 0.5, "miss": result.settings["miss"]},
+        versions={hostile(name): hostile(value) for name, value in result.versions.items()},
+    )
+    # Tag by tag the same page; only what the tags hold differs.
+    assert page_of(tmp_path, other).tags == page_of(tmp_path, result).tags
+
+
+def test_the_charts_alone_come_as_html() -> None:
+    found = []
+    for part in files("deidlib.evaluation.report").iterdir():
+        if part.name.endswith(".j2"):
+            template = re.sub(r"{#.*?#}", "", part.read_text(encoding="utf-8"), flags=re.DOTALL)
+            assert "autoescape" not in template, part.name
+            found += re.findall(r"\S+\s*\|\s*safe\b", template)
+    assert found == ["chart | safe"]
+
+
 def test_the_worst_frames_are_chosen_in_turn_and_bounded(result: Evaluation) -> None:
     chosen = choose(result, 2)
     # Frame 1 is missed by the authorised reader; nobody else reads anything; then the likeness.
@@ -170,7 +215,7 @@ def test_a_face_that_was_overlooked_is_shown_as_its_finder_sees_it(tmp_path: Pat
         video(tmp_path / "b.mkv", [torch.where(torch.arange(128) < 64, frame(), both)] * 3),
         authorised={"red": Patches()},
         unauthorised={"red too": Patches(), "green": Patches(1)},
-        embedder=brightness,
+        identity=IdentitySettings(brightness),
     )
     # In turn: the authorised reader's worst, the best of another, and what is most alike.
     first, second, third = choose(result, 3)
@@ -179,6 +224,27 @@ def test_a_face_that_was_overlooked_is_shown_as_its_finder_sees_it(tmp_path: Pat
     write_report(tmp_path / "r.html", result, worst=0)
     text = " ".join(Page((tmp_path / "r.html").read_text(encoding="utf-8")).text)
     assert "Faces on the originals that only unauthorised detectors see: 3." in text
+
+
+def test_what_was_overlooked_is_said_even_if_no_face_of_the_authorised_readers_could_be_compared(
+    tmp_path: Path,
+) -> None:
+    write_image(tmp_path / "a.png", frame(RIGHT, channel=1))
+    path = tmp_path / "a.png"
+    result = evaluate(
+        path,
+        path,
+        authorised={"red": Patches()},
+        unauthorised={"green": Patches(1)},
+        identity=IdentitySettings(brightness),
+    )
+    assert result.identity is not None
+    alike = replace(result.identity, cosines=[()], beside=[(0.75, 0.5)])
+    assert alike.mean is None
+    text = " ".join(page_of(tmp_path, replace(result, identity=alike), worst=0).text)
+    assert "Faces on the originals that only unauthorised detectors see: 2." in text
+    assert "No face could be compared." in text
+    assert "2, greatest cosine 0.750" in text
 
 
 def test_the_number_of_frames_shown_can_be_said(tmp_path: Path, result: Evaluation) -> None:
@@ -228,7 +294,11 @@ def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path: Path, result: 
 def test_files_without_faces_make_a_page_too(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", frame())
     result = evaluate(
-        tmp_path / "a.png", tmp_path / "a.png", authorised={"red": Patches()}, embedder=brightness, quality=False
+        tmp_path / "a.png",
+        tmp_path / "a.png",
+        authorised={"red": Patches()},
+        identity=IdentitySettings(brightness),
+        quality=None,
     )
     text = " ".join(page_of(tmp_path, result).text)
     assert "has no face to read" in text

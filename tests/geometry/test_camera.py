@@ -25,7 +25,6 @@ from deidlib.geometry.camera import (
     normalizing_warp,
     part_centers,
     project_axes,
-    project_line,
     vectors_to_angles,
 )
 from deidlib.geometry.face_model import face_model
@@ -246,8 +245,6 @@ def test_drawing_points_of_a_frontal_head() -> None:
     axes = project_axes(rotation, translation, CAMERA, length=0.048)
     assert torch.allclose(axes[0, :3], tensor([[240, 240], [288, 240], [240, 288]]))
     assert torch.allclose(axes[0, 3], tensor([240, 240]))
-    line = project_line(tensor([[0.0, 0.0, 0.58]]), tensor([[0.6, 0.0, -0.8]]), CAMERA, length=0.1)
-    assert torch.allclose(line[0], tensor([[240, 240], [240 + 480 * 0.06 / 0.5, 240]]))
 
 
 def test_errors_say_what_was_expected() -> None:

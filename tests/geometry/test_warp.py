@@ -10,12 +10,10 @@ from deidlib.geometry.warp import (
     area_spans,
     crop_grid,
     crop_resize,
-    paste,
     perspective_grid,
     sample,
     warp_perspective,
 )
-from deidlib.images import to_grid
 
 
 def random_image(height: int, width: int, seed: int = 0) -> Tensor:
@@ -28,10 +26,6 @@ def as_array(image: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 def from_array(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)
-
-
-def shift(dx: float, dy: float) -> Tensor:
-    return torch.tensor([[1.0, 0.0, dx], [0.0, 1.0, dy], [0.0, 0.0, 1.0]])
 
 
 PERSPECTIVES = torch.tensor(
@@ -123,8 +117,6 @@ def test_gradients() -> None:
     )
     boxes = torch.tensor([[1.0, 1.0, 6.0, 5.0], [-2.0, 3.0, 5.0, 9.0]], dtype=torch.float64)
     frame = torch.tensor([1, 1])
-    patches = torch.rand(2, 2, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
-    mask = torch.rand(2, 1, 4, 5, generator=generator, dtype=torch.float64)
     rows = area_spans(torch.tensor([[2], [0]]), torch.tensor([[7], [7]]), 2)
     columns = area_spans(torch.tensor([[1], [3]]), torch.tensor([[8], [9]]), 3)
 
@@ -132,69 +124,3 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(lambda x: warp_perspective(x, matrices, (5, 4), frame), (images,))
     assert torch.autograd.gradcheck(lambda x: crop_resize(x, boxes, (6, 3)), (images,))
     assert torch.autograd.gradcheck(lambda x: area_sample(x, rows, columns), (images,))
-    assert torch.autograd.gradcheck(lambda x, p: paste(x, p, matrices, frame, mask), (images, patches))
-    assert torch.autograd.gradcheck(lambda x, p: paste(x, p, matrices), (images, patches))
-
-
-def test_paste_undoes_whole_pixel_moves_exactly() -> None:
-    images = to_grid(torch.stack([random_image(20, 30, seed) for seed in range(2)]))
-    matrices = torch.stack([shift(-4.0, -3.0), shift(-18.0, -8.0)])
-    patches = warp_perspective(images, matrices, (10, 12))
-    assert torch.equal(to_grid(patches[0]), images[0, :, 3:13, 4:16])
-    # To float rounding, which uint8 does not see.
-    restored = paste(images, patches, matrices)
-    assert (restored - images).abs().max() < 1e-5
-    assert torch.equal(to_grid(restored), images)
-    # And into other frames: the patch's pixels there, nothing else changed.
-    other = 1 - images
-    pasted = paste(other, patches, matrices)
-    expected = other.clone()
-    expected[0, :, 3:13, 4:16] = images[0, :, 3:13, 4:16]
-    expected[1, :, 8:18, 18:30] = images[1, :, 8:18, 18:30]
-    assert torch.equal(to_grid(pasted), to_grid(expected))
-    changed = (expected != other).any(dim=1, keepdim=True).expand_as(other)
-    assert torch.equal(pasted[~changed], other[~changed])
-
-
-def test_paste_leaves_uncovered_pixels_bit_for_bit_and_inputs_alone() -> None:
-    images = random_image(24, 24)[None]
-    before = images.clone()
-    matrix = torch.tensor([[[1.4, 0.3, -8.0], [-0.3, 1.4, -2.0], [0.0, 0.0, 1.0]]])
-    patches = torch.zeros(1, 3, 12, 12)
-    mask = torch.zeros(1, 1, 12, 12)
-    mask[..., 3:9, 3:9] = 1
-    out = paste(images, patches, matrix, mask=mask)
-    assert torch.equal(images, before)
-    grid = perspective_grid(torch.linalg.inv(matrix), (24, 24))[0]
-    # The mask's interpolation reaches one patch pixel beyond it.
-    outside = ((grid < 2) | (grid > 9)).any(dim=-1)
-    assert 0 < int((~outside).sum()) < outside.numel()
-    assert torch.equal(out[0][:, outside], images[0][:, outside])
-    inside = ((grid > 3) & (grid < 8)).all(dim=-1)
-    assert out[0][:, inside].abs().max() < 1e-6
-
-
-def test_paste_with_a_mask_blends() -> None:
-    images, patches = torch.zeros(1, 3, 6, 6), torch.ones(1, 3, 2, 2)
-    mask = torch.full((1, 1, 2, 2), 0.25)
-    out = paste(images, patches, shift(-1.0, -2.0)[None], mask=mask)
-    assert torch.equal(out[0, :, 2:4, 1:3], torch.full((3, 2, 2), 0.25))
-    assert float(out.sum()) == pytest.approx(3 * 4 * 0.25)
-
-
-def test_later_patches_lie_on_top() -> None:
-    images = torch.zeros(1, 3, 4, 4)
-    patches = torch.stack([torch.full((3, 2, 2), value) for value in (0.3, 0.6)])
-    matrices = torch.stack([shift(0.0, 0.0), shift(-1.0, -1.0)])
-    out = paste(images, patches, matrices, frame=torch.tensor([0, 0]))[0, 0]
-    assert torch.equal(out[0, :3], torch.tensor([0.3, 0.3, 0.0]))
-    assert torch.equal(out[1, :3], torch.tensor([0.3, 0.6, 0.6]))
-
-
-def test_paste_inverts_a_smooth_warp_within_interpolation() -> None:
-    y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 50), indexing="ij")
-    images = torch.stack([x, y, x * y])[None]
-    matrix = torch.tensor([[[1.8, 0.2, -20.0], [-0.1, 1.7, -15.0], [1e-3, 0.0, 1.0]]])
-    patches = warp_perspective(images, matrix, (36, 40))
-    assert (paste(images, patches, matrix) - images).abs().max() < 0.01
-    assert (paste(torch.zeros_like(images), patches, matrix) - images)[..., 15:25, 18:28].abs().max() < 0.01

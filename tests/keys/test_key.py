@@ -156,6 +156,22 @@ def test_a_file_keeps_the_key_for_its_owner_alone(tmp_path: Path) -> None:
     assert Key.load(path) == KEY
 
 
+def test_a_full_disk_leaves_no_half_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "party.key"
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(KeyFileError, match=r"party.key cannot be written: No space left"):
+            KEY.save(path)
+    assert not path.exists()
+    # The name is free, where half a key would hold it for ever.
+    KEY.save(path)
+    assert Key.load(path) == KEY
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX's")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from toys import Pixels
 
 from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
 from deidlib.keys.scramble import CellPermutation, Scramble, scramble_of
+from deidlib.models.keyed import Keyed
 
 KEY = Key(bytes(range(32)))
 
@@ -159,19 +166,76 @@ def test_settings_make_an_equal_one() -> None:
     scramble = CellPermutation(2, 32)
     assert scramble.settings() == {"scramble": "CellPermutation", "cell": 2, "tile": 32}
     assert scramble_of(scramble.settings()) == scramble
-    with pytest.raises(ValueError, match="unknown scramble 'Rot13'; known: CellPermutation"):
+    with pytest.raises(ValueError, match=r"unknown scramble 'Rot13'; known: .*CellPermutation.*A newer deidlib may"):
         scramble_of({"scramble": "Rot13"})
     with pytest.raises(ValueError, match="CellPermutation cannot be made from"):
         scramble_of({"scramble": "CellPermutation", "side": 3})
 
 
-def test_a_scramble_of_ones_own() -> None:
-    @dataclass(frozen=True)
-    class Mirror(Scramble):
-        def plan(self, key: Key, label: str, height: int, width: int) -> Tensor:
-            return torch.zeros(0)
+@dataclass(frozen=True)
+class Mirror(Scramble):
+    """A scramble of one's own."""
 
-        def __call__(self, images: Tensor, plans: Tensor) -> Tensor:
-            return images.flip(3)
+    twice: bool = False
 
-    assert Mirror().settings() == {"scramble": "Mirror"}
+    def plan(self, key: Key, label: str, height: int, width: int) -> Tensor:
+        return torch.zeros(1)
+
+    def __call__(self, images: Tensor, plans: Tensor) -> Tensor:
+        return images if self.twice else images.flip(3)
+
+
+class Sketch(Mirror, ABC):
+    @abstractmethod
+    def more(self) -> None: ...
+
+
+def test_a_scramble_of_ones_own_is_read_back_from_the_record() -> None:
+    scramble = Mirror(twice=True)
+    assert scramble.settings() == {"scramble": f"{__name__}:Mirror", "twice": True}
+    record = KeyRecord.of(KEY, nonce="n", scramble=scramble, models=["pixels"])
+    back = KeyRecord.from_dict(json.loads(json.dumps(record.to_dict())))
+    assert back.opened_by(KEY)
+    reader = Keyed.from_record(back, Pixels(), KEY)
+    assert reader.scramble == scramble
+    with pytest.raises(ValueError, match=r"Mirror cannot be made from .*thrice"):
+        scramble_of({**scramble.settings(), "thrice": True})
+    # Nothing can be made of what is not finished.
+    with pytest.raises(ValueError, match="unknown scramble"):
+        scramble_of({"scramble": f"{__name__}:Sketch"})
+
+
+def test_what_is_defined_again_is_what_is_read() -> None:
+    # As in a notebook whose cell is run twice.
+    def define() -> type[Scramble]:
+        @dataclass(frozen=True)
+        class Again(Mirror):
+            pass
+
+        return Again
+
+    first, second = define(), define()
+    assert first().settings() == second().settings()
+    assert type(scramble_of(first().settings())) is second
+
+
+def test_a_file_cannot_make_a_reader_import_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_scrambles.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_suffix('.run').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("evil_scrambles:Rot13", "evil_scrambles", "os:system", "builtins:eval", "pathlib:Path"):
+        with pytest.raises(ValueError, match=f"unknown scramble '{name}'"):
+            scramble_of({"scramble": name})
+    assert "evil_scrambles" not in sys.modules
+    assert not (tmp_path / "evil_scrambles.run").exists()
+    with pytest.raises(ValueError, match=r"module is evil_scrambles: if you trust it, import it before reading"):
+        scramble_of({"scramble": "evil_scrambles:Rot13"})
+    with pytest.raises(ValueError, match="define the same class before reading"):
+        scramble_of({"scramble": "__main__:Rot13"})
+
+
+@pytest.mark.parametrize("name", [None, 3, ["CellPermutation"], {"a": 1}, "a b; import os:Mirror"])
+def test_what_is_no_name_is_unknown(name: object) -> None:
+    with pytest.raises(ValueError, match=r"unknown scramble.*A newer deidlib may know it"):
+        scramble_of({"scramble": name})

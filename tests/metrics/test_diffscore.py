@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
+from deidlib.geometry.camera import Camera
+from deidlib.geometry.face_model import face_model
 from deidlib.metrics import (
     DiffScore,
     Miss,
@@ -21,6 +23,7 @@ from deidlib.metrics import (
     face_size,
     gaze_angle,
     landmark_distance,
+    nme_interocular,
     pair,
 )
 
@@ -126,10 +129,10 @@ def test_difference_by_hand() -> None:
     assert result.iou.tolist() == [0.5, 0.0]
     assert result.box.tolist() == [0.5, 1.0]
     assert result.landmarks is not None
-    assert result.nme is not None
+    assert result.nme_box is not None
     assert result.gaze is not None
     assert result.landmarks.tolist() == [5.0, 60.0]
-    assert result.nme.tolist() == [0.5, 1.0]
+    assert result.nme_box.tolist() == [0.5, 1.0]
     assert result.gaze.tolist() == pytest.approx([45.0, 180.0])
     assert result.pairing.spurious.tolist() == [0]
     assert values(DiffScore, original, protected) == pytest.approx(
@@ -186,10 +189,10 @@ def test_a_reading_counts_at_most_as_a_miss() -> None:
     for faces in (bad, Faces.empty()):
         result = difference(original, faces, miss=small)
         assert result.landmarks is not None
-        assert result.nme is not None
+        assert result.nme_box is not None
         assert result.gaze is not None
         assert result.landmarks.item() == pytest.approx(6.0)
-        assert result.nme.item() == pytest.approx(0.1)
+        assert result.nme_box.item() == pytest.approx(0.1)
         assert result.gaze.item() == 90
     assert difference(original, Faces.empty(), miss=small).box.item() == 0.5
     unlimited = Miss(landmarks=math.inf)
@@ -224,9 +227,9 @@ def test_what_the_reader_does_not_read_is_a_miss(spoil: str) -> None:
         landmarks, gaze = None, torch.zeros(2, 3)
     result = difference(original, original.replace(landmarks=landmarks, gaze=gaze))
     assert result.box.tolist() == [0.0, 0.0]
-    assert result.nme is not None
+    assert result.nme_box is not None
     assert result.gaze is not None
-    assert result.nme.tolist() == [1.0, 1.0]
+    assert result.nme_box.tolist() == [1.0, 1.0]
     assert result.gaze.tolist() == [180.0, 180.0]
 
 
@@ -243,6 +246,59 @@ def test_what_the_original_lacks_is_left_out() -> None:
     score.update([faces], [Faces.empty()])
     assert score.compute()["gaze"] == 180
     assert score.compute()["box"] == 0.5
+
+
+def test_by_the_eyes_is_by_those_of_the_original_however_many_points_are_compared() -> None:
+    box, full = torch.tensor([[0.0, 0.0, 40.0, 90.0]]), torch.rand(1, 68, 2) * 40
+    full[0, 36], full[0, 45] = torch.tensor([5.0, 20.0]), torch.tensor([35.0, 20.0])
+    original = Faces(box, torch.ones(1), full)
+    shift = torch.tensor([0.0, 6.0])
+    for points in (full, five_points(full)):
+        result = difference(original, Faces(box, torch.ones(1), points + shift))
+        assert result.nme_interocular is not None
+        assert result.nme_interocular.item() == pytest.approx(6 / 30)
+    # A miss is a face size off, 60 pixels, twice the distance of the eyes.
+    for faces in (Faces.empty(), Faces(box, torch.ones(1), full + 1e4)):
+        result = difference(original, faces)
+        assert result.nme_interocular is not None
+        assert result.nme_interocular.item() == pytest.approx(60 / 30)
+    assert difference(Faces(box, torch.ones(1)), original).nme_interocular is None
+    a, b = separate_faces(2, 4), separate_faces(2, 4)
+    assert a.landmarks is not None
+    result = difference(a, b.replace(landmarks=a.landmarks + 0.5))
+    assert result.nme_interocular is not None
+    assert torch.allclose(result.nme_interocular, nme_interocular(a.landmarks + 0.5, a.landmarks))
+
+
+def test_head_poses_are_compared_where_a_camera_is_given() -> None:
+    camera = Camera.default(480, 480)
+    far = torch.tensor([[-0.15, 0.0, 0.7], [0.15, 0.0, 0.7]], dtype=torch.float64)
+    straight = torch.stack([camera.project(face_model() + at) for at in far]).float()
+    angle = math.radians(20)
+    turn = torch.tensor(
+        [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]], dtype=torch.float64
+    )
+    turned = torch.stack([camera.project(face_model() @ turn.T + at) for at in far]).float()
+    boxes = torch.cat([straight.amin(dim=1), straight.amax(dim=1)], dim=1)
+    original, other = Faces(boxes, torch.ones(2), straight), Faces(boxes, torch.ones(2), turned)
+    # In another order; then one face without points, and one that is not found.
+    poses = difference(original, other[[1, 0]], camera=camera).head_pose
+    assert poses is not None
+    assert poses.tolist() == pytest.approx([20.0, 20.0], abs=0.01)
+    poses = difference(original, original, camera=camera).head_pose
+    assert poses is not None
+    assert poses.tolist() == [0.0, 0.0]
+    blind = turned.clone()
+    blind[0, 5] = torch.nan
+    for faces in (other.replace(landmarks=blind), other[[1]]):
+        poses = difference(original, faces, camera=camera).head_pose
+        assert poses is not None
+        assert poses.tolist() == pytest.approx([180.0, 20.0], abs=0.01)
+    poses = difference(original, Faces(boxes, torch.ones(2)), camera=camera).head_pose
+    assert poses is not None
+    assert poses.tolist() == [180.0, 180.0]
+    assert difference(original, other).head_pose is None
+    assert difference(Faces(boxes, torch.ones(2)), other, camera=camera).head_pose is None
 
 
 def test_an_original_that_is_no_ground_truth_is_refused() -> None:

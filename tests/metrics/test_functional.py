@@ -8,21 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 from torch import Tensor
-from torchvision.ops import box_iou
 
+from deidlib.faces import five_points
 from deidlib.geometry.camera import Camera, head_pose
 from deidlib.geometry.face_model import face_model
 from deidlib.metrics import (
     ARCFACE_TEMPLATE,
     face_size,
-    five_points,
     gaze_angle,
     head_pose_angle,
+    in_units_of,
     interocular_distance,
     landmark_distance,
     nme_box,
     nme_interocular,
-    paired_iou,
     similarity,
 )
 
@@ -35,23 +34,6 @@ def rotation(axis: Tensor, degrees: float) -> Tensor:
     skew = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
     matrix: Tensor = torch.linalg.matrix_exp(skew * math.radians(degrees))
     return matrix
-
-
-@settings(deadline=None)
-@given(seeds)
-def test_iou_is_torchvisions(seed: int) -> None:
-    corners = torch.rand(2, 6, 2, 2, generator=torch.Generator().manual_seed(seed)) * 50
-    a, b = torch.cat([corners.amin(dim=2), corners.amax(dim=2)], dim=-1)
-    assert torch.equal(paired_iou(a, b), torch.stack([box_iou(a[i : i + 1], b[i : i + 1])[0, 0] for i in range(6)]))
-    assert torch.equal(paired_iou(a, b), paired_iou(b, a))
-    assert torch.equal(paired_iou(a, a), torch.ones(6))
-
-
-def test_iou_by_hand() -> None:
-    a = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]])
-    b = torch.tensor([[2.0, 2.0, 6.0, 6.0], [1.0, 0.0, 2.0, 1.0], [2.0, 2.0, 2.0, 2.0]])
-    # 4 of 28; boxes that only touch; boxes without area.
-    assert torch.allclose(paired_iou(a, b), torch.tensor([4 / 28, 0.0, 0.0]))
 
 
 def test_landmark_distance_by_hand() -> None:
@@ -91,6 +73,12 @@ def test_nme_does_not_change_with_resolution() -> None:
     assert torch.allclose(nme_interocular(read * 7, original * 7), nme_interocular(read, original))
     assert torch.allclose(nme_box(read * 7, original * 7, boxes * 7), nme_box(read, original, boxes))
     assert torch.allclose(landmark_distance(read * 7, original * 7), 7 * landmark_distance(read, original))
+
+
+def test_in_units_of_a_measure() -> None:
+    assert in_units_of(torch.tensor([5.0, 0.0]), torch.tensor([10.0, 0.0])).tolist() == [0.5, 0.0]
+    # What is not at the place is infinitely far off by a measure of nothing, or as good as.
+    assert in_units_of(torch.tensor([1.0]), torch.tensor([0.0])).item() > 1e30
 
 
 def test_nme_of_a_face_without_extent() -> None:
@@ -156,7 +144,6 @@ def test_head_pose_angle_of_poses_from_landmarks() -> None:
 
 
 def test_no_faces() -> None:
-    assert paired_iou(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
     assert landmark_distance(torch.zeros(0, 68, 2), torch.zeros(0, 68, 2)).shape == (0,)
     assert nme_interocular(torch.zeros(0, 68, 2), torch.zeros(0, 68, 2)).shape == (0,)
     assert gaze_angle(torch.zeros(0, 3), torch.zeros(0, 3)).shape == (0,)
@@ -165,8 +152,6 @@ def test_no_faces() -> None:
 
 
 def test_shapes_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"boxes must both have shape \(N, 4\), got \(1, 4\) and \(2, 4\)"):
-        paired_iou(torch.zeros(1, 4), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"landmarks must both have shape"):
         landmark_distance(torch.zeros(1, 68, 2), torch.zeros(1, 5, 2))
     with pytest.raises(ValueError, match=r"gaze must both have shape \(N, 3\)"):

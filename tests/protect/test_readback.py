@@ -80,9 +80,9 @@ def test_numbers_by_hand() -> None:
     # Right, a column off, and somewhere else; frame 3 has no face, and a false one in it is nobody's miss.
     protected = {"d": Told([[BOX], [FAR, NEAR], [FAR], [FAR]]), "p": Points(degrees(2)), "g": Looks(degrees(30))}
     tally = ReadbackTally(protected, wanted=0.95)
-    tally.add(images[:3], [0, 1, 2], truth[:3])
-    tally.add(images[3:], [3], truth[3:])
-    result = tally.result(repaired=5)
+    tally.update(images[:3], [0, 1, 2], truth[:3])
+    tally.update(images[3:], [3], truth[3:])
+    result = tally.compute(repaired=5)
     assert (result.below, result.frames_below, result.repaired, result.wanted) == ((1, 2), 2, 5, 0.95)
     boxes, points, gaze = (result.models[name] for name in "dpg")
     near = 19 / 21
@@ -100,13 +100,32 @@ def test_numbers_by_hand() -> None:
     assert gaze.mean_nme is None
 
 
+def test_a_frame_is_as_good_as_the_worst_reading_of_a_detector() -> None:
+    """Whatever readers of landmarks say, and whoever sees no face on the original."""
+    images = torch.zeros(3, 3, 80, 80)
+    protected = {"a": Told([[BOX], [BOX], [FAR]]), "b": Told([[NEAR], [FAR], [FAR]]), "p": Points(degrees(15))}
+    box = Faces(torch.tensor([BOX]), torch.ones(1))
+    points = box.replace(landmarks=torch.tensor(BOX[:2]).repeat(1, 5, 1))
+    truth = [{"a": box, "b": box, "p": points}, {"a": box, "p": points}, {"p": points}]
+    tally = ReadbackTally(protected, wanted=0.9)
+    tally.update(images, [0, 1, 2], truth)
+    assert tally.bad == []
+    strict = ReadbackTally(protected, wanted=0.95)
+    strict.update(images[1:], [1, 2], truth[1:])
+    strict.update(images[:1], [0], truth[:1])
+    assert strict.bad == [0]
+    result = strict.compute(0)
+    assert (result.models["a"].faces, result.models["b"].faces, result.models["p"].faces) == (2, 1, 3)
+    assert result.models["b"].min_iou == pytest.approx(19 / 21)
+
+
 def test_without_a_detector_the_places_are_those_of_the_originals() -> None:
     images = torch.zeros(2, 3, 80, 80)
     faces = [Faces(torch.tensor([BOX]), torch.ones(1)), Faces.empty()]
     read = observe_each(images, {"p": Points(degrees(0))}, faces)["p"]
     tally = ReadbackTally({"p": Points(degrees(5))}, wanted=0.9)
-    tally.add(images, [0, 1], [{"p": known} for known in read])
-    (model,) = tally.result(0).models.values()
+    tally.update(images, [0, 1], [{"p": known} for known in read])
+    (model,) = tally.compute(0).models.values()
     assert (model.faces, model.found) == (1, 1)
     assert model.mean_nme == pytest.approx(5 / 20)
     assert tally.bad == []
@@ -114,8 +133,8 @@ def test_without_a_detector_the_places_are_those_of_the_originals() -> None:
 
 def test_nothing_read_is_nothing_wrong() -> None:
     tally = ReadbackTally({"d": Told([[]])}, wanted=0.9)
-    tally.add(torch.zeros(1, 3, 8, 8), [0], [{}])
-    (model,) = tally.result(0).models.values()
+    tally.update(torch.zeros(1, 3, 8, 8), [0], [{}])
+    (model,) = tally.compute(0).models.values()
     assert (model.faces, model.mean_iou, model.min_iou) == (0, None, None)
     assert tally.bad == []
 

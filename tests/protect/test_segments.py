@@ -26,7 +26,7 @@ from deidlib.attack.warm_start import WarmStart
 from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
-from deidlib.media import MediaWriteError, VideoReader, VideoWriter, files, read_image, write_image
+from deidlib.media import MediaWriteError, VideoReader, VideoWriter, read_image, write_image
 from deidlib.models.base import TargetModel
 from deidlib.obfuscate import Solid
 from deidlib.protect.check import Check
@@ -37,6 +37,7 @@ from deidlib.protect.readback import Readback
 from deidlib.protect.segments import FrameRecord, WorkFolder
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
+from deidlib.records.files import commit
 
 SIZE = 32
 # Frames of a clip of two whole segments and a bit, as batches of 4 make segments of 64.
@@ -266,7 +267,7 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(source: Path, whole: tuple[Path, Su
 def test_a_full_disk_loses_nothing_that_is_complete(
     source: Path, whole: tuple[Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, commit = tmp_path / "out.mkv", files.commit
+    target = tmp_path / "out.mkv"
 
     def full(temporary: Path, path: Path) -> None:
         if path.name == "000001.0.mkv":

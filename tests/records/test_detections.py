@@ -64,7 +64,7 @@ def test_what_is_written_is_read_exactly(
     tmp_path_factory: pytest.TempPathFactory, seed: int, counts: list[int], points: int | None
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    frames = [faces(n, points if n else None, gaze=bool(seed % 2), generator=generator) for n in counts]
+    frames = [faces(n, points, gaze=bool(seed % 2), generator=generator) for n in counts]
     path = tmp_path_factory.mktemp("detections") / "a.json"
     before = Detections(
         frames, (480, 640), SHA, ("mtcnn", "fan"), tuple(range(7, 7 + len(frames))) or None, Fraction(1, 30000)
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         ({"size": [4]}, "is not of the format"),
         ({"sha256": "ABC"}, "64 hexadecimal digits"),
         ({"frames": {}}, "a list of frames"),
-        ({"frames": [{"pts": None}]}, r"frame 0 \(counted from 0\): 'landmarks' is missing"),
+        ({"frames": [{"pts": None}]}, r"frame 0 \(counted from 0\): 'boxes' is missing"),
         ({"frames": [7]}, "is not of the format"),
         ({"time_base": "1/0"}, "is not of the format"),
     ],

@@ -3,16 +3,83 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deidlib.protect.folder import Manifest
-from deidlib.records.files import read_json, sha256_of, write_json
+from deidlib.records.files import atomic_write, read_json, sha256_of, write_json
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        # In the same folder, so on the same disk; and under a name that nobody takes for the file's.
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".partial"
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
+        interrupted(temporary)
+    with pytest.raises(FileNotFoundError), atomic_write(path):
+        pass
+    with pytest.raises(OSError, match="No such file"), atomic_write(tmp_path / "missing" / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_appears_complete(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "frames") as temporary:
+        temporary.mkdir()
+        (temporary / "0.png").write_bytes(b"png")
+        assert not (tmp_path / "frames").exists()
+
+    def half(temporary: Path) -> None:
+        temporary.mkdir()
+        (temporary / "0.png").write_bytes(b"png")
+        raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"), atomic_write(tmp_path / "others") as temporary:
+        half(temporary)
+    assert names(tmp_path) == ["frames"]
+    assert names(tmp_path / "frames") == ["0.png"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def noted(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            done.append(name)
+            real(*arguments)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    write_json(tmp_path / "a.json", {"a": 1})
+    # The file, its name, the folder's list of names.
+    assert done == ["fsync", "replace", "fsync"]
 
 
 def test_json_is_there_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.swap.clip import clip_square, steady
+from deidlib.swap.clip import steady
 
 
 def clip_of(boxes: Tensor, landmarks: Tensor | None = None) -> list[Faces]:
@@ -82,26 +79,3 @@ def test_landmarks_that_are_not_known_stay_so() -> None:
     assert steady([]) == []
     with pytest.raises(ValueError, match="sigma must be a positive"):
         steady([], sigma=0)
-
-
-def test_the_square_is_the_papers(shared: Path) -> None:
-    known = json.loads((shared / "parity" / "cosegmentation" / "crop_bbox.json").read_text())
-    for case in known["cases"]:
-        square = clip_square(torch.tensor([case["in_ltrb"]], dtype=torch.float64), *case["shape_hw"], margin=case["k"])
-        assert square == pytest.approx(case["out_ltrb"], abs=1e-9)
-        assert [int(v) for v in square] == case["out_int"]
-    union = torch.tensor([known["T002_union_xyxy"]], dtype=torch.float64)
-    square = clip_square(union, *known["shape_hw"], margin=known["k_margin"])
-    assert [int(v) for v in square] == known["T002_final_bbox_ltrb"]
-
-
-def test_the_square_holds_every_box_that_it_has_room_for() -> None:
-    boxes = torch.tensor([[30.0, 40.0, 60.0, 90.0], [50.0, 30.0, 85.0, 80.0]])
-    left, top, right, bottom = clip_square(boxes, 200, 150)
-    assert left <= 30
-    assert top <= 30
-    assert right >= 85
-    assert bottom >= 90
-    assert right - left == bottom - top == 66
-    with pytest.raises(ValueError, match="no box"):
-        clip_square(torch.zeros(0, 4), 10, 10)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from deidlib.evaluation.report.style import LIGHT
+from deidlib.evaluation.report.palette import LIGHT
 
 _WIDTH, _HEIGHT = 760, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
@@ -73,10 +73,13 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
             f'<text fill="currentColor" x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>'
         )
     parts += [
-        f'<text fill="currentColor" x="{x(frame):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{frame}</text>'
+        f'<text class="under" fill="currentColor" x="{x(frame):.1f}" y="{_HEIGHT - _BOTTOM + 16}" '
+        f'text-anchor="middle">{frame}</text>'
         for frame in _frame_ticks(count)
     ]
-    parts.append(f'<text fill="currentColor" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">frame</text>')
+    parts.append(
+        f'<text class="axis" fill="currentColor" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">frame</text>'
+    )
     if mark is not None:
         stroke = 'stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 4"'
         parts.append(f'<line {stroke} {width} y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')

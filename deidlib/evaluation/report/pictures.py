@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
@@ -17,6 +16,7 @@ from deidlib.evaluation.reading import ReaderResult
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import expand
 from deidlib.geometry.camera import Camera
+from deidlib.images import to_pixels
 from deidlib.media.clip import Clip
 from deidlib.metrics import pair
 from deidlib.visualize import amplified, draw_boxes, draw_faces
@@ -213,7 +213,6 @@ def _encoded(image: Tensor) -> str:
     if image.shape[2] > _WIDTH:
         height = max(1, round(image.shape[1] * _WIDTH / image.shape[2]))
         image = interpolate(image[None], size=(height, _WIDTH), mode="area")[0]
-    pixels = image.detach().clamp(0, 1).mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).contiguous()
     file = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(file, format="JPEG", quality=88)
+    Image.fromarray(to_pixels(image.clamp(0, 1))).save(file, format="JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deidlib import weights as checkpoints
 from deidlib.faces import Faces
-from deidlib.images import check_images
+from deidlib.images import check_images, to_pixels
 
 
 class YuNet:
@@ -62,9 +62,9 @@ class YuNet:
         check_images(images)
         height, width = images.shape[-2:]
         self._detector.setInputSize((width, height))
-        frames = images.detach().mul(255).round().to("cpu", torch.uint8).flip(1).permute(0, 2, 3, 1).contiguous()
         found = []
-        for frame in frames.numpy():
+        # OpenCV's channels are blue, green, red.
+        for frame in to_pixels(images.flip(1)):
             _, rows = self._detector.detect(frame)
             # No face is None here, and a row is x, y, w, h, five points, score.
             table = torch.from_numpy(np.zeros((0, 15), np.float32) if rows is None else np.ascontiguousarray(rows))
