@@ -93,7 +93,7 @@ def evaluate(
         names = models if record is None and models is not None else readers_for(models or (), record)
         where = device_of(device)
         authorised, unauthorised = _authorised(names, where, record, secret), readers_of(against, where, "--against")
-        judge = _embedder_of(embedder)
+        judge = _embedder_of(embedder) if embedder else None
         with _bar() as progress:
             result = measure(
                 original,
@@ -258,7 +258,7 @@ def _lpips_of(net: Lpips | None) -> LPIPS | None:
     return None if net is None else LPIPS(net)
 
 
-def _embedder_of(name: str) -> Embedder | None:
+def _embedder_of(name: str) -> Embedder:
     from deidlib.metrics import FacenetEmbedder, OnnxEmbedder
     from deidlib.weights import checkpoint_of
 
