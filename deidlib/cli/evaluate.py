@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.names import Names, device_of, named, names_for, readers_of, targets
+from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,10 +90,10 @@ def evaluate(
             raise ValueError("--lpips is part of the quality. Leave out --no-quality.")
         record, secret = _opened(protected, key, sidecar)
         # Nobody at all may be authorised, if that is what was said.
-        names = models if record is None and models is not None else names_for(models or (), record)
+        names = models if record is None and models is not None else readers_for(models or (), record)
         where = device_of(device)
         authorised, unauthorised = _authorised(names, where, record, secret), readers_of(against, where, "--against")
-        people = IdentitySettings(_embedder_of(embedder), _pictures_of(strangers), threshold) if embedder else None
+        judge = _embedder_of(embedder) if embedder else None
         with _bar() as progress:
             result = measure(
                 original,
@@ -103,7 +103,7 @@ def evaluate(
                 truth=truth,
                 reading=ReadingSettings(min_iou=min_iou),
                 quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
-                identity=people,
+                identity=None if judge is None else IdentitySettings(judge, _pictures_of(strangers), threshold),
                 batch_size=batch,
                 device=where,
                 progress=progress,

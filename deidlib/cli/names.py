@@ -174,7 +174,7 @@ def distortion_of(text: str) -> Distortion:
     raise ValueError(f"unknown distortion {text!r} in --survive. {known}")
 
 
-def names_for(models: Sequence[str], record: KeyRecord | None) -> Names:
+def readers_for(models: Sequence[str], record: KeyRecord | None) -> Names:
     """The models that shall read, once it is known that they can; all that the key opens by default.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.names import Names, device_of, models_of, names_for
+from deidlib.cli.names import Names, device_of, models_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,7 @@ from deidlib.cli.names import (
     detectors_of,
     distortion_of,
     models_of,
-    names_for,
+    readers_for,
     readers_of,
     step_of,
 )
@@ -94,12 +94,12 @@ def test_models_and_readers() -> None:
 def test_whom_a_key_opens() -> None:
     key = Key(bytes(range(32)))
     record = KeyRecord.of(key, nonce="n", scramble=CellPermutation(), models=["retinaface", "mpiigaze"])
-    assert names_for(Names(), None) == ("mtcnn",)
-    assert names_for(Names("fan"), None) == ("fan",)
-    assert names_for(Names(), record) == ("retinaface", "mpiigaze")
-    assert names_for(Names("mpiigaze"), record) == ("mpiigaze",)
+    assert readers_for(Names(), None) == ("mtcnn",)
+    assert readers_for(Names("fan"), None) == ("fan",)
+    assert readers_for(Names(), record) == ("retinaface", "mpiigaze")
+    assert readers_for(Names("mpiigaze"), record) == ("mpiigaze",)
     with pytest.raises(ValueError, match=r"fan cannot read this file.*Try --models retinaface,mpiigaze"):
-        names_for(Names("fan,mpiigaze"), record)
+        readers_for(Names("fan,mpiigaze"), record)
 
 
 def test_step_rules_and_sums() -> None:
