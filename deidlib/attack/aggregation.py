@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deidlib.images import sum_in_order
+
 
 class Aggregator(ABC):
     """Combines weighted per-model losses and gradients. Frames must not influence each other."""
@@ -77,7 +79,7 @@ class GradientNorm(Aggregator):
         relative = {name: loss / first[name].clamp(min=torch.finfo(loss.dtype).eps) for name, loss in losses.items()}
         unit = {}
         for name, gradient in gradients.items():
-            norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+            norm = sum_in_order(gradient.abs().flatten(1).T)[:, None, None, None]
             unit[name] = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
         return _weighted(relative, weights), _weighted(unit, weights)
 
@@ -121,4 +123,4 @@ class Staged(Aggregator):
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     if not terms:
         return torch.empty(0)
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum(dim=0)
+    return sum_in_order(torch.stack([weights[name] * term for name, term in terms.items()]))

@@ -15,7 +15,7 @@ from deidlib.attack.cropped import CroppedDistortion, local
 from deidlib.attack.distortions import Distortion
 from deidlib.attack.steps import SignStep, StepRule
 from deidlib.faces import Faces
-from deidlib.images import check_images, to_grid
+from deidlib.images import check_images, sum_in_order, to_grid
 from deidlib.models.base import Target, TargetModel, observe
 
 
@@ -374,7 +374,7 @@ def _read(
 
 
 def _mean(terms: list[Tensor]) -> Tensor:
-    return terms[0] if len(terms) == 1 else torch.stack(terms).mean(dim=0)
+    return terms[0] if len(terms) == 1 else sum_in_order(torch.stack(terms)) / len(terms)
 
 
 def _project(x: Tensor, low: Tensor, high: Tensor) -> Tensor:

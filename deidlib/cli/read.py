@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.names import Names, device_of, models_of
+from deidlib.cli.names import Names, device_of, models_of, readers_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ def read(
         secret = None if key is None else Key.load(key)
         described = Sidecar.read(protected, sidecar, wanted=secret is not None)
         record = opened(described, secret, protected)
-        names = names_for(models, record)
+        names = readers_for(models, record)
         _check_outputs(json, overlay, protected, [protected, key, None if described is None else described.path])
         clip = Clip.open(protected)
         content = sha256_of(protected)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deidlib import weights as checkpoints
 from deidlib.faces import Faces
-from deidlib.geometry.warp import crop_grid, sample
+from deidlib.geometry.warp import carried, crop_grid, sample
 from deidlib.images import check_image_shape, check_images, to_grid
 from deidlib.models.base import Target, TargetModel, frame_mean, needs_boxes
 
@@ -198,16 +198,15 @@ class FAN(TargetModel[FANTarget]):
         """What the crops of boxes ``(F, 4)`` show, xyxy, in whole pixels; it may leave the frame."""
         # In float32, as upstream: the rounding decides which side of a whole pixel the window ends.
         back = torch.linalg.inv(_to_crop(*self._centre_and_scale(boxes), _CROP).float())
-        corners = torch.tensor([[1.0, 1.0, 1.0], [_CROP, _CROP, 1.0]])
-        return torch.einsum("fij,cj->fci", back, corners)[..., :2].trunc().flatten(1)
+        corners = torch.tensor([[1.0, 1.0], [_CROP, _CROP]])
+        return carried(back[:, None], corners)[..., :2].trunc().flatten(1)
 
     def _to_frame(self, peaks: Tensor, boxes: Tensor) -> Tensor:
         """Points ``(F, 68, 2)`` in heat-map cells as whole pixels of the frame."""
         matrices = _to_crop(*self._centre_and_scale(boxes), _MAP)
         # Not the plain inverse: where a point falls on a whole pixel, its last bits decide, and upstream has these.
         back = torch.from_numpy(np.linalg.pinv(matrices.numpy()))
-        points = nn.functional.pad(peaks.cpu().double(), (0, 1), value=1.0)
-        return torch.einsum("fij,fpj->fpi", back, points)[..., :2].trunc()
+        return carried(back[:, None], peaks.cpu().double())[..., :2].trunc()
 
 
 class _Affine(nn.Module):

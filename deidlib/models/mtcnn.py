@@ -473,7 +473,11 @@ def _jittered(outline: Tensor, spread: float) -> Tensor:
 def _refined(moved: Tensor, boxes: Tensor, score: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """What R-Net hands on: crops that pass, without overlaps, as squares."""
     passed = (score > _THRESHOLDS[1]).nonzero().squeeze(1)
-    passed = passed[batched_nms(boxes[passed], score[passed], owner[passed], 0.7)]
+    apart, rank = boxes[passed], score[passed]
+    if boxes.device.type != "mps":
+        # batched_nms moves owners apart by adding to their boxes, which would round those of a later frame more.
+        apart, rank = apart.double(), rank.double()
+    passed = passed[batched_nms(apart, rank, owner[passed], 0.7)]
     return square(moved[passed]), owner[passed]
 
 
