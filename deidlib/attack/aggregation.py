@@ -55,7 +55,8 @@ class GradientNorm(Aggregator):
     """Every model pulls equally hard: its gradient is divided by its own L1 norm, frame by frame.
 
     Losses of different kinds differ by orders of magnitude; in a plain sum the largest decides every sign.
-    The objective is the weighted sum of each loss relative to its value at the first iterate.
+    The objective is the weighted sum of each loss relative to its value at the first iterate, or to 1 where that is
+    less: a model that happens to read the hidden frame well must not forbid every step that helps the others.
     """
 
     def __call__(
@@ -66,7 +67,7 @@ class GradientNorm(Aggregator):
         weights: Mapping[str, float],
     ) -> tuple[Tensor, Tensor]:
         """Weighted sums of relative losses and of unit gradients."""
-        relative = {name: loss / first[name].clamp(min=torch.finfo(loss.dtype).eps) for name, loss in losses.items()}
+        relative = {name: loss / first[name].clamp(min=1) for name, loss in losses.items()}
         unit = {}
         for name, gradient in gradients.items():
             norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
