@@ -34,7 +34,7 @@ from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.tracking import FaceTracker
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 T002 = (SHARED / "media" / "T002_talk.mp4", range(0, 57, 8))
 TALK = (SHARED / "media" / "talk_video00.mp4", range(0, 433, 40))
 ITERATIONS = 60

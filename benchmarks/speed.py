@@ -22,7 +22,7 @@ from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
 
 BATCH, STEPS = 8, 20
-WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
+WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
 
 
 def milliseconds(work: Callable[[], object], per: int) -> float:

@@ -36,7 +36,7 @@ from deidlib.swap.base import Patch
 from deidlib.swap.landmarks import Landmarker
 from deidlib.swap.warp import Part
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 MEDIA = SHARED / "media"
 BATCH = 15
 

@@ -23,7 +23,7 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate
 
-MEDIA = Path(__file__).resolve().parents[4] / "shared" / "media"
+MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 EPSILON, ITERATIONS = 8 / 255, 60
 
 
