@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from deidlib.obfuscate import Pixelate as Pixelate
     from deidlib.obfuscate import Solid as Solid
     from deidlib.protect.deidentifier import Deidentifier as Deidentifier
+    from deidlib.protect.image import protect_image as protect_image
+    from deidlib.protect.video import protect_video as protect_video
     from deidlib.swap.warp import WarpSwapper as WarpSwapper
 
 __version__ = metadata.version("deidlib")
@@ -59,6 +61,8 @@ _HOME = {
     "WarpSwapper": "swap.warp",
     "frame_mean": "models.base",
     "observe": "models.base",
+    "protect_image": "protect.image",
+    "protect_video": "protect.video",
     "read_image": "media.images",
     "recommended": "attack.presets",
     "write_image": "media.images",

@@ -38,6 +38,8 @@ PUBLIC = [
     "WarpSwapper",
     "frame_mean",
     "observe",
+    "protect_image",
+    "protect_video",
     "read_image",
     "recommended",
     "write_image",
@@ -57,6 +59,10 @@ OF_PACKAGES = {
         "VideoWriter",
         "read_image",
         "write_image",
+    ],
+    "protect": [
+        *("Check", "Deidentifier", "FileResult", "FolderSummary", "NoFaceError", "Output", "ProtectedBatch", "Sidecar"),
+        *("Summary", "protect_file", "protect_folder", "protect_image", "protect_video", "with_key"),
     ],
     "swap": ["FaceSwapper", "WarpSwapper", "average_face", "steady"],
 }

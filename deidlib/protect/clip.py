@@ -17,6 +17,7 @@ from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.media.clip import FrameReader, open_frames
 from deidlib.media.errors import reporting
+from deidlib.media.files import input_sha256
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
@@ -59,10 +60,7 @@ class ClipSource:
         Raises:
             MediaReadError: it cannot be read.
         """
-        try:
-            return cls(lambda: open_frames(path), sha256_of(path), path)
-        except OSError as error:
-            raise MediaReadError(f"{path} cannot be read to its end ({error.strerror}). Get a sound copy.") from error
+        return cls(lambda: open_frames(path), input_sha256(path), path)
 
 
 class ClipJob:

@@ -254,27 +254,29 @@ class Deidentifier:
         """What is hidden in a frame: the faces last, so that they lie on top."""
         if getattr(self.obfuscator, "follows_face", False):
             # What is put in a face's place follows the face itself; the smoothed box around it shows no other.
-            return _joined(frame.held, _joined(frame.filled, frame.found))
+            return Faces.cat([frame.held, frame.filled, frame.found])
         # A cover trembles as the box does, so the smoothed box around a face stands for it.
         found = frame.found[~_held_by(frame.found.boxes, frame.smoothed.boxes)]
-        return _joined(frame.others, found)
+        return Faces.cat([frame.others, found])
 
     def _read(
         self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], rows: Sequence[int], originals: Tensor
     ) -> list[dict[str, Faces]]:
         """What each authorised model reads of the faces that were found, frame by frame; no detector looks again."""
         readers = self._readers()
-        known = [batch.readings[i] for i in rows]
-        if all(row.keys() == readers.keys() for row in known):
-            return [dict(row) for row in known]
         faces = [tracked[i].found for i in rows]
-        read = {
-            name: [_among(row[name], mine) for row, mine in zip(known, faces, strict=True)]
+        # Of what else detectors have seen, nothing is hidden, so nothing is to be read.
+        known = {
+            name: [
+                _among(batch.readings[i][name], mine) if model.task == "boxes" else batch.readings[i][name]
+                for i, mine in zip(rows, faces, strict=True)
+            ]
             for name, model in readers.items()
-            if model.task == "boxes"
+            if all(name in batch.readings[i] for i in rows)
         }
-        seen = observe_each(originals[list(rows)], readers, None if read else faces, read=read)
-        return [{name: seen[name][k] for name in readers} for k in range(len(rows))]
+        if known.keys() < readers.keys():
+            known = observe_each(originals[list(rows)], readers, None if known else faces, read=known)
+        return [{name: known[name][k] for name in readers} for k in range(len(rows))]
 
     def _attack_found(
         self,
@@ -328,12 +330,3 @@ def _held_by(boxes: Tensor, larger: Tensor) -> Tensor:
     """Which boxes lie within one of the larger ones, as a mask ``(N,)``."""
     inside = (boxes[:, None, :2] >= larger[None, :, :2]) & (boxes[:, None, 2:] <= larger[None, :, 2:])
     return inside.all(dim=2).any(dim=1)
-
-
-def _joined(places: Faces, faces: Faces) -> Faces:
-    """Places of which only the box is known, and faces; landmarks are NaN where nobody has seen any."""
-    landmarks = None
-    if faces.landmarks is not None:
-        unknown = faces.landmarks.new_full((len(places), *faces.landmarks.shape[1:]), torch.nan)
-        landmarks = torch.cat([unknown, faces.landmarks])
-    return Faces(torch.cat([places.boxes, faces.boxes]), torch.cat([places.scores, faces.scores]), landmarks)

@@ -374,7 +374,7 @@ def test_faces_may_be_found_by_others_than_the_authorised() -> None:
     # The authorised one sees the first face a little elsewhere, and in the second frame another face.
     other: Box = (24, 2, 34, 12)
     authorised, stranger = Scripted({0: [(8, 9, 18, 19)], 1: [FACE]}), Stranger({0: [FACE], 1: [other]})
-    (batch,) = run(deidentifier(authorised, detectors=[stranger], smoothing=0), clip(2), 2)
+    (batch,) = run(deidentifier(authorised, detectors=[stranger], smoothing=0, hold=0, after_hold="drop"), clip(2), 2)
     assert batch.treatment == ["found", "found"]
     # It does not decide what is hidden, and is to read what it read of what is.
     assert colours(batch.hidden[0], inside(FOUND)) == 16
