@@ -102,13 +102,15 @@ class Deidentifier:
         Args:
             images: ``(B, 3, H, W)`` in [0, 1].
             first: the number of the first of them.
-            faces: where faces are, if that is known already; they then are what every detector reads.
+            faces: where faces are, if that is known already; they then are what every detector reads. So are 68
+                landmarks and gaze, where all faces have them: a frame of which everything is known is read by nobody.
         """
-        authorised = {name: model for name, model in self._readers().items() if model.task == "boxes"}
+        readers = self._readers()
         if faces is not None:
             faces = [known.to(images.device) for known in faces]
-            seen = dict.fromkeys(authorised, faces)
+            seen = {name: faces for name, model in readers.items() if all(_tells(known, model.task) for known in faces)}
         else:
+            authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
             # One network may serve both: modules are told apart by identity.
             hiders = self._hiders()
             read = {model: observe(images, [model]) for model in dict.fromkeys([*hiders, *authorised.values()])}
@@ -319,6 +321,13 @@ class Deidentifier:
         numbers = [batch.first + i for i in rows]
         wanted = {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()}
         return attacker(hidden[list(rows)], wanted, mask=mask, init=init, numbers=numbers)
+
+
+def _tells(faces: Faces, task: str) -> bool:
+    """Whether all that a model of that task reads is known of the faces."""
+    if task == "landmarks":
+        return not len(faces) or (faces.landmarks is not None and faces.landmarks.shape[1] == 68)
+    return task == "boxes" or not len(faces) or faces.gaze is not None
 
 
 def _among(seen: Faces, wanted: Faces) -> Faces:
