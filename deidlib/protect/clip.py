@@ -332,8 +332,10 @@ class ClipJob:
         """Give the output its name."""
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
+            # Half written it lies in the work folder, too, where the next process would clear up.
+            Sidecar.write(file, self._description(file, summary))
             # The description first: an output never lies there without it.
-            Sidecar.write(self.target, self._description(file, summary))
+            os.replace(Sidecar.path_of(file), Sidecar.path_of(self.target))
             os.replace(file, self.target)
             sync_folder(self.target.absolute().parent)
         return summary
