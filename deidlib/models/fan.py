@@ -231,8 +231,6 @@ class FAN(TargetModel[FANTarget]):
         return carried(back[:, None], peaks.cpu().double())[..., :2].trunc()
 
 
-
-
 def _to_crop(centre: Tensor, scale: Tensor, resolution: int) -> Tensor:
     """Matrices ``(F, 3, 3)`` from the frame to a square crop."""
     side = _UNIT * scale
