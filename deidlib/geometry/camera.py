@@ -108,16 +108,6 @@ class NormalizedCamera:
         return Camera(self.focal, self.focal, width / 2, height / 2)
 
 
-MPIIGAZE = NormalizedCamera(focal=960.0, size=(36, 60), distance=0.6)
-"""Eye patches of the MPIIGaze networks."""
-
-MPIIFACEGAZE = NormalizedCamera(focal=1600.0, size=(224, 224), distance=1.0)
-"""Faces of the MPIIFaceGaze networks. (The paper's own code takes 0.6 m, which shows little more than the nose.)"""
-
-ETH_XGAZE = NormalizedCamera(focal=960.0, size=(224, 224), distance=0.6)
-"""Faces of the ETH-XGaze networks."""
-
-
 def head_pose(landmarks: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Head poses from landmarks, by ``cv2.solvePnP``.
 
