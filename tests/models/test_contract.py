@@ -175,10 +175,10 @@ def test_frozen_and_in_eval_mode_for_ever(
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
     # All that a model is for: reading, a loss with its gradient, an attack.
-    model.predict(images, faces)
+    reading = model.predict(images, faces)
     leaf = hidden.clone().requires_grad_()
-    torch.autograd.backward(model.loss(leaf, model.target(images, faces)).sum())
-    attacked = IFGSMAttacker([model], max_iterations=2)(hidden, images, faces=faces)
+    torch.autograd.backward(model.loss(leaf, model.target(reading, (200, 200))).sum())
+    attacked = IFGSMAttacker([model], max_iterations=2)(hidden, reading)
     assert not torch.equal(attacked.images, hidden)
     assert leaf.grad is not None
     assert bool(leaf.grad.any())
