@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from torchvision.models import resnet18
 
 from deidlib import weights as checkpoints
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.camera import (
     Camera,
     NormalizedCamera,
@@ -226,7 +226,7 @@ class GazeResNet(TargetModel[GazeTarget]):
             faces: B entries with landmarks.
 
         Returns:
-            ``faces`` with ``gaze`` filled in.
+            ``faces`` with ``gaze`` filled in; NaN for a face whose landmarks are NaN.
 
         Raises:
             ValueError: ``faces`` is missing, or a face has no landmarks.
@@ -235,6 +235,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         faces = needs_boxes(self, images, faces)
         landmarks, frame = rows_of(faces, "landmarks").to(images), frame_of(faces).to(images.device)
         gaze = self._read(images, self._geometry(landmarks, frame, (images.shape[2], images.shape[3])))[:, 0]
+        gaze[~_known(landmarks)] = torch.nan
         return [known.replace(gaze=gaze[frame == number].to(known.boxes)) for number, known in enumerate(faces)]
 
     @torch.no_grad()
@@ -245,7 +246,7 @@ class GazeResNet(TargetModel[GazeTarget]):
             ValueError: a face has no landmarks or no gaze.
         """
         landmarks, frame, gaze = rows_of(reading, "landmarks"), frame_of(reading), rows_of(reading, "gaze")
-        rows = (landmarks.isfinite().flatten(1).all(dim=1) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
+        rows = (_known(landmarks) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
         landmarks, frame, gaze = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1)
         true = self._geometry(landmarks, frame, size)
         if not self.jitter:
@@ -324,6 +325,11 @@ class GazeResNet(TargetModel[GazeTarget]):
             angles = self.net((patches - mean) / std)
         vectors = denormalize(angles_to_vectors(angles), rows.basis.to(images).flatten(0, 2))
         return vectors.reshape(faces, geometries, parts, 3)
+
+
+def _known(landmarks: Tensor) -> Tensor:
+    """Which faces ``(N,)`` have landmarks that tell a pose: five of them at least."""
+    return five_points(landmarks).isfinite().flatten(1).all(dim=1)
 
 
 def _grey(patches: Tensor) -> Tensor:

@@ -470,3 +470,20 @@ def test_target_fields_are_rows() -> None:
     # The goal is the original's gaze at the true geometry, for every geometry.
     assert torch.equal(target.gaze[:, 2:4], target.gaze[:, :2])
     assert torch.equal(target.gaze[:, 4:], target.gaze[:, :2])
+
+
+def test_five_points_among_sixty_eight_are_read_as_five_and_unknown_ones_not_at_all() -> None:
+    images, _ = scene(1)
+    camera = Camera.default(64, 64)
+    fine, coarse = face_at(-0.05, -0.02, 0.5, camera, 68), face_at(0.1, 0.02, 0.6, camera)
+    unknown = coarse.replace(landmarks=torch.full((1, 5, 2), torch.nan))
+    model = GazeResNet(Stub(), "mpiigaze")
+    alone = torch.cat([model.predict(images, [face])[0].gaze for face in (fine, coarse)])  # type: ignore[misc]
+    (read,) = model.predict(images, [Faces.cat([fine, coarse, unknown])])
+    assert read.gaze is not None
+    torch.testing.assert_close(read.gaze[:2], alone, rtol=1e-4, atol=1e-5)
+    assert bool(read.gaze[2].isnan().all())
+    # Of what was not read nothing is asked.
+    target = model.target([read], (64, 64))
+    assert target.frame.tolist() == [0, 0]
+    assert float(model.loss(images, target)) < 1e-6
