@@ -12,6 +12,7 @@ from skimage.data import astronaut
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
 from deidlib.geometry.warp import crop_resize
@@ -208,14 +209,30 @@ def test_a_face_outside_the_frame_is_nobodys(model: TargetModel[Any], reading: l
         torch.testing.assert_close(got, model.loss(hidden, model.target(reading, (200, 200))))
 
 
-def test_frozen_and_in_eval_mode_for_ever(model: TargetModel[Any]) -> None:
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def test_frozen_and_in_eval_mode_for_ever(
+    model: TargetModel[Any], images: Tensor, faces: list[Faces], hidden: Tensor
+) -> None:
+    # Those outside the state dict too.
+    def weights() -> dict[str, Tensor]:
+        return dict([*model.named_parameters(), *model.named_buffers()])
+
+    state = {name: tensor.clone() for name, tensor in weights().items()}
     assert model.train() is model
     model.requires_grad_(True)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
-    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
-    assert state or any(True for _ in model.buffers())
+    # All that a model is for: reading, a loss with its gradient, an attack.
+    reading = model.predict(images, faces)
+    leaf = hidden.clone().requires_grad_()
+    torch.autograd.backward(model.loss(leaf, model.target(reading, (200, 200))).sum())
+    attacked = IFGSMAttacker([model], max_iterations=2)(hidden, reading)
+    assert not torch.equal(attacked.images, hidden)
+    assert leaf.grad is not None
+    assert bool(leaf.grad.any())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert weights().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in weights().items())
+    assert state
 
 
 def test_bad_images_are_refused(model: TargetModel[Any], images: Tensor, faces: list[Faces]) -> None:

@@ -16,11 +16,11 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import MomentumSignStep
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
-from deidlib.geometry.camera import Camera, angle_between, angles_to_vectors, denormalize
+from deidlib.geometry.camera import Camera, NormalizedCamera, angle_between, angles_to_vectors, denormalize
 from deidlib.geometry.face_model import face_model
 from deidlib.models.base import TargetModel, observe
 from deidlib.models.equalize import equalize
-from deidlib.models.gaze import GazeResNet, GazeTarget, _grey
+from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey
 from deidlib.models.retinaface import RetinaFace
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
@@ -196,6 +196,23 @@ def test_eth_xgaze_reads_faces_as_upstream_does_from_the_frame_on(shared: Path) 
         assert (read.gaze.double() - expected).abs().max() < 1e-4
 
 
+def test_modes_are_what_the_checkpoints_were_trained_to_see() -> None:
+    eyes = GazeResNet(MPIIGazeNet(), "mpiigaze").mode
+    assert eyes == GazeMode(
+        "mpiigaze", NormalizedCamera(focal=960.0, size=(36, 60), distance=0.6), ("right eye", "left eye"), "grey"
+    )
+    face = GazeResNet(MPIIFaceGazeNet(), "mpiifacegaze").mode
+    assert face == GazeMode(
+        "mpiifacegaze", NormalizedCamera(focal=1600.0, size=(224, 224), distance=1.0), ("eyes and mouth",), "BGR",
+        mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.229),
+    )  # fmt: skip
+    eth = GazeResNet(resnet18(num_classes=2), "eth-xgaze").mode
+    assert eth == GazeMode(
+        "eth-xgaze", NormalizedCamera(focal=960.0, size=(224, 224), distance=0.6), ("eyes and nose",), "RGB",
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+    )  # fmt: skip
+
+
 def test_published_layouts_load_strictly(tmp_path: Path) -> None:
     for net, make in ((MPIIFaceGazeNet(), GazeResNet.mpiifacegaze), (resnet18(num_classes=2), GazeResNet.eth_xgaze)):
         path = tmp_path / "checkpoint.pth"
@@ -203,10 +220,20 @@ def test_published_layouts_load_strictly(tmp_path: Path) -> None:
         torch.save({"model": state, "config": {}}, path)
         loaded = make(path).net.state_dict()
         assert all(torch.equal(loaded[key], value) for key, value in state.items())
+        assert (make(path).jitter, make(path, jitter=3).jitter) == (0, 3)
+
         state.popitem()
         torch.save({"model": state}, path)
         with pytest.raises(RuntimeError, match="Missing key"):
             make(path)
+
+
+def test_eye_patches_are_asked_for_from_moved_geometries(tmp_path: Path) -> None:
+    torch.save(MPIIGazeNet().state_dict(), tmp_path / "eyes.pth")
+    assert GazeResNet.pretrained("mpiigaze", tmp_path / "eyes.pth").jitter == 8
+    assert GazeResNet.mpiigaze(tmp_path / "eyes.pth", jitter=0, loss="angle").jitter == 0
+    with pytest.raises(ValueError, match="mode must be one of"):
+        GazeResNet.pretrained("mpii")  # type: ignore[arg-type]
 
 
 # --- the contract of a target model ---
@@ -474,3 +501,20 @@ def test_what_is_not_known_of_a_face_costs_nothing() -> None:
     # The length of a gaze says nothing.
     longer = model.target([first.replace(gaze=3 * first.gaze)], SIZE)
     torch.testing.assert_close(longer.gaze, model.target([first], SIZE).gaze)
+
+
+def test_five_points_among_sixty_eight_are_read_as_five_and_unknown_ones_not_at_all() -> None:
+    images, _ = scene(1)
+    camera = Camera.default(64, 64)
+    fine, coarse = face_at(-0.05, -0.02, 0.5, camera, 68), face_at(0.1, 0.02, 0.6, camera)
+    unknown = coarse.replace(landmarks=torch.full((1, 5, 2), torch.nan))
+    model = GazeResNet(Stub(), "mpiigaze")
+    alone = torch.cat([model.predict(images, [face])[0].gaze for face in (fine, coarse)])  # type: ignore[misc]
+    (read,) = model.predict(images, [Faces.cat([fine, coarse, unknown])])
+    assert read.gaze is not None
+    torch.testing.assert_close(read.gaze[:2], alone, rtol=1e-4, atol=1e-5)
+    assert bool(read.gaze[2].isnan().all())
+    # Of what was not read nothing is asked.
+    target = model.target([read], (64, 64))
+    assert target.frame.tolist() == [0, 0]
+    assert float(model.loss(images, target)) < 1e-6
