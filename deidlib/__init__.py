@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
     from deidlib.attack.steps import SignStep as SignStep
     from deidlib.attack.warm_start import WarmStart as WarmStart
+    from deidlib.evaluation.evaluate import evaluate as evaluate
     from deidlib.faces import Faces as Faces
     from deidlib.keys.key import Key as Key
     from deidlib.media.images import read_image as read_image
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from deidlib.obfuscate import Pixelate as Pixelate
     from deidlib.obfuscate import Solid as Solid
     from deidlib.protect.deidentifier import Deidentifier as Deidentifier
+    from deidlib.protect.image import protect_image as protect_image
+    from deidlib.protect.video import protect_video as protect_video
     from deidlib.swap.warp import WarpSwapper as WarpSwapper
 
 __version__ = metadata.version("deidlib")
@@ -57,8 +60,11 @@ _HOME = {
     "TargetModel": "models.base",
     "WarmStart": "attack.warm_start",
     "WarpSwapper": "swap.warp",
+    "evaluate": "evaluation.evaluate",
     "frame_mean": "models.base",
     "observe": "models.base",
+    "protect_image": "protect.image",
+    "protect_video": "protect.video",
     "read_image": "media.images",
     "recommended": "attack.presets",
     "write_image": "media.images",

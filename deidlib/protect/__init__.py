@@ -1,1 +1,12 @@
 """Files in, protected files out; no frame leaves with a face unhidden by accident."""
+
+from deidlib.protect.check import Check as Check
+from deidlib.protect.deidentifier import Deidentifier as Deidentifier
+from deidlib.protect.deidentifier import NoFaceError as NoFaceError
+from deidlib.protect.folder import protect_folder as protect_folder
+from deidlib.protect.image import protect_image as protect_image
+from deidlib.protect.keyed import with_key as with_key
+from deidlib.protect.output import Output as Output
+from deidlib.protect.sidecar import Sidecar as Sidecar
+from deidlib.protect.summary import Summary as Summary
+from deidlib.protect.video import protect_video as protect_video
