@@ -162,9 +162,9 @@ def main() -> None:
     for kind, given in (kinds[name] for name in sys.argv[1:] or kinds):
         keyed = Keyed(model, key, scramble=scramble, nonce=given)
         attacker = IFGSMAttacker([keyed], max_iterations=50, step=APGDStep())
-        protected = attacker(hidden, originals, faces=truth, mask=mask, numbers=range(len(originals))).images
-        target = model.target(originals, truth)
-        with_key = keyed.scramble(protected, keyed.at(range(len(originals))).target(originals, truth).plan)
+        protected = attacker(hidden, truth, mask=mask, numbers=range(len(originals))).images
+        target = model.target(truth, (SIZE, SIZE))
+        with_key = keyed.scramble(protected, keyed.at(range(len(originals))).target(truth, (SIZE, SIZE)).plan)
         print(f"| the key itself | {kind} | all frames | {seen(model, with_key, truth)} | 100% |", flush=True)
         right = truth_of(scramble, key, "every frame" if given is None else f"{given}/frame 0")
         rest = slice(KNOWN, KNOWN + HELD_OUT)

@@ -50,7 +50,7 @@ def main() -> None:
         for i in range(0, len(originals), 6):
             part = slice(i, i + 6)
             numbers = range(len(originals))[part]
-            attacked = attacker(hidden[part], originals[part], faces=truth[part], mask=mask[part], numbers=numbers)
+            attacked = attacker(hidden[part], truth[part], mask=mask[part], numbers=numbers)
             parts.append(attacked.images)
         pictures[name] = torch.cat(parts)
     mean = points[:TRAINED].mean(dim=0)

@@ -32,7 +32,7 @@ from deidlib.keys.key import Key
 from deidlib.keys.scramble import CellPermutation, Scramble
 from deidlib.media import VideoReader, VideoWriter
 from deidlib.metrics import gaze_angle
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel, observe, read_originals
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
@@ -355,7 +355,9 @@ class Bench:
             distortions=case.channels,
         )
         began = time.process_time()
-        result = attacker(case.hide(originals, faces), originals, faces=faces, mask=mask)
+        result = attacker(
+            case.hide(originals, faces), read_originals(originals, attacker.named_models(), faces), mask=mask
+        )
         row: dict[str, Any] = {
             "cpu ms": round(1000 * (time.process_time() - began) / len(originals) / case.iterations, 1),
             "loss": float(sum(v.mean() for v in result.final_losses().values())),
@@ -431,7 +433,7 @@ def overhead(bench: Bench, repetitions: int = 25) -> dict[str, float]:
     readers: dict[str, TargetModel[Any]] = {"no key": plain}
     for cell, tile in ((4, 32), (1, 16)):
         readers[f"cells {cell} in {tile}"] = Keyed(plain, KEY, scramble=P(cell, tile), nonce=NONCE).at(range(2))
-    targets = {name: reader.target(originals, faces) for name, reader in readers.items()}
+    targets = {name: reader.target(faces, (originals.shape[2], originals.shape[3])) for name, reader in readers.items()}
     times: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(repetitions):
         for name, reader in readers.items():

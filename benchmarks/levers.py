@@ -76,9 +76,9 @@ class AtLeast(TargetModel[Target]):
         """The model's."""
         return self.model.predict(images, faces)
 
-    def target(self, images: Tensor, faces: Any) -> Target:
+    def target(self, reading: Any, size: tuple[int, int]) -> Target:
         """The model's."""
-        target: Target = self.model.target(images, faces)
+        target: Target = self.model.target(reading, size)
         return target
 
     def loss(self, images: Tensor, target: Target) -> Tensor:

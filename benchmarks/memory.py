@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -35,15 +34,8 @@ from deidlib.protect.video import protect_video
 SIDE, RATE = 480, 25
 
 
-@dataclass(frozen=True, eq=False)
-class Originals(Target):
-    """What the frames were."""
-
-    pixels: Tensor
-
-
-class Middle(TargetModel[Originals]):
-    """A detector that costs nothing: a face in the middle of every frame. Its loss pulls towards the original."""
+class Middle(TargetModel[Target]):
+    """A detector that costs nothing: a face in the middle of every frame. Its loss pulls towards grey."""
 
     task: ClassVar[Literal["boxes"]] = "boxes"
 
@@ -52,13 +44,13 @@ class Middle(TargetModel[Originals]):
         box = torch.tensor([[SIDE, SIDE, 3 * SIDE, 3 * SIDE]]) / 4
         return [Faces(box, torch.ones(1))] * len(images)
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> Originals:
-        """The frames."""
-        return Originals(torch.arange(len(images)), images)
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Target:
+        """Nothing but the frames."""
+        return Target(torch.arange(len(reading)))
 
-    def loss(self, images: Tensor, target: Originals) -> Tensor:
+    def loss(self, images: Tensor, target: Target) -> Tensor:
         """The summed squared distance ``(B,)``."""
-        return (images - target.pixels).square().sum(dim=(1, 2, 3))
+        return (images - 0.5).square().sum(dim=(1, 2, 3))
 
 
 def main() -> None:
@@ -88,15 +80,15 @@ def attack() -> None:
     depth = points[:, 2:] + 0.6
     landmarks = points[:, :2] / depth * 480 + 240
     box = torch.cat([landmarks.amin(dim=0), landmarks.amax(dim=0)])[None]
-    faces = [Faces(box, torch.ones(1), landmarks[None])] * 4
+    faces = [Faces(box, torch.ones(1), landmarks[None], torch.tensor([[0.0, 0.0, -1.0]]))] * 4
     models: dict[str, TargetModel[Any]] = {
         "retinaface": RetinaFace(RetinaFaceNet().state_dict(), score_threshold=0.0),
-        "fan": FAN(None),
+        "fan": FAN("random"),
         "eth-xgaze": GazeResNet(resnet18(num_classes=2), "eth-xgaze", camera=Camera.default(480, 480)),
     }
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    IFGSMAttacker(models, max_iterations=2)(images, images, faces=faces)
+    IFGSMAttacker(models, max_iterations=2)(images, faces)
     seconds = (time.perf_counter() - began) / 4 / 3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"threads {torch.get_num_threads()}, {seconds:.2f} s per frame and iteration")

@@ -68,7 +68,7 @@ def main() -> None:
     print(f"| RetinaFace net, forward and backward, weights too (as the reference) | {reference:.1f} | |")
     print(f"| the same, weights frozen | {floor:.1f} | {floor / reference:.2f} of the reference |")
     for model in (retinaface, mtcnn):
-        target = model.target(images, faces)
+        target = model.target(faces, (480, 480))
 
         def step(model: RetinaFace | MTCNN = model, target: object = target) -> object:
             leaf = hidden.clone().requires_grad_()
@@ -76,7 +76,7 @@ def main() -> None:
 
         loss = milliseconds(step, BATCH)
         attacker = IFGSMAttacker([model], max_iterations=STEPS)
-        whole = milliseconds(lambda attacker=attacker: attacker(hidden, images, faces=faces), BATCH * STEPS)  # type: ignore[misc]
+        whole = milliseconds(lambda attacker=attacker: attacker(hidden, faces), BATCH * STEPS)  # type: ignore[misc]
         note = f"{loss / reference:.2f} of the reference" if model is retinaface else ""
         print(f"| `{type(model).__name__}.loss` with gradient | {loss:.1f} | {note} |")
         print(

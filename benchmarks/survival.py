@@ -116,7 +116,7 @@ def protect(cell: Cell, model: TargetModel[Any], originals: Tensor, faces: list[
         if cell.carried and first:
             carried = done[-1][-1] - hidden[first - 1]
             init = (hidden[part] + carried).clamp(0, 1)
-        done.append(attacker(hidden[part], originals[part], faces=faces[part], mask=mask[part], init=init).images)
+        done.append(attacker(hidden[part], faces[part], mask=mask[part], init=init).images)
 
     if cell.carried:
         attack(0, 1)
@@ -170,7 +170,7 @@ def cost() -> dict[str, float]:
         for name in names:
             attacker = IFGSMAttacker([model], max_iterations=3, distortions=[DISTORTIONS[name]] if name else [])
             began = time.process_time()
-            attacker(hidden, originals, faces=faces)
+            attacker(hidden, faces)
             seconds[name].append(time.process_time() - began)
     plain, *others = (sorted(turns)[1] for turns in seconds.values())
     return {name: other / plain for name, other in zip(names[1:], others, strict=True)}

@@ -41,7 +41,7 @@ def per_iteration(attackers: Mapping[str, Callable[[int], IFGSMAttacker]], origi
     hidden, mask = hide(originals, faces), hide.mask(faces, *originals.shape[-2:])
 
     def run(attacker: IFGSMAttacker) -> Callable[[], object]:
-        return lambda: attacker(hidden, originals, faces=faces, mask=mask)
+        return lambda: attacker(hidden, faces, mask=mask)
 
     least: dict[str, list[float]] = {name: [float("inf")] * 2 for name in attackers}
     for _ in range(TURNS):

@@ -141,3 +141,28 @@ def from_pixels(pixels: Pixels) -> Tensor:
         torch.Size([3, 4, 5])
     """
     return from_uint8(torch.from_numpy(np.ascontiguousarray(rearrange(pixels, "... h w c -> ... c h w"))))
+
+
+def sum_in_order(terms: Tensor) -> Tensor:
+    """Sum over the first dimension, in an order that hangs on its length alone.
+
+    ``Tensor.sum`` adds up in another order for one frame than for several, and for each number of threads; here one
+    half is added to the other until a single row is left, which rounds less, too.
+
+    Args:
+        terms: ``(N, ...)``, N >= 1; not modified.
+
+    Returns:
+        ``(...)``.
+
+    Example:
+        >>> sum_in_order(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+        tensor([ 9., 12.])
+    """
+    while len(terms) > 1:
+        half = len(terms) // 2
+        folded = terms[:half] + terms[half : 2 * half]
+        if len(terms) % 2:
+            folded[0] += terms[-1]
+        terms = folded
+    return terms[0]

@@ -7,24 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import NamedTuple, Protocol, final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from deidlib.faces import Faces, check_per_frame
-from deidlib.geometry.boxes import expand
+from deidlib.geometry.boxes import Rectangle, expand
 from deidlib.geometry.region import FaceRegion
-from deidlib.images import check_image_shape, check_images
-
-
-class Rectangle(NamedTuple):
-    """Whole pixels: columns ``left`` to ``right`` and rows ``top`` to ``bottom``, the last ones exclusive."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+from deidlib.images import check_image_shape, check_images, sum_in_order
 
 
 class Concealment(Protocol):
@@ -183,13 +175,13 @@ class Pixelate(Obfuscator):
         rows = _cell_count(round(columns * height / max(width, 1)), height)
         x = _cell_sizes(face.left, face.right, columns, inside.left, inside.right)
         y = _cell_sizes(face.top, face.bottom, rows, inside.top, inside.bottom)
-        # In float64 the sum of equal float32 values is exact: a second pass changes nothing. (MPS has no float64.)
-        wide = image.dtype if image.device.type == "mps" else torch.float64
-        patch = image[:, inside.top : inside.bottom, inside.left : inside.right].to(wide)
-        across, down = _membership(x, patch), _membership(y, patch)
-        area = torch.outer(down.sum(dim=1), across.sum(dim=1))
-        means = (down @ patch @ across.T / area).to(image.dtype)
-        return means[:, down.argmax(dim=0)][:, :, across.argmax(dim=0)]
+        patch = image[:, inside.top : inside.bottom, inside.left : inside.right]
+        # Cells differ by a pixel, so this is no reshape.
+        strips = [sum_in_order(_wide(strip).movedim(1, 0)) for strip in torch.split(patch, y, dim=1)]
+        cells = [sum_in_order(strip.movedim(2, 0)) for strip in torch.split(torch.stack(strips), x, dim=2)]
+        down, across = torch.tensor(y, device=image.device), torch.tensor(x, device=image.device)
+        means = (torch.stack(cells).permute(2, 1, 0) / torch.outer(down, across)).to(image.dtype)
+        return means.repeat_interleave(down, dim=1).repeat_interleave(across, dim=2)
 
 
 @dataclass(frozen=True)
@@ -223,11 +215,16 @@ class GaussianBlur(Obfuscator):
         sigma = max(1.0, self.sigma * (face.right - face.left))
         reach = math.ceil(4 * sigma)
 
-        def weights(distance: Tensor) -> Tensor:
-            return _normalised(torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach))
-
-        source, x, y = _surroundings(image, inside, reach)
-        return weights(y) @ source @ weights(x).T
+        bell = [math.exp(-0.5 * (distance / sigma) ** 2) for distance in range(reach + 1)]
+        source = _wide(_surroundings(image, inside, reach))
+        height, width = image.shape[1:]
+        across = _shares(inside.left, inside.right, width, bell, source)
+        down = _shares(inside.top, inside.bottom, height, bell, source)
+        # Whole numbers, and sums of them below 2 ** 53: float64 holds them all, so that the order of a matrix product's
+        # sums does not matter. Frames in float64 are for checks of the gradient, which rounding would spoil.
+        whole = _whole if image.dtype == torch.float32 else torch.clone
+        levels = whole(down @ whole(source * 2**24) / down.sum(dim=1, keepdim=True))
+        return (levels @ across.T / (across.sum(dim=1) * 2**24)).to(image.dtype)
 
 
 @dataclass(frozen=True)
@@ -259,9 +256,15 @@ class BoxBlur(Obfuscator):
     def fill(self, image: Tensor, inside: Rectangle, face: Rectangle) -> Tensor:
         """The frame's moving mean."""
         reach = max(1, round((self.size * (face.right - face.left) - 1) / 2))
-        source, x, y = _surroundings(image, inside, reach)
-        across, down = (_normalised((distance.abs() <= reach).to(image.dtype)) for distance in (x, y))
-        return down @ source @ across.T
+        # Black beyond the frame, and not counted.
+        beyond = [
+            max(0, reach - room)
+            for room in (inside.left, image.shape[2] - inside.right, inside.top, image.shape[1] - inside.bottom)
+        ]
+        source = _wide(_surroundings(image, inside, reach))
+        parts = functional.pad(source, beyond), functional.pad(torch.ones_like(source[:1]), beyond)
+        sums, counts = (_moving_sum(_moving_sum(part, 2, 2 * reach + 1), 1, 2 * reach + 1) for part in parts)
+        return (sums / counts).to(image.dtype)
 
 
 @dataclass(frozen=True)
@@ -314,32 +317,49 @@ def _cell_sizes(start: int, stop: int, count: int, low: int, high: int) -> list[
     return [b - a for a, b in pairwise(edges) if b > a]
 
 
-def _membership(sizes: list[int], like: Tensor) -> Tensor:
-    """``(cells, pixels)``: 1 where the pixel belongs to the cell."""
-    counts = torch.tensor(sizes, device=like.device)
-    cells = torch.arange(len(sizes), device=like.device)
-    return (cells[:, None] == cells.repeat_interleave(counts)).to(like.dtype)
+def _moving_sum(values: Tensor, dim: int, width: int) -> Tensor:
+    """Sums over every stretch of ``width`` places along ``dim``, put together of stretches of 1, 2, 4, ... places."""
+    count = values.shape[dim] - width + 1
+    total, done, size = None, 0, 1
+    while True:
+        if width & size:
+            part = values.narrow(dim, done, count)
+            total = part if total is None else total + part
+            done += size
+        if done == width:
+            assert total is not None
+            return total
+        length = values.shape[dim] - size
+        values = values.narrow(dim, 0, length) + values.narrow(dim, size, length)
+        size *= 2
 
 
-def _surroundings(image: Tensor, inside: Rectangle, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What a filter of that reach needs to fill ``inside``.
+def _whole(values: Tensor) -> Tensor:
+    """Rounded to whole numbers going forward, the gradient of the values going back."""
+    return values + (values.round() - values).detach()
 
-    Returns:
-        The part of the frame within reach ``(3, h', w')``, and how far its columns lie from the columns to fill
-        ``(w, w')`` and its rows from the rows to fill ``(h, h')``, in pixels.
+
+def _wide(values: Tensor) -> Tensor:
+    """Values in float64, in which sums of equal float32 values are exact, so that a second pass changes nothing.
+
+    MPS has no float64: there they stay as they are.
     """
-    height, width = image.shape[1:]
-    top, bottom = max(0, inside.top - reach), min(height, inside.bottom + reach)
-    left, right = max(0, inside.left - reach), min(width, inside.right + reach)
-
-    def positions(start: int, stop: int) -> Tensor:
-        return torch.arange(start, stop, device=image.device, dtype=image.dtype)
-
-    x = positions(inside.left, inside.right)[:, None] - positions(left, right)
-    y = positions(inside.top, inside.bottom)[:, None] - positions(top, bottom)
-    return image[:, top:bottom, left:right], x, y
+    return values if values.device.type == "mps" else values.double()
 
 
-def _normalised(weights: Tensor) -> Tensor:
-    """Rows that sum to 1: what lies beyond the frame has no weight, and no brightness is lost."""
-    return weights / weights.sum(dim=1, keepdim=True)
+def _surroundings(image: Tensor, inside: Rectangle, reach: int) -> Tensor:
+    """The part of the frame within ``reach`` of ``inside``: what a filter needs to fill it."""
+    return image[
+        :, max(0, inside.top - reach) : inside.bottom + reach, max(0, inside.left - reach) : inside.right + reach
+    ]
+
+
+def _shares(start: int, stop: int, length: int, bell: Sequence[float], like: Tensor) -> Tensor:
+    """How much each pixel within reach counts for those from ``start`` to ``stop``: whole numbers, 2 ** 28 in all."""
+    reach = len(bell) - 1
+    unit = 2**28 / (bell[0] + 2 * math.fsum(bell[1:]))
+    # One beyond the reach for all that lies further away.
+    table = like.new_tensor([*(round(weight * unit) for weight in bell), 0])
+    wanted = torch.arange(start, stop, device=like.device)[:, None]
+    there = torch.arange(max(0, start - reach), min(length, stop + reach), device=like.device)
+    return table[(wanted - there).abs().clamp(max=reach + 1)]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.region import FaceRegion
-from deidlib.obfuscate import BoxBlur, GaussianBlur, Obfuscator, Pixelate, Rectangle, Solid
+from deidlib.obfuscate import BoxBlur, GaussianBlur, Obfuscator, Pixelate, Solid
 
 TIGHT = FaceRegion(factor=1.0)
 EVERY: Sequence[Obfuscator] = (Pixelate(), GaussianBlur(), BoxBlur(), Solid((0.2, 0.4, 0.6)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.models.base import Target, TargetModel, frame_mean
+from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, rows_of
 from deidlib.tracking import FaceTracker
 
 
@@ -22,22 +22,41 @@ def one_face(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]
     return [Faces(box, torch.ones(1)) if i in wanted else Faces.empty() for i in range(len(images))]
 
 
+# A reading is numbers alone. What these toys read on a frame is which picture it is: its place in here.
+_GALLERY: list[Tensor] = []
+
+
+def seen_on(images: Tensor, faces: Sequence[Faces]) -> list[Faces]:
+    """The faces, as toys read them on these images: in the place of a gaze stands the number of the picture."""
+    first = len(_GALLERY)
+    _GALLERY.extend(images.detach().clone())
+    return [
+        known.replace(gaze=torch.tensor([[float(first + i), 0.0, 0.0]]).repeat(len(known), 1))
+        for i, known in enumerate(faces)
+    ]
+
+
+def painted(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]:
+    """:func:`one_face` in each frame, or in those frames only, as toys read it on these images."""
+    return seen_on(images, one_face(images, frames))
+
+
 @dataclass(frozen=True, eq=False)
 class PixelTarget(Target):
     pixels: Tensor
 
 
 class Pixels(TargetModel[PixelTarget]):
-    """Loss: half the summed squared distance to the original's pixels, so the gradient is the difference."""
+    """Loss: half the summed squared distance to the picture that was read, so the gradient is the difference."""
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        return one_face(images)
+        return painted(images)
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> PixelTarget:
-        frame = torch.tensor([i for i, known in enumerate(faces) if len(known)], dtype=torch.long)
-        return PixelTarget(frame, images[frame])
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PixelTarget:
+        pictures = [_GALLERY[int(number)] for number in rows_of(reading, "gaze")[:, 0]]
+        return PixelTarget(frame_of(reading), torch.stack(pictures) if pictures else torch.zeros(0, 3, *size))
 
     def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
         rows = (images[target.frame] - target.pixels).square().sum(dim=(1, 2, 3)) / 2

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deidlib.images import sum_in_order
+
 
 class Aggregator(ABC):
     """Combines weighted per-model losses and gradients. Frames must not influence each other."""
@@ -55,7 +57,8 @@ class GradientNorm(Aggregator):
     """Every model pulls equally hard: its gradient is divided by its own L1 norm, frame by frame.
 
     Losses of different kinds differ by orders of magnitude; in a plain sum the largest decides every sign.
-    The objective is the weighted sum of each loss relative to its value at the first iterate.
+    The objective is the weighted sum of each loss relative to its value at the first iterate, or to 1 where that is
+    less: a model that happens to read the hidden frame well must not forbid every step that helps the others.
 
     Example:
         >>> losses = {"boxes": torch.tensor([9.0]), "gaze": torch.tensor([0.5])}
@@ -63,7 +66,7 @@ class GradientNorm(Aggregator):
         >>> slopes = {name: loss.view(1, 1, 1, 1).expand(1, 3, 2, 2) for name, loss in losses.items()}
         >>> objective, gradient = GradientNorm()(losses, slopes, first, {"boxes": 1.0, "gaze": 1.0})
         >>> objective, gradient[0, 0, 0, 0].div(1 / 12)  # 12 values: each gradient's share is a twelfth
-        (tensor([1.5000]), tensor(2.))
+        (tensor([1.]), tensor(2.))
     """
 
     def __call__(
@@ -74,10 +77,10 @@ class GradientNorm(Aggregator):
         weights: Mapping[str, float],
     ) -> tuple[Tensor, Tensor]:
         """Weighted sums of relative losses and of unit gradients."""
-        relative = {name: loss / first[name].clamp(min=torch.finfo(loss.dtype).eps) for name, loss in losses.items()}
+        relative = {name: loss / first[name].clamp(min=1) for name, loss in losses.items()}
         unit = {}
         for name, gradient in gradients.items():
-            norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+            norm = sum_in_order(gradient.abs().flatten(1).T)[:, None, None, None]
             unit[name] = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
         return _weighted(relative, weights), _weighted(unit, weights)
 
@@ -121,4 +124,4 @@ class Staged(Aggregator):
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     if not terms:
         return torch.empty(0)
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum(dim=0)
+    return sum_in_order(torch.stack([weights[name] * term for name, term in terms.items()]))

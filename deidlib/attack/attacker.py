@@ -1,4 +1,4 @@
-"""``IFGSMAttacker``: perturb hidden faces until the authorised models read what they read on the original."""
+"""``IFGSMAttacker``: perturb hidden faces until the authorised models read what they are to read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deidlib.attack.cropped import CroppedDistortion, local
 from deidlib.attack.distortions import Distortion
 from deidlib.attack.steps import SignStep, StepRule
 from deidlib.faces import Faces
-from deidlib.images import check_images, to_grid
-from deidlib.models.base import Target, TargetModel, observe
+from deidlib.images import check_images, sum_in_order, to_grid
+from deidlib.models.base import Target, TargetModel, by_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,12 @@ class AttackResult:
         best: ``(B,)`` long, the step whose iterate was returned: ``losses[m][best[i], i]`` are the losses of
             ``images[i]`` as it would be saved.
         converged: ``(B,)`` bool, whether the threshold was reached.
-        faces: the faces of the originals, one entry per frame.
+        readings: per model what it was to read, one entry per frame.
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
         >>> attack = IFGSMAttacker([MTCNN()], max_iterations=2)
-        >>> result = attack(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), faces=[Faces.empty()])
+        >>> result = attack(torch.rand(1, 3, 32, 32), [Faces.empty()])
         >>> result.losses["mtcnn"].shape, result.final_losses()["mtcnn"]  # without a face there is nothing to reach
         (torch.Size([3, 1]), tensor([0.]))
     """
@@ -47,7 +47,7 @@ class AttackResult:
     iterations: Tensor
     best: Tensor
     converged: Tensor
-    faces: list[Faces]
+    readings: dict[str, list[Faces]]
 
     def final_losses(self) -> dict[str, Tensor]:
         """Per model ``(B,)``: the losses of the returned images."""
@@ -72,7 +72,9 @@ class AttackResult:
             iterations=torch.cat([result.iterations for result in results]),
             best=torch.cat([result.best for result in results]),
             converged=torch.cat([result.converged for result in results]),
-            faces=[faces for result in results for faces in result.faces],
+            readings={
+                name: [faces for result in results for faces in result.readings[name]] for name in results[0].readings
+            },
         )
 
 
@@ -154,37 +156,27 @@ class IFGSMAttacker:
 
     def named_models(self) -> dict[str, TargetModel[Any]]:
         """The models by name, in order."""
-        if isinstance(self.models, Mapping):
-            return dict(self.models)
-        named: dict[str, TargetModel[Any]] = {}
-        for model in self.models:
-            if model.name in named:
-                raise ValueError(
-                    f"two models are called {model.name!r}: name them, models={{'first': ..., 'second': ...}}."
-                )
-            named[model.name] = model
-        return named
+        return by_name(self.models)
 
     def __call__(
         self,
-        images: Tensor,
-        originals: Tensor,
+        hidden: Tensor,
+        readings: Sequence[Faces] | Mapping[str, Sequence[Faces]],
         *,
-        faces: Sequence[Faces] | None = None,
         mask: Tensor | None = None,
         init: Tensor | None = None,
         numbers: Sequence[int] | None = None,
     ) -> AttackResult:
-        """Attack a batch of hidden frames.
+        """Attack a batch of hidden frames. The originals are not needed: what was read on them is.
 
         Args:
-            images: ``(B, 3, H, W)`` the hidden frames, RGB in [0, 1]; rounded to the uint8 grid first.
-            originals: ``(B, 3, H, W)`` the frames as they were, which the models read the targets from.
-            faces: the originals' faces to keep readable; read by the models themselves if not given.
+            hidden: ``(B, 3, H, W)`` the hidden frames, RGB in [0, 1]; rounded to the uint8 grid first.
+            readings: B entries: the faces, and what is to be read of them, for all models; or by name each model's own,
+                as :func:`~deidlib.models.base.read_originals` returns them. Where they come from does not matter.
             mask: ``(B, 1, H, W)`` in [0, 1], where the perturbation may be: it scales epsilon and the
                 gradient. Everywhere if not given.
-            init: ``(B, 3, H, W)`` where to start instead of ``images`` (the perturbed frame before this one,
-                for instance); projected into the ball around ``images``.
+            init: ``(B, 3, H, W)`` where to start instead of ``hidden`` (the perturbed frame before this one,
+                for instance); projected into the ball around ``hidden``.
             numbers: the frames' numbers in their clip, for models that read each frame in its own way
                 (:meth:`TargetModel.at`).
 
@@ -192,49 +184,46 @@ class IFGSMAttacker:
             The result. Inputs are not modified.
 
         Raises:
-            TypeError, ValueError: an input is no image batch, or shapes or devices do not agree.
+            TypeError: an input is no image batch.
+            ValueError: shapes, devices or numbers of frames do not agree; a reading lacks what a model reads.
         """
         models = self.named_models()
         weights = {name: float(self.weights.get(name, 1.0)) for name in models}
-        check_images(images)
-        check_images(originals, name="originals")
-        _same_shape("originals", originals, images)
+        check_images(hidden, name="hidden")
         for name, model in models.items():
-            _same_device(name, model, images)
+            _same_device(name, model, hidden)
         if numbers is not None:
-            if len(numbers) != len(images):
-                raise ValueError(f"expected one number per frame: {len(images)} frames, got {len(numbers)} numbers.")
+            if len(numbers) != len(hidden):
+                raise ValueError(f"expected one number per frame: {len(hidden)} frames, got {len(numbers)} numbers.")
             models = {name: model.at(numbers) for name, model in models.items()}
-        if faces is None:
-            faces = observe(originals, [model.for_originals for model in models.values()])
-        if len(faces) != len(images):
-            raise ValueError(f"expected one Faces per frame: {len(images)} frames, got {len(faces)} entries.")
+        readings = _by_model(readings, models, hidden)
 
-        start = to_grid(images.detach())
+        start = to_grid(hidden.detach())
         allowed = mask = _check_mask(mask, start)
         low, high = self._ball(start, mask)
         x = start
         if init is not None:
             check_images(init, name="init")
-            _same_shape("init", init, images)
+            _same_shape("init", init, hidden)
             x = _project(init.detach(), low, high)
 
         with torch.no_grad():
-            targets = {name: model.target(originals, faces) for name, model in models.items()}
+            size = (hidden.shape[2], hidden.shape[3])
+            targets = {name: model.target(readings[name], size) for name, model in models.items()}
 
-        frames, steps = len(images), self.max_iterations
-        history = {name: images.new_full((steps + 1, frames), torch.nan) for name in models}
-        objectives = images.new_full((steps + 1, frames), torch.nan)
-        iterations = torch.zeros(frames, dtype=torch.long, device=images.device)
+        frames, steps = len(hidden), self.max_iterations
+        history = {name: hidden.new_full((steps + 1, frames), torch.nan) for name in models}
+        objectives = hidden.new_full((steps + 1, frames), torch.nan)
+        iterations = torch.zeros(frames, dtype=torch.long, device=hidden.device)
         best = torch.zeros_like(iterations)
         converged = torch.zeros_like(iterations, dtype=torch.bool)
         best_images = to_grid(x)
-        best_objective = images.new_full((frames,), torch.inf)
+        best_objective = hidden.new_full((frames,), torch.inf)
         first: dict[str, Tensor] = {}
 
         # Pixels outside the mask stay as they are, and so does what becomes of them.
         distortions = [local(part, start, mask) or part for part in self.distortions]
-        active = torch.arange(frames, device=images.device)
+        active = torch.arange(frames, device=hidden.device)
         state = self.step.init(x)
         for n in range(steps + 1):
             shipped = to_grid(x)
@@ -279,7 +268,7 @@ class IFGSMAttacker:
             iterations=iterations,
             best=best,
             converged=converged,
-            faces=list(faces),
+            readings=readings,
         )
         self._check_promise(result.images, start, allowed)
         return result
@@ -374,11 +363,30 @@ def _read(
 
 
 def _mean(terms: list[Tensor]) -> Tensor:
-    return terms[0] if len(terms) == 1 else torch.stack(terms).mean(dim=0)
+    return terms[0] if len(terms) == 1 else sum_in_order(torch.stack(terms)) / len(terms)
 
 
 def _project(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(x, low), high)
+
+
+def _by_model(readings: Any, models: Mapping[str, TargetModel[Any]], hidden: Tensor) -> dict[str, list[Faces]]:
+    """Each model's reading, one entry per frame, on the device of the frames."""
+    if isinstance(readings, Tensor):
+        raise TypeError(
+            "readings are Faces, one per frame, not images: the attack does not see the originals. "
+            "Read them first, attack(hidden, read_originals(originals, models))."
+        )
+    if not isinstance(readings, Mapping):
+        readings = dict.fromkeys(models, readings)
+    if missing := [name for name in models if name not in readings]:
+        raise ValueError(f"readings by model must name every model: {missing} missing, got {list(readings)}.")
+    for name in models:
+        if len(readings[name]) != len(hidden):
+            raise ValueError(
+                f"expected one Faces per frame: {len(hidden)} frames, got {len(readings[name])} entries for {name}."
+            )
+    return {name: [faces.to(hidden.device) for faces in readings[name]] for name in models}
 
 
 def _check_mask(mask: Tensor | None, images: Tensor) -> Tensor:
@@ -396,7 +404,7 @@ def _check_mask(mask: Tensor | None, images: Tensor) -> Tensor:
 def _same_shape(name: str, tensor: Tensor, images: Tensor) -> None:
     if tensor.shape != images.shape or tensor.device != images.device:
         raise ValueError(
-            f"{name} must match images: {tuple(images.shape)} on {images.device}, "
+            f"{name} must match the hidden frames: {tuple(images.shape)} on {images.device}, "
             f"got {tuple(tensor.shape)} on {tensor.device}."
         )
 

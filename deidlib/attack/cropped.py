@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from deidlib.attack.distortions import Distortion
-from deidlib.geometry.boxes import grid_window
+from deidlib.geometry.boxes import Rectangle, grid_window
 
 # Blocks of all channels begin on this grid.
 _GRID = 16
 # A part that covers more of its frame than this is not worth cutting out.
 _WHOLE = 0.75
-
-Window = tuple[int, int, int, int]
 
 
 class CroppedDistortion(Distortion):
@@ -28,10 +26,10 @@ class CroppedDistortion(Distortion):
     Args:
         channel: one with a ``reach``.
         start: ``(B, 3, H, W)`` the known frames.
-        places: per frame where it may change and be changed by that, as ``(x1, y1, x2, y2)``; see :func:`local`.
+        places: per frame where it may change and be changed by that; see :func:`local`.
     """
 
-    def __init__(self, channel: Distortion, start: Tensor, places: Sequence[Window]) -> None:
+    def __init__(self, channel: Distortion, start: Tensor, places: Sequence[Rectangle]) -> None:
         self.channel, self.places = channel, tuple(places)
         with torch.no_grad():
             self.known = channel(start)
@@ -43,11 +41,12 @@ class CroppedDistortion(Distortion):
         seen = []
         for image, known, inner in zip(images, self.known, self.places, strict=True):
             outer = grid_window(inner, self.channel.reach, _GRID, height, width)
-            part = self.channel(image[None, :, outer[1] : outer[3], outer[0] : outer[2]])[0]
-            left, top = inner[0] - outer[0], inner[1] - outer[1]
+            part = self.channel(image[None, :, outer.top : outer.bottom, outer.left : outer.right])[0]
+            left, top = inner.left - outer.left, inner.top - outer.top
+            height_in, width_in = inner.bottom - inner.top, inner.right - inner.left
             shown = known.clone()
-            shown[:, inner[1] : inner[3], inner[0] : inner[2]] = part[
-                :, top : top + inner[3] - inner[1], left : left + inner[2] - inner[0]
+            shown[:, inner.top : inner.bottom, inner.left : inner.right] = part[
+                :, top : top + height_in, left : left + width_in
             ]
             seen.append(shown)
         return torch.stack(seen)
@@ -75,8 +74,8 @@ def local(channel: Distortion, start: Tensor, mask: Tensor) -> CroppedDistortion
     height, width = start.shape[-2:]
     if channel.reach is None or height % 2 or width % 2:
         return None
-    whole: Window = (0, 0, width, height)
-    places: list[Window] = []
+    whole = Rectangle(0, 0, width, height)
+    places: list[Rectangle] = []
     for row in mask[:, 0] > 0:
         ys, xs = row.any(dim=1).nonzero(), row.any(dim=0).nonzero()
         # Where nothing may change, any part will do.

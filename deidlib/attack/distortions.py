@@ -11,6 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deidlib.attack.planes import (
+    blurred,
+    doubled,
+    extended,
+    from_frequencies,
+    halved,
+    mixed,
+    repeated,
+    to_frequencies,
+)
+
 # The weights of red and blue in the luma: of JPEG files (ITU-R BT.601) and of HD video (BT.709).
 _BT601 = (0.299, 0.114)
 _BT709 = (0.2126, 0.0722)
@@ -20,7 +31,8 @@ class Distortion(ABC):
     """What may happen to a frame after it leaves: frames go in, what a reader will see comes out.
 
     A channel leaves nothing to chance, so that iterates can be compared and a run repeated; it treats every frame
-    by itself; and it passes gradients on, straight through what has none (rounding, clipping).
+    by itself; and it passes gradients on, straight through what has none (rounding, clipping). Those here give the same
+    bits whatever the batch, the number of threads and the processor.
 
     Example:
         >>> class Darker(Distortion):
@@ -71,13 +83,10 @@ class Blur(Distortion):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Blur; the outermost pixels repeat beyond the border."""
-        reach = self.reach
-        places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-        kernel = torch.exp(-places.square() / (2 * self.sigma**2))
-        kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-        padded = functional.pad(images, (reach,) * 4, mode="replicate")
-        across = functional.conv2d(padded, kernel, groups=3)
-        return functional.conv2d(across, kernel.transpose(2, 3), groups=3)
+        bell = [math.exp(-(place**2) / (2 * self.sigma**2)) for place in range(self.reach + 1)]
+        total = bell[0] + 2 * math.fsum(bell[1:])
+        weights = [weight / total for weight in bell]
+        return blurred(blurred(images, 3, weights), 2, weights)
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,10 @@ class ChromaSubsampling(Distortion):
 @dataclass(frozen=True)
 class JPEG(Distortion):
     """Baseline JPEG with the tables of its standard (annex K), 4:2:0, as Pillow and libjpeg write and read it.
+
+    Our own and not kornia's: ``jpeg_codec_differentiable`` is two to four times as far from what Pillow reads (1.2 grey
+    levels on average at quality 75, here 0.5), its frames are off the uint8 grid, and its sums are tensor products,
+    whose order is not fixed.
 
     Args:
         quality: libjpeg's, 1 worst to 100 best.
@@ -127,15 +140,15 @@ class JPEG(Distortion):
     def __call__(self, images: Tensor) -> Tensor:
         """Quantise the 8x8 cosine transform of luma and halved chroma."""
         height, width = images.shape[-2:]
-        even = functional.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
-        luma, chroma = _planes(_BT601, 255 * even)
+        even = extended(extended(images, 2, 0, height % 2), 3, 0, width % 2)
+        levels = [[255 * part for part in row] for row in _matrix(_BT601)]
+        luma, chroma = torch.split(mixed(levels, even), [1, 2], dim=1)
+        # Means of whole numbers are exact in whatever order.
         chroma = _whole(functional.avg_pool2d(_whole(chroma, -128, 127), 2), -128, 127)
         fine, coarse = (self._steps(table).to(images) for table in (_LUMA_STEPS, _CHROMA_STEPS))
         luma = _whole(_coded(_whole(luma) - 128, 8, fine, 0.5) + 128, 0, 255)
         chroma = _whole(_coded(chroma, 8, coarse, 0.5), -128, 127)
-        # libjpeg's "fancy upsampling".
-        chroma = functional.interpolate(chroma, scale_factor=2.0, mode="bilinear")
-        return _seen(luma + _colour(_BT601, chroma))[..., :height, :width]
+        return _seen(mixed(_back(_BT601), luma, doubled(doubled(chroma, 2), 3)))[..., :height, :width]
 
     def _steps(self, table: Tensor) -> Tensor:
         percent = 5000 // self.quality if self.quality < 50 else 200 - 2 * self.quality
@@ -240,12 +253,6 @@ def _seen(levels: Tensor) -> Tensor:
     return _whole(levels, 0, 255) / 255
 
 
-def _planes(weights: tuple[float, float], levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Luma ``(B, 1, H, W)`` and colour differences, to blue and to red, around 0 ``(B, 2, H, W)``, of RGB levels."""
-    matrix = levels.new_tensor(_matrix(weights))[:, :, None, None]
-    return functional.conv2d(levels, matrix[:1]), functional.conv2d(levels, matrix[1:])
-
-
 def _matrix(weights: tuple[float, float]) -> list[list[float]]:
     """Luma and both colour differences, each by red, green and blue."""
     of_red, of_blue = weights
@@ -255,40 +262,29 @@ def _matrix(weights: tuple[float, float]) -> list[list[float]]:
     return [luma, to_blue, to_red]
 
 
-def _colour(weights: tuple[float, float], chroma: Tensor) -> Tensor:
-    """What RGB levels ``(B, 3, H, W)`` differ by from their luma."""
+def _back(weights: tuple[float, float]) -> list[list[float]]:
+    """RGB, each by luma and both colour differences."""
     of_red, of_blue = weights
     blue, red = 2 - 2 * of_blue, 2 - 2 * of_red
     of_green = 1 - of_red - of_blue
-    matrix = chroma.new_tensor([[0, red], [-of_blue * blue / of_green, -of_red * red / of_green], [blue, 0]])
-    return functional.conv2d(chroma, matrix[:, :, None, None])
+    return [[1, 0, red], [1, -of_blue * blue / of_green, -of_red * red / of_green], [1, blue, 0]]
 
 
 def _video_planes(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Luma and chroma in 8 bits, limited range; a frame of even sides has chroma of half its size.
-
-    swscale averages pairs of columns and, by 1 3 3 1, four rows.
-    """
-    matrix = 255 * images.new_tensor(_matrix(_BT709))[:, :, None, None]
-    luma, chroma, rows, stride = matrix[:1], matrix[1:], images, 1
-    if not (images.shape[-1] % 2 or images.shape[-2] % 2):
-        chroma = chroma * (images.new_tensor([1.0, 3.0, 3.0, 1.0])[:, None] * images.new_tensor([1.0, 1.0])) / 16
-        rows, stride = functional.pad(images, (0, 0, 1, 1), mode="replicate"), 2
-    brightness = functional.conv2d(images, luma) * (219 / 255) + 16
-    return _whole(brightness, 0, 255), _whole(
-        functional.conv2d(rows, chroma * (224 / 255), stride=stride) + 128, 0, 255
-    )
+    """Luma and chroma in 8 bits, limited range; a frame of even sides has chroma of half its size."""
+    luma, *chroma = _matrix(_BT709)
+    brightness = mixed([[219 * part for part in luma]], images) + 16
+    # Colours are mixed after they are halved: a quarter of the work.
+    few = images if images.shape[-1] % 2 or images.shape[-2] % 2 else halved(images)
+    colour = mixed([[224 * part for part in row] for row in chroma], few) + 128
+    return _whole(brightness, 0, 255), _whole(colour, 0, 255)
 
 
 def _video_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
     """Back to RGB in [0, 1]; swscale, with which FFmpeg's readers convert, repeats each value of halved chroma."""
     brightness = (_whole(luma, 0, 255) - 16) * (255 / 219)
-    colour = _colour(_BT709, (_whole(chroma, 0, 255) - 128) * (255 / 224))
-    if colour.shape[-2:] == luma.shape[-2:]:
-        return _seen(brightness + colour)
-    frames, _, height, width = luma.shape
-    blocks = brightness.reshape(frames, 1, height // 2, 2, width // 2, 2) + colour[:, :, :, None, :, None]
-    return _seen(blocks.reshape(frames, 3, height, width))
+    colour = (_whole(chroma, 0, 255) - 128) * (255 / 224)
+    return _seen(mixed(_back(_BT709), brightness, colour if colour.shape[-2:] == luma.shape[-2:] else repeated(colour)))
 
 
 def _coded(planes: Tensor, size: int, steps: Tensor, rounding: float) -> Tensor:
@@ -300,16 +296,13 @@ def _coded(planes: Tensor, size: int, steps: Tensor, rounding: float) -> Tensor:
         steps: ``(size, size)`` by frequency down and across, or one for all.
         rounding: a coefficient of k + 1 - ``rounding`` steps or more counts as k + 1 of them.
     """
-    frames, count, height, width = planes.shape
-    below, beside = -height % size, -width % size
-    padded = functional.pad(planes, (0, beside, 0, below), mode="replicate") if below or beside else planes
-    basis = _cosines(size).to(planes)
-    # Blocks stay in their places, (rows of blocks, size, columns of blocks, size): nothing is copied.
-    rows = basis @ padded.reshape(frames, -1, size, width + beside)
-    coefficients = rows.reshape(frames, -1, size, (width + beside) // size, size) @ basis.T
-    kept = _quantised(coefficients, steps.expand(size, size)[:, None], rounding) @ basis
-    restored = basis.T @ kept.reshape(frames, -1, size, width + beside)
-    return restored.reshape(frames, count, height + below, width + beside)[..., :height, :width]
+    height, width = planes.shape[-2:]
+    whole = extended(extended(planes, 2, 0, -height % size), 3, 0, -width % size)
+    coefficients = to_frequencies(whole, size)
+    restored = from_frequencies(
+        _quantised(coefficients, steps.expand(size, size)[..., None, None, None, None], rounding)
+    )
+    return restored[..., :height, :width]
 
 
 def _quantised(coefficients: Tensor, steps: Tensor, rounding: float) -> Tensor:
@@ -321,18 +314,10 @@ def _quantised(coefficients: Tensor, steps: Tensor, rounding: float) -> Tensor:
     with torch.no_grad():
         # The mean of a block is predicted from others, and what is left of it errs on either side.
         share = torch.full_like(steps, rounding)
-        share[0, 0, 0] = 0.5
+        share[0, 0] = 0.5
         levels = coefficients / steps
         size = levels.abs()
         result = (size + share).floor_().copysign_(levels).mul_(steps)
         power = size.square_()
         weight = (power / (power + 0.25)).mul_(1 - _FLOOR).add_(_FLOOR)
     return _straight(coefficients * weight, result)
-
-
-def _cosines(size: int) -> Tensor:
-    """The orthonormal discrete cosine transform, ``(frequency, place)``."""
-    place = torch.arange(size, dtype=torch.float64)
-    basis = torch.cos(math.pi / size * (place + 0.5) * place[:, None]) * math.sqrt(2 / size)
-    basis[0] /= math.sqrt(2)
-    return basis

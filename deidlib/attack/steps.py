@@ -10,6 +10,8 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from deidlib.images import sum_in_order
+
 
 @dataclass(frozen=True, eq=False)
 class StepState:
@@ -138,7 +140,7 @@ class MomentumSignStep(StepRule[MomentumState]):
         self, images: Tensor, gradient: Tensor, loss: Tensor, state: MomentumState
     ) -> tuple[Tensor, MomentumState]:
         """Accumulate the normalised gradient and step against its sign."""
-        norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+        norm = sum_in_order(gradient.abs().flatten(1).T)[:, None, None, None]
         unit = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
         momentum = self.decay * state.momentum + unit
         direction = self.decay * momentum + unit if self.nesterov else momentum

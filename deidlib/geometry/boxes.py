@@ -1,13 +1,23 @@
-"""Boxes: xyxy in pixels. Overlap, growth, clipping, and RetinaFace-style anchors with their box code."""
+"""Boxes: xyxy in pixels, and rectangles of whole ones. Overlap, growth, clipping, anchors as RetinaFace's, box code."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
+
+
+class Rectangle(NamedTuple):
+    """Whole pixels: columns ``left`` to ``right`` and rows ``top`` to ``bottom``, the last ones exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -46,7 +56,7 @@ def expand(boxes: Tensor, factor: float) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
-def grid_window(box: Sequence[float], margin: float, grid: int, height: int, width: int) -> tuple[int, int, int, int]:
+def grid_window(box: Sequence[float], margin: float, grid: int, height: int, width: int) -> Rectangle:
     """The whole pixels around a box, from one line of a grid to another, within the frame.
 
     Args:
@@ -58,10 +68,10 @@ def grid_window(box: Sequence[float], margin: float, grid: int, height: int, wid
 
     Example:
         >>> grid_window((20.0, 40.0, 30.0, 90.0), 8, 16, 100, 200)
-        (0, 32, 48, 100)
+        Rectangle(left=0, top=32, right=48, bottom=100)
     """
     x1, y1, x2, y2 = box
-    return (
+    return Rectangle(
         max(math.floor((x1 - margin) / grid) * grid, 0),
         max(math.floor((y1 - margin) / grid) * grid, 0),
         min(math.ceil((x2 + margin) / grid) * grid, width),

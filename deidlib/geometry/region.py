@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import clip, expand
+from deidlib.geometry.boxes import Rectangle, clip, expand
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class FaceRegion:
         if not self.feather >= 0:
             raise ValueError(f"feather must be >= 0 pixels, got {self.feather}.")
 
-    def rectangles(self, faces: Faces, height: int, width: int) -> list[tuple[int, int, int, int]]:
-        """Whole-pixel rectangles (left, top, right, bottom) of each face, rounded outwards and cut at the frame.
+    def rectangles(self, faces: Faces, height: int, width: int) -> list[Rectangle]:
+        """The whole pixels of each face, rounded outwards and cut at the frame.
 
         A face whose region lies outside the frame is left out.
         """
         boxes = clip(expand(faces.boxes, self.factor), height, width)
         corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
-        return [(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x1 > x0 and y1 > y0]
+        return [Rectangle(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x1 > x0 and y1 > y0]
 
     def cover(self, faces: Faces, height: int, width: int) -> Tensor:
         """How much each pixel belongs to each face.
@@ -61,15 +61,15 @@ class FaceRegion:
             low, high = boxes[:, :2].floor(), boxes[:, 2:].ceil()
             dx = torch.maximum(low[:, :1] - x, x - high[:, :1]).clamp(min=0)
             dy = torch.maximum(low[:, 1:] - y, y - high[:, 1:]).clamp(min=0)
-            outside = torch.hypot(dx[:, None, :], dy[:, :, None])
+            outside = _length(dx[:, None, :], dy[:, :, None])
         else:
             centre = (boxes[:, :2] + boxes[:, 2:]) / 2
             half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=0.5)
             u = (x - centre[:, :1])[:, None, :]
             v = (y - centre[:, 1:])[:, :, None]
-            radius = torch.hypot(u / half[:, :1, None], v / half[:, 1:, None])
+            radius = _length(u / half[:, :1, None], v / half[:, 1:, None])
             # Distance to the edge along the ray from the centre.
-            outside = torch.hypot(u, v) * (1 - 1 / radius.clamp(min=1))
+            outside = _length(u, v) * (1 - 1 / radius.clamp(min=1))
         if self.feather == 0:
             return (outside <= 0).to(boxes.dtype)
         return (1 - outside / self.feather).clamp(0, 1)
@@ -85,3 +85,8 @@ class FaceRegion:
             cover = self.cover(frame, height, width)
             masks.append(cover.amax(dim=0) if len(frame) else cover.new_zeros(height, width))
         return torch.stack(masks)[:, None]
+
+
+def _length(x: Tensor, y: Tensor) -> Tensor:
+    # Not torch.hypot: its last bit, which decides about a pixel on the edge, hangs on where in the tensor that lies.
+    return (x * x + y * y).sqrt()

@@ -16,6 +16,27 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 
+def carried(matrices: Tensor, points: Tensor) -> Tensor:
+    """Where matrices carry points, in homogeneous coordinates.
+
+    Written out: a matrix product may add up in another order for one matrix than for several, and whoever rounds down
+    to whole pixels sees the last bit.
+
+    Args:
+        matrices: ``(..., 3, 3)``.
+        points: ``(..., 2)``; all dimensions but the last are broadcast against those of the matrices.
+
+    Returns:
+        ``(..., 3)``.
+
+    Example:
+        >>> carried(torch.eye(3), torch.tensor([2.0, 5.0])).tolist()
+        [2.0, 5.0, 1.0]
+    """
+    by_x, by_y, by_1 = matrices.unbind(-1)
+    return by_x * points[..., :1] + by_y * points[..., 1:] + by_1
+
+
 def perspective_grid(matrices: Tensor, size: tuple[int, int]) -> Tensor:
     """Where each output pixel of a perspective warp reads the input.
 
@@ -38,9 +59,7 @@ def perspective_grid(matrices: Tensor, size: tuple[int, int]) -> Tensor:
         torch.arange(width, device=matrices.device, dtype=matrices.dtype),
         indexing="ij",
     )
-    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-    inverse = torch.linalg.inv(matrices)
-    source = torch.einsum("fij,hwj->fhwi", inverse, pixels)
+    source = carried(torch.linalg.inv(matrices)[:, None, None], torch.stack([x, y], dim=-1))
     return source[..., :2] / source[..., 2:]
 
 
@@ -150,9 +169,13 @@ def area_sample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         ``(F, K, C, h, w)``: what ``F.interpolate(slice, size=(h, w), mode="area")`` gives for each slice. Two matrix
         products, so the gradient is deterministic on every device.
+
+        Where the image is flat, so is the result, to the last bit: a max pool after it has the same ties whatever the
+        batch, and gives its gradient to the same pixel. That takes sums in float64 (which MPS has not).
     """
-    across = torch.einsum("fchw,fknw->fkcnh", images, _averages(columns, images.shape[-1], images.dtype))
-    return torch.einsum("fkcnh,fkmh->fkcmn", across, _averages(rows, images.shape[-2], images.dtype))
+    wide = images if images.device.type == "mps" else images.double()
+    across = torch.einsum("fchw,fknw->fkcnh", wide, _averages(columns, images.shape[-1], wide.dtype))
+    return torch.einsum("fkcnh,fkmh->fkcmn", across, _averages(rows, images.shape[-2], wide.dtype)).to(images.dtype)
 
 
 def _averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:

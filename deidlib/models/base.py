@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.matching import same_face, union
 
 _ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
@@ -73,12 +73,15 @@ T = TypeVar("T", bound=Target)
 
 
 class TargetModel(nn.Module, ABC, Generic[T]):
-    """An authorised model: it reads faces, and says differentiably how far a reading is from the original's.
+    """An authorised model: it reads faces, and says differentiably how far frames are from reading as they should.
 
-    Subclasses set ``task`` and write three methods. Networks assigned as attributes are frozen and put in
-    eval mode for ever, so that no attack can change a weight or a running statistic.
+    Subclasses set ``task`` and write three methods: ``predict`` reads a frame, ``target`` turns a *reading*, numbers
+    alone, into a goal, ``loss`` says how far frames are from it. A target never sees the face: a reading is all that
+    an attack learns about the original, whether this model made it, another one, or a human.
 
-    Everything is per frame: a frame's prediction, target and loss must not depend on the frames beside it.
+    Networks assigned as attributes are frozen and put in eval mode for ever, so that no attack can change a weight or a
+    running statistic. Everything is per frame: a frame's prediction, target and loss must not depend on the frames
+    beside it.
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
@@ -133,16 +136,20 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         """
 
     @abstractmethod
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> T:
-        """What must still be read after protection, from the *original* frames; no gradient.
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> T:
+        """What is to be read on the protected frames, from a reading alone; without pixels and without gradient.
 
         Args:
-            images: ``(B, 3, H, W)`` the originals.
-            faces: B entries, the faces to keep readable, as :func:`observe` returns them.
+            reading: B entries, the faces to keep readable and what is to be read of them. What is NaN is not known, and
+                costs nothing.
+            size: height and width of the frames in pixels.
 
         Returns:
-            The model's own reading of those faces and the geometry (crops, anchors, poses) to compare at. A
-            frame without faces has no rows.
+            On the reading's device: what is to be read, and the geometry (crops, anchors, poses) to read it at. A frame
+            without faces has no rows.
+
+        Raises:
+            ValueError: the reading lacks what this model reads altogether.
         """
 
     @abstractmethod
@@ -179,7 +186,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def with_network(model: M, name: str, network: nn.Module) -> M:
-    """A copy of a model with one of its networks with_network; all else is shared, and the model stays as it is."""
+    """A copy of a model with one of its networks exchanged; all else is shared, and the model stays as it is."""
     other = copy.copy(model)
     # The copy shares the dict of its networks with the one that it was made from.
     other._modules = {**model._modules, name: network}
@@ -228,7 +235,7 @@ def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[
 
 def observe_each(
     images: Tensor,
-    models: Mapping[str, TargetModel[Any]],
+    models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]],
     faces: Sequence[Faces] | None = None,
     *,
     read: Mapping[str, Sequence[Faces]] | None = None,
@@ -237,7 +244,7 @@ def observe_each(
 
     Args:
         images: ``(B, 3, H, W)`` RGB in [0, 1].
-        models: by name; at least one of them a detector, unless ``faces`` are given.
+        models: at least one of them a detector, unless ``faces`` are given.
         faces: B entries, where the faces are, if there is no detector among the models.
         read: what detectors have read already, by name; those are not asked again.
 
@@ -246,8 +253,14 @@ def observe_each(
         the models before it have filled in.
 
     Raises:
-        ValueError: neither a detector nor faces.
+        ValueError: neither a detector nor faces; two models of one name.
+
+    Example:
+        >>> from deidlib.models.mtcnn import MTCNN
+        >>> observe_each(torch.rand(1, 3, 64, 64), [MTCNN()])
+        {'mtcnn': [Faces(n=0)]}
     """
+    models = by_name(models)
     found = {} if read is None else {name: list(known) for name, known in read.items() if name in models}
     for name, model in models.items():
         if model.task == "boxes" and name not in found:
@@ -260,6 +273,53 @@ def observe_each(
         if name not in result:
             result[name] = known = observe(images, [model], known)
     return result
+
+
+def read_originals(
+    originals: Tensor,
+    models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]],
+    faces: Sequence[Faces] | None = None,
+    *,
+    read: Mapping[str, Sequence[Faces]] | None = None,
+) -> dict[str, list[Faces]]:
+    """What each model reads on frames as they came from the camera: the readings that an attack is to bring back.
+
+    As :func:`observe_each`, but that models which read protected frames only (with a key, say) are represented by the
+    models that they stand for, under their own names.
+
+    Args:
+        originals: ``(B, 3, H, W)`` RGB in [0, 1].
+        models: the models of the attack.
+        faces: as for :func:`observe_each`.
+        read: as for :func:`observe_each`.
+
+    Example:
+        >>> from deidlib.keys.key import Key
+        >>> from deidlib.models.keyed import Keyed
+        >>> from deidlib.models.mtcnn import MTCNN
+        >>> read_originals(torch.rand(1, 3, 64, 64), [Keyed(MTCNN(), Key.generate())])
+        {'keyed-mtcnn': [Faces(n=0)]}
+    """
+    clear = {name: model.for_originals for name, model in by_name(models).items()}
+    return observe_each(originals, clear, faces, read=read)
+
+
+def by_name(models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]]) -> dict[str, TargetModel[Any]]:
+    """Models by name, in order: the names that a mapping gives, or the models' own.
+
+    Raises:
+        ValueError: two models have the same name.
+    """
+    if isinstance(models, Mapping):
+        return dict(models)
+    named: dict[str, TargetModel[Any]] = {}
+    for model in models:
+        if model.name in named:
+            raise ValueError(
+                f"two models are called {model.name!r}: name them, models={{'first': ..., 'second': ...}}."
+            )
+        named[model.name] = model
+    return named
 
 
 def united(readings: Sequence[Sequence[Faces]]) -> list[Faces]:
@@ -284,6 +344,62 @@ def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] 
     if len(faces) != len(images):
         raise ValueError(f"expected one Faces per frame: {len(images)} frames, got {len(faces)} entries.")
     return faces
+
+
+def frame_of(reading: Sequence[Faces]) -> Tensor:
+    """The frame of each face, ``(F,)`` long, over all frames of a reading.
+
+    Example:
+        >>> one = Faces(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.ones(1))
+        >>> frame_of([one, Faces.empty(), one])
+        tensor([0, 2])
+    """
+    counts = torch.tensor([len(faces) for faces in reading], device=reading[0].boxes.device)
+    return torch.arange(len(reading), device=counts.device).repeat_interleave(counts)
+
+
+def rows_of(reading: Sequence[Faces], field: Literal["boxes", "scores", "landmarks", "gaze"] = "boxes") -> Tensor:
+    """A field of all frames' faces, one row per face: ``(F, 4)`` boxes, ``(F, 3)`` gaze ...
+
+    Args:
+        reading: at least one frame.
+        field: of :class:`~deidlib.Faces`.
+
+    Raises:
+        ValueError: a frame has faces and not the field, or some have 68 landmarks and some five.
+
+    Example:
+        >>> one = Faces(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.ones(1), gaze=torch.tensor([[0.0, 0.0, -1.0]]))
+        >>> rows_of([one, Faces.empty(), one], "gaze").shape
+        torch.Size([2, 3])
+    """
+    rows = []
+    for number, faces in enumerate(reading):
+        value = getattr(faces, field)
+        if len(faces) and value is None:
+            raise ValueError(
+                f"the reading lacks {field}: the faces of frame {number} have none. Add a model that reads {field} to "
+                "observe(images, [...]), or give them as they are known; NaN stands for a single face's."
+            )
+        if len(faces):
+            rows.append(value)
+    if len({row.shape[1:] for row in rows}) > 1:
+        raise ValueError("some frames have 68 landmarks and some 5; read all of them with the same models.")
+    if rows:
+        return torch.cat(rows)
+    return reading[0].boxes.new_zeros({"boxes": (0, 4), "scores": (0,), "landmarks": (0, 5, 2), "gaze": (0, 3)}[field])
+
+
+def five_points_of(reading: Sequence[Faces]) -> Tensor:
+    """Five points ``(F, 5, 2)`` of all frames' faces, taken from 68 where those are known; NaN where nothing is."""
+    return torch.cat(
+        [
+            faces.boxes.new_full((len(faces), 5, 2), torch.nan)
+            if faces.landmarks is None
+            else five_points(faces.landmarks).to(faces.boxes)
+            for faces in reading
+        ]
+    )
 
 
 def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:

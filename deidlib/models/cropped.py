@@ -11,8 +11,8 @@ from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import grid_window
-from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, matched, with_network
+from deidlib.images import check_image_shape
+from deidlib.models.base import Target, TargetModel, with_network
 
 # Windows begin and end on this grid, which is that of a detector's coarsest cells.
 _GRID = 32
@@ -126,22 +126,21 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         return self.model.predict(images, faces)
 
     @torch.no_grad()
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> CroppedTarget:
-        """The detector's own reading of those ``faces`` in their windows."""
-        check_images(images)
-        height, width = images.shape[-2:]
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> CroppedTarget:
+        """What the detector is to read in the windows around the faces."""
         by_size: dict[tuple[int, int], list[tuple[int, Window, Tensor]]] = {}
-        for i, known in enumerate(faces):
-            for window, inside in _windows(known.boxes, self.context, height, width):
+        for i, known in enumerate(reading):
+            for window, inside in _windows(known.boxes, self.context, *size):
                 extent = (window[3] - window[1], window[2] - window[0])
                 by_size.setdefault(extent, []).append((i, window, inside))
-        windows = [self._target(images, faces, rows, extent) for extent, rows in by_size.items()]
-        # Faces that the detector does not read on the original count nowhere.
-        total = images.new_zeros(len(images))
+        windows = [self._target(reading, rows, extent) for extent, rows in by_size.items()]
+        # Faces that no window shows count nowhere.
+        boxes = reading[0].boxes
+        total = boxes.new_zeros(len(reading))
         for part in windows:
             total.index_add_(0, part.frame, part.share)
-        windows = [replace(part, share=part.share / total[part.frame].clamp(min=1)) for part in windows]
-        return CroppedTarget(torch.arange(len(images), device=images.device), tuple(windows))
+        windows = [replace(part, share=part.share / total[part.frame]) for part in windows]
+        return CroppedTarget(torch.arange(len(reading), device=boxes.device), tuple(windows))
 
     def loss(self, images: Tensor, target: CroppedTarget) -> Tensor:
         """The detector's loss in the windows, ``(B,)``: the mean over a frame's faces."""
@@ -157,23 +156,16 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         return f"context={self.context}"
 
     def _target(
-        self,
-        images: Tensor,
-        faces: Sequence[Faces],
-        rows: Sequence[tuple[int, Window, Tensor]],
-        extent: tuple[int, int],
+        self, reading: Sequence[Faces], rows: Sequence[tuple[int, Window, Tensor]], extent: tuple[int, int]
     ) -> WindowTarget:
-        places = tuple((i, window[0], window[1]) for i, window, _ in rows)
-        crops = _cut(images, places, extent)
-        shown = [_moved(faces[i][inside], window[0], window[1]) for i, window, inside in rows]
-        read = self.model.for_originals.predict(crops)
-        counts = [int(matched(own.boxes, known).sum()) for own, known in zip(read, shown, strict=True)]
+        boxes = reading[0].boxes
+        shown = [_moved(reading[i][inside], window[0], window[1]) for i, window, inside in rows]
         return WindowTarget(
-            torch.tensor([i for i, _, _ in rows], device=images.device),
-            images.new_tensor(counts),
-            places,
-            extent,
-            self.model.target(crops, shown),
+            frame=torch.tensor([i for i, _, _ in rows], device=boxes.device),
+            share=boxes.new_tensor([len(faces) for faces in shown]),
+            places=tuple((i, window[0], window[1]) for i, window, _ in rows),
+            extent=extent,
+            inner=self.model.target(shown, extent),
         )
 
 

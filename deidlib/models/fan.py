@@ -10,25 +10,25 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from torch.utils.checkpoint import checkpoint
 
 from deidlib import weights as checkpoints
 from deidlib.faces import Faces
-from deidlib.geometry.warp import crop_grid, sample
+from deidlib.geometry.warp import carried, crop_grid, sample
 from deidlib.images import check_image_shape, check_images, to_grid
-from deidlib.models.base import Target, TargetModel, frame_mean, needs_boxes
+from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 
+_PUBLISHED = "2dfan4"
 _CROP = 256
 _MAP = 64
 # A face of scale 1 is 200 pixels high, and its centre lies above that of its box by this share of the height.
 _UNIT = 200.0
 _UP = 0.12
-# What counts as hidden: a crop of this many blocks. And the least share of a map's energy that this takes away.
-_BLOCKS = 8
-_LEAST = 1e-6
-# Soft-argmax: how sharp, relative to the highest value of the original's map; and the point error, as a share of the
-# crop, that counts 1.
+# What 2D-FAN was trained to answer at a point: a Gaussian of this standard deviation in cells, height 1, cut off beyond
+# 7 x 7 cells.
+_SIGMA, _REACH = 1.75, 3.5
+# Soft-argmax: how sharp, relative to the highest value of the map; and the point error, as a share of the crop, that
+# counts 1.
 _SHARPNESS = 25.0
 _POINT_UNIT = 0.1
 
@@ -40,36 +40,37 @@ class FANTarget(Target):
     Args:
         frame: ``(F,)`` the frame of the row.
         grid: ``(F, 256, 256, 2)`` where the crop reads the frame.
-        heatmaps: ``(F, 68, 64, 64)`` of the original's crop.
+        heatmaps: ``(F, 68, 64, 64)`` as the net should answer.
+        known: ``(F, 68)`` bool, which of them are known; the others cost nothing.
         unit: ``(F,)`` the squared distance from them that counts 1.
     """
 
     grid: Tensor
     heatmaps: Tensor
+    known: Tensor
     unit: Tensor
 
 
 class FAN(TargetModel[FANTarget]):
     r"""2D-FAN (Bulat and Tzimiropoulos, ICCV 2017, arXiv 1703.07332): 68 landmarks, a heat map each.
 
-    The loss is the paper's landmark loss L_LM: the squared L2 distance between the heat maps H of the protected
-    and :math:`H^0` of the original frame, at the same crop:
+    The loss is the paper's landmark loss L_LM: the squared L2 distance between the heat maps H of the protected frame
+    and those that the net was trained to answer for the landmarks of the reading, :math:`H^0`: a Gaussian at each.
 
     .. math::
-        L_{LM} = \frac{1}{|faces|} \sum_{face} \frac{\lVert H - H^0 \rVert_2^2}{\lVert H^{hidden} - H^0 \rVert_2^2}
+        L_{LM} = \frac{1}{|faces|} \sum_{face} \frac{\lVert H - H^0 \rVert_2^2}{\lVert H^0 \rVert_2^2}
 
-    The denominator makes it a number of order 1 whatever the weights: it is 0 for the original's maps and 1 for
-    those of the original's crop pixelated to 8 x 8 blocks, which is about what the default obfuscation leaves.
-    With ``coordinates`` > 0 the mean squared distance between the soft-argmax points of H and :math:`H^0` is
-    added, times that factor, in units of a tenth of the crop.
+    It is 0 for the maps wanted, and 1 for maps that show nothing. With ``coordinates`` > 0 the mean squared distance
+    between the soft-argmax points of H and :math:`H^0` is added, times that factor, in units of a tenth of the crop.
+    Landmarks that are NaN, or that lie outside the crop of their box, cost nothing.
 
     Crops, maps and points are those of face-alignment 1.5: centre, scale, whole-pixel window, 256 x 256 pixels,
     highest cell and a quarter of a cell towards its higher neighbour, cut down to whole pixels towards 0. Only
     ``predict`` rounds the crop to uint8 as they do.
 
     Args:
-        weights: a name in :mod:`deidlib.weights.store`, a file, or a state dict; ``None`` leaves the net at its random
-            initialisation (for tests, after ``torch.manual_seed``).
+        weights: a name in :mod:`deidlib.weights.store`, a file, or a state dict. The published weights if not given.
+            ``"random"`` leaves the net as it is initialised, for tests, after ``torch.manual_seed``.
         modules: number of stacked hourglasses; the published weights have 4.
         reference_scale: width plus height of a box at which the crop shows 200 pixels of the frame: 165 for boxes
             of RetinaFace, as in face-alignment; 195 for its SFD boxes, and in the paper's code.
@@ -86,7 +87,7 @@ class FAN(TargetModel[FANTarget]):
     Example:
         >>> import torch
         >>> from deidlib.faces import Faces
-        >>> fan = FAN(weights=None, modules=1)
+        >>> fan = FAN("random", modules=1)
         >>> face = Faces(boxes=torch.tensor([[40., 30., 90., 100.]]), scores=torch.ones(1))
         >>> fan.predict(torch.rand(1, 3, 120, 120), [face])[0].landmarks.shape
         torch.Size([1, 68, 2])
@@ -97,7 +98,7 @@ class FAN(TargetModel[FANTarget]):
 
     def __init__(
         self,
-        weights: str | Path | Mapping[str, Tensor] | None = "2dfan4",
+        weights: str | Path | Mapping[str, Tensor] | None = None,
         *,
         modules: int = 4,
         reference_scale: float = 165.0,
@@ -121,8 +122,12 @@ class FAN(TargetModel[FANTarget]):
         self.coordinates = coordinates
         self.at_once = at_once
         net: nn.Module = Net(modules)
-        if weights is not None:
-            net.load_state_dict(dict(weights) if isinstance(weights, Mapping) else checkpoints.load_state(weights))
+        if weights is None:
+            weights = _PUBLISHED
+        if isinstance(weights, Mapping):
+            net.load_state_dict(dict(weights))
+        elif weights != "random":
+            net.load_state_dict(checkpoints.load_state(weights))
         # Measured on a CPU: 15 % less time and 24 % less memory than with batch norms and channels first.
         self.net = _without_batch_norm(net).to(memory_format=torch.channels_last)
         self.register_buffer("mirror", torch.tensor(_mirror()), persistent=False)
@@ -140,7 +145,7 @@ class FAN(TargetModel[FANTarget]):
         """``faces`` with 68 landmarks each, in whole pixels."""
         check_images(images)
         faces = needs_boxes(self, images, faces)
-        boxes, frame = _rows(faces, images)
+        boxes, frame = rows_of(faces).to(images), frame_of(faces).to(images.device)
         points = boxes.new_zeros(0, 68, 2)
         if len(boxes):
             grid = crop_grid(self._windows(boxes).to(images), (_CROP, _CROP))
@@ -150,31 +155,40 @@ class FAN(TargetModel[FANTarget]):
         return [face.replace(landmarks=p.to(face.boxes)) for face, p in zip(faces, per_frame, strict=True)]
 
     @torch.no_grad()
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> FANTarget:
-        """The crop of each face and the model's heat maps of it."""
-        check_images(images)
-        boxes, frame = _rows(needs_boxes(self, images, faces), images)
-        grid = crop_grid(self._windows(boxes).to(images), (_CROP, _CROP))
-        if not len(boxes):
-            return FANTarget(frame, grid, images.new_zeros(0, 68, _MAP, _MAP), images.new_zeros(0))
-        crops = sample(images, grid, frame)
-        hidden = interpolate(adaptive_avg_pool2d(crops, _BLOCKS), size=(_CROP, _CROP), mode="nearest")
-        maps = self.heatmaps(crops)
-        # A crop without content is hidden as it is: keep its unit off 0.
-        least = _LEAST * _squares(maps).clamp(min=torch.finfo(maps.dtype).tiny)
-        return FANTarget(frame, grid, maps, torch.maximum(_squares(self.heatmaps(hidden) - maps), least))
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> FANTarget:
+        """The crop of each face, and heat maps with its landmarks.
+
+        Raises:
+            ValueError: a face without 68 landmarks.
+        """
+        boxes, frame, points = rows_of(reading), frame_of(reading), rows_of(reading, "landmarks")
+        if points.shape[1] != 68:
+            if len(points):
+                raise ValueError(
+                    f"FAN needs 68 landmarks to aim at, the reading has {points.shape[1]}. Let it read the originals, "
+                    "read_originals(originals, [RetinaFace(), FAN()]), or give the landmarks of another reader."
+                )
+            points = points.new_zeros(0, 68, 2)
+        cells = self._to_cells(points.to(boxes), boxes)
+        # What is not a number is in no place.
+        known = ((cells >= 0) & (cells <= _MAP)).all(dim=2)
+        rows = known.any(dim=1).nonzero().squeeze(1)
+        maps = _rendered(cells[rows]) * known[rows, :, None, None] * (2 if self.flip else 1)
+        grid = crop_grid(self._windows(boxes[rows]).to(boxes), (_CROP, _CROP))
+        return FANTarget(frame[rows], grid, maps, known[rows], _squares(maps))
 
     def loss(self, images: Tensor, target: FANTarget) -> Tensor:
         """L_LM of each frame, ``(B,)``."""
         check_image_shape(images)
         if not len(target.frame):
             return images.new_zeros(len(images))
-        maps, goal = self.heatmaps(sample(images, target.grid, target.frame)), target.heatmaps
-        per_face = _squares(maps - goal) / target.unit
+        maps, goal = self.heatmaps(sample(images, target.grid.to(images), target.frame)), target.heatmaps.to(images)
+        per_face = _squares((maps - goal) * target.known[:, :, None, None]) / target.unit.to(images)
         if self.coordinates:
             sharpness = _SHARPNESS / goal.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(goal.dtype).eps)
             distance = (_soft_argmax(maps * sharpness) - _soft_argmax(goal * sharpness)) / _POINT_UNIT
-            per_face = per_face + self.coordinates * distance.square().sum(dim=2).mean(dim=1)
+            square = (distance.square().sum(dim=2) * target.known).sum(dim=1) / target.known.sum(dim=1)
+            per_face = per_face + self.coordinates * square
         return frame_mean(per_face, target.frame, len(images))
 
     def _maps(self, crops: Tensor) -> Tensor:
@@ -198,16 +212,22 @@ class FAN(TargetModel[FANTarget]):
         """What the crops of boxes ``(F, 4)`` show, xyxy, in whole pixels; it may leave the frame."""
         # In float32, as upstream: the rounding decides which side of a whole pixel the window ends.
         back = torch.linalg.inv(_to_crop(*self._centre_and_scale(boxes), _CROP).float())
-        corners = torch.tensor([[1.0, 1.0, 1.0], [_CROP, _CROP, 1.0]])
-        return torch.einsum("fij,cj->fci", back, corners)[..., :2].trunc().flatten(1)
+        corners = torch.tensor([[1.0, 1.0], [_CROP, _CROP]])
+        return carried(back[:, None], corners)[..., :2].trunc().flatten(1)
+
+    def _to_cells(self, points: Tensor, boxes: Tensor) -> Tensor:
+        """Points ``(F, 68, 2)`` of the frame in heat-map cells, cell k from k to k + 1."""
+        matrices = _to_crop(*self._centre_and_scale(boxes), _MAP)
+        # A reading is cut down to whole pixels: half of one more is what it stands for, and what comes out as it again.
+        padded = nn.functional.pad(points.detach().cpu().double() + 0.5, (0, 1), value=1.0)
+        return torch.einsum("fij,fpj->fpi", matrices, padded)[..., :2].to(points)
 
     def _to_frame(self, peaks: Tensor, boxes: Tensor) -> Tensor:
         """Points ``(F, 68, 2)`` in heat-map cells as whole pixels of the frame."""
         matrices = _to_crop(*self._centre_and_scale(boxes), _MAP)
         # Not the plain inverse: where a point falls on a whole pixel, its last bits decide, and upstream has these.
         back = torch.from_numpy(np.linalg.pinv(matrices.numpy()))
-        points = nn.functional.pad(peaks.cpu().double(), (0, 1), value=1.0)
-        return torch.einsum("fij,fpj->fpi", back, points)[..., :2].trunc()
+        return carried(back[:, None], peaks.cpu().double())[..., :2].trunc()
 
 
 class _Affine(nn.Module):
@@ -234,13 +254,6 @@ def _without_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def _rows(faces: Sequence[Faces], images: Tensor) -> tuple[Tensor, Tensor]:
-    """All boxes ``(F, 4)`` and the frame of each ``(F,)``."""
-    boxes = torch.cat([face.boxes.to(images) for face in faces])
-    counts = torch.tensor([len(face) for face in faces], device=images.device)
-    return boxes, torch.arange(len(faces), device=images.device).repeat_interleave(counts)
-
-
 def _to_crop(centre: Tensor, scale: Tensor, resolution: int) -> Tensor:
     """Matrices ``(F, 3, 3)`` from the frame to a square crop."""
     side = _UNIT * scale
@@ -248,6 +261,14 @@ def _to_crop(centre: Tensor, scale: Tensor, resolution: int) -> Tensor:
     matrices[:, 0, 0] = matrices[:, 1, 1] = resolution / side
     matrices[:, :2, 2] = resolution * (-centre / side[:, None] + 0.5)
     return matrices
+
+
+def _rendered(cells: Tensor) -> Tensor:
+    """Heat maps ``(F, 68, 64, 64)`` with a Gaussian at each of the points ``(F, 68, 2)``."""
+    offset = torch.arange(_MAP, device=cells.device, dtype=cells.dtype) + 0.5 - cells.nan_to_num()[..., None]
+    # (F, 68, 2, 64): a Gaussian over the plane is the product of one along x and one along y.
+    x, y = (torch.exp(-0.5 * (offset / _SIGMA).square()) * (offset.abs() <= _REACH)).unbind(dim=2)
+    return y[..., :, None] * x[..., None, :]
 
 
 def _peaks(maps: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from deidlib.geometry.camera import (
 from deidlib.geometry.face_model import face_model
 from deidlib.geometry.warp import perspective_grid, sample
 from deidlib.images import check_images
-from deidlib.models.base import Target, TargetModel, frame_mean, needs_boxes
+from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 from deidlib.models.equalize import equalize
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
@@ -90,14 +90,14 @@ _MODES = {
 
 @dataclass(frozen=True, eq=False)
 class GazeTarget(Target):
-    """One row per face, with R readings of it: its parts (both eyes, or the face), at each of the geometries.
+    """One row per face, which is read at G geometries, by its P parts (both eyes, or the face) at each.
 
     Args:
         frame: ``(F,)`` the frame of the row.
-        grid: ``(F, R, h, w, 2)`` where the normalised image reads the frame, pixels.
-        head: ``(F, R, 2)`` the head's angles beside an eye patch, radians.
-        basis: ``(F, R, 3, 3)`` the axes of the normalised camera in the camera frame.
-        gaze: ``(F, R, 3)`` what is to be read: the original's gaze, unit vectors in the camera frame.
+        grid: ``(F, G, P, h, w, 2)`` where the normalised image reads the frame, pixels.
+        head: ``(F, G, P, 2)`` the head's angles beside an eye patch, radians.
+        basis: ``(F, G, P, 3, 3)`` the axes of the normalised camera in the camera frame.
+        gaze: ``(F, 3)`` what is to be read: unit vectors in the camera frame.
     """
 
     grid: Tensor
@@ -110,14 +110,15 @@ class GazeResNet(TargetModel[GazeTarget]):
     r"""Gaze from landmarks: pose by PnP, normalised eyes or face, a ResNet, a unit vector in the camera frame.
 
     .. math::
-        L_G = \frac{1}{F} \sum_f \frac{\|g_f(X) - g_f(X_{original})\|^2}{(2 \sin 5^\circ)^2}
+        L_G = \frac{1}{F} \sum_f \frac{\|g_f(X) - g_f\|^2}{(2 \sin 5^\circ)^2}
 
-    with one f per eye or face: 1 where the gaze is 10 degrees off (``loss="l2"``, the paper's L2 between gaze vectors,
-    here squared so that it is smooth at 0), or the same with the angle, (angle / 10 degrees)^2 (``loss="angle"``).
+    with a face's gaze g_f in the reading and g_f(X) in the frame: 1 where the gaze is 10 degrees off (``loss="l2"``,
+    the paper's L2 between gaze vectors, here squared so that it is smooth at 0), or the same with the angle,
+    (angle / 10 degrees)^2 (``loss="angle"``).
 
-    Landmarks may be 68 points or a detector's five. Crops and poses of the attack come from the original; whoever reads
-    the protected file has only the landmarks found *there*, a pixel or two off. With ``jitter`` the attack also asks
-    for the original's gaze from that many slightly moved geometries.
+    Landmarks may be 68 points or a detector's five. Crops and poses of the attack come from those of the reading;
+    whoever reads the protected file has only the landmarks found *there*, a pixel or two off. With ``jitter`` the
+    attack also asks for the gaze from that many slightly moved geometries.
 
     Make one with :meth:`mpiigaze`, :meth:`mpiifacegaze` or :meth:`eth_xgaze`.
 
@@ -238,44 +239,42 @@ class GazeResNet(TargetModel[GazeTarget]):
         """
         check_images(images)
         faces = needs_boxes(self, images, faces)
-        landmarks, frame = self._landmarks(faces)
-        vectors = self._read(images, self._geometry(images, landmarks, frame))
-        mean = normalize(vectors.mean(dim=1), dim=1)
-        return [known.replace(gaze=mean[frame == number].to(known.boxes)) for number, known in enumerate(faces)]
+        landmarks, frame = rows_of(faces, "landmarks").to(images), frame_of(faces).to(images.device)
+        gaze = self._read(images, self._geometry(landmarks, frame, (images.shape[2], images.shape[3])))[:, 0]
+        return [known.replace(gaze=gaze[frame == number].to(known.boxes)) for number, known in enumerate(faces)]
 
     @torch.no_grad()
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> GazeTarget:
-        """Each face's geometry and the gaze that is read there.
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> GazeTarget:
+        """Each face's gaze, and the geometries to read it at; a face without a number for either has no row.
 
         Raises:
-            ValueError: a face has no landmarks.
+            ValueError: a face has no landmarks or no gaze.
         """
-        check_images(images)
-        landmarks, frame = self._landmarks(needs_boxes(self, images, faces))
-        true = self._geometry(images, landmarks, frame)
-        gaze = self._read(images, true)
+        landmarks, frame, gaze = rows_of(reading, "landmarks"), frame_of(reading), rows_of(reading, "gaze")
+        rows = (landmarks.isfinite().flatten(1).all(dim=1) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
+        landmarks, frame, gaze = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1)
+        true = self._geometry(landmarks, frame, size)
         if not self.jitter:
             return replace(true, gaze=gaze)
         eyes = landmarks[:, :2] if landmarks.shape[1] == 5 else landmarks[:, [36, 45]]
         scale = self.jitter_size * torch.linalg.vector_norm(eyes[:, 1] - eyes[:, 0], dim=1)
         moved = (
-            self._geometry(images, landmarks + scale[:, None, None] * offsets.to(landmarks), frame)
+            self._geometry(landmarks + scale[:, None, None] * offsets.to(landmarks), frame, size)
             for offsets in _offsets(self.jitter, landmarks.shape[1])
         )
         geometries = [true, *moved]
         return GazeTarget(
-            frame=true.frame,
+            frame=frame,
             grid=torch.cat([geometry.grid for geometry in geometries], dim=1),
             head=torch.cat([geometry.head for geometry in geometries], dim=1),
             basis=torch.cat([geometry.basis for geometry in geometries], dim=1),
-            # From wherever the eyes are seen, the *original's* gaze is to be read.
-            gaze=gaze.repeat(1, len(geometries), 1),
+            gaze=gaze,
         )
 
     def loss(self, images: Tensor, target: GazeTarget) -> Tensor:
-        """L_G: squared distance, or squared angle, between the gaze now and the original's; 1 at 10 degrees."""
+        """L_G: squared distance, or squared angle, between the gaze now and the one wanted; 1 at 10 degrees."""
         vectors = self._read(images, target)
-        square = (vectors - target.gaze.to(vectors)).square().sum(dim=2)
+        square = (vectors - target.gaze.to(vectors)[:, None]).square().sum(dim=2)
         if self.loss_kind == "angle":
             square = _squared_angle(square)
             unit = _UNIT**2
@@ -283,29 +282,9 @@ class GazeResNet(TargetModel[GazeTarget]):
             unit = (2 * math.sin(_UNIT / 2)) ** 2
         return frame_mean(square.mean(dim=1) / unit, target.frame, len(images))
 
-    def _landmarks(self, faces: Sequence[Faces]) -> tuple[Tensor, Tensor]:
-        """All faces' landmarks ``(N, P, 2)`` and frames ``(N,)``."""
-        landmarks = []
-        numbers = []
-        for number, known in enumerate(faces):
-            if not len(known):
-                continue
-            if known.landmarks is None:
-                raise ValueError(
-                    f"GazeResNet needs landmarks to find the head's pose; the faces of frame {number} have none. "
-                    "Run observe(images, [...]) with a detector that gives five points (RetinaFace, MTCNN) or with FAN."
-                )
-            landmarks.append(known.landmarks)
-            numbers += [number] * len(known)
-        if not landmarks:
-            return faces[0].boxes.new_zeros(0, 5, 2), torch.zeros(0, dtype=torch.long)
-        if len({points.shape[1] for points in landmarks}) > 1:
-            raise ValueError("some frames have 68 landmarks and some 5; read all of them with the same models.")
-        return torch.cat(landmarks), torch.tensor(numbers)
-
-    def _geometry(self, images: Tensor, landmarks: Tensor, frame: Tensor) -> GazeTarget:
-        """How each face's parts are seen, on the images' device; ``gaze`` is still 0."""
-        height, width = images.shape[2:]
+    def _geometry(self, landmarks: Tensor, frame: Tensor, size: tuple[int, int]) -> GazeTarget:
+        """How each face's parts are seen, at one geometry; ``gaze`` is still 0."""
+        height, width = size
         camera = self.camera or Camera.default(width, height)
         rotation, translation = head_pose(landmarks, camera)
         grids, heads, bases = [], [], []
@@ -323,29 +302,34 @@ class GazeResNet(TargetModel[GazeTarget]):
             heads.append(head)
             bases.append(basis)
         return GazeTarget(
-            frame=frame.to(images.device),
-            grid=torch.stack(grids, dim=1).to(images),
-            head=torch.stack(heads, dim=1).to(images),
-            basis=torch.stack(bases, dim=1).to(images),
-            gaze=images.new_zeros(len(frame), len(self.mode.parts), 3),
+            frame=frame,
+            grid=torch.stack(grids, dim=1).to(landmarks)[:, None],
+            head=torch.stack(heads, dim=1).to(landmarks)[:, None],
+            basis=torch.stack(bases, dim=1).to(landmarks)[:, None],
+            gaze=landmarks.new_zeros(len(frame), 3),
         )
 
     def _read(self, images: Tensor, rows: GazeTarget) -> Tensor:
-        """Unit gaze vectors ``(F, R, 3)`` in the camera frame."""
-        faces, readings, height = rows.grid.shape[:3]
+        """Unit gaze vectors ``(F, G, 3)`` in the camera frame: at each geometry the mean over the parts."""
+        return normalize(self._read_parts(images, rows).mean(dim=2), dim=2)
+
+    def _read_parts(self, images: Tensor, rows: GazeTarget) -> Tensor:
+        """Unit gaze vectors ``(F, G, P, 3)`` in the camera frame, one of each part."""
+        faces, geometries, parts, height = rows.grid.shape[:4]
         if not faces:
-            return images.new_zeros(0, readings, 3)
+            return images.new_zeros(0, geometries, parts, 3)
         # All readings of a face in one go: its frame is gathered once.
-        seen = sample(images, rows.grid.flatten(1, 2), rows.frame)
-        patches = seen.reshape(faces, 3, readings, height, -1).transpose(1, 2).flatten(0, 1)
+        seen = sample(images, rows.grid.to(images).flatten(1, 3), rows.frame)
+        patches = seen.reshape(faces, 3, geometries * parts, height, -1).transpose(1, 2).flatten(0, 1)
         if self.mode.channels == "grey":
-            angles = self.net(equalize(_grey(patches)), rows.head.flatten(0, 1))
+            angles = self.net(equalize(_grey(patches)), rows.head.to(images).flatten(0, 2))
         else:
             if self.mode.channels == "BGR":
                 patches = patches.flip(1)
             mean, std = (patches.new_tensor(values)[:, None, None] for values in (self.mode.mean, self.mode.std))
             angles = self.net((patches - mean) / std)
-        return denormalize(angles_to_vectors(angles), rows.basis.flatten(0, 1)).reshape(faces, readings, 3)
+        vectors = denormalize(angles_to_vectors(angles), rows.basis.to(images).flatten(0, 2))
+        return vectors.reshape(faces, geometries, parts, 3)
 
 
 def _grey(patches: Tensor) -> Tensor:

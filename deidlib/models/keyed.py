@@ -130,13 +130,15 @@ class Keyed(TargetModel[KeyedTarget]):
             ValueError: there is a nonce, and :meth:`at` has not said which frames these are.
         """
         check_images(images)
-        return self.model.predict(self.scramble(images, self._plans(images)), faces)
+        plans = self._plans(len(images), (images.shape[2], images.shape[3]), images.device)
+        return self.model.predict(self.scramble(images, plans), faces)
 
     @torch.no_grad()
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> KeyedTarget:
-        """What the model reads on the originals, without the key, and how the frames will be scrambled."""
-        frame = torch.arange(len(images), device=images.device)
-        return KeyedTarget(frame, self._plans(images), self.model.target(images, faces))
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> KeyedTarget:
+        """What the model is to read, and how the frames will be scrambled."""
+        device = reading[0].boxes.device
+        frame = torch.arange(len(reading), device=device)
+        return KeyedTarget(frame, self._plans(len(reading), size, device), self.model.target(reading, size))
 
     def loss(self, images: Tensor, target: KeyedTarget) -> Tensor:
         """The model's loss on the scrambled frames, ``(B,)``."""
@@ -147,21 +149,20 @@ class Keyed(TargetModel[KeyedTarget]):
         """The public name of the key, and how it is used."""
         return f"key={self.key!r}, scramble={self.scramble!r}, nonce={self.nonce!r}"
 
-    def _plans(self, images: Tensor) -> Tensor:
-        """How each frame is scrambled, ``(B, ...)``."""
-        height, width = images.shape[-2:]
+    def _plans(self, count: int, size: tuple[int, int], device: torch.device) -> Tensor:
+        """How each of that many frames is scrambled, ``(B, ...)``."""
         if self.nonce is None:
-            plan = self.scramble.plan(self.key, "every frame", height, width)
-            return plan.to(images.device).expand(len(images), *plan.shape)
-        labels = [f"{self.nonce}/frame {number}" for number in self._numbers_of(images)]
-        return torch.stack([self.scramble.plan(self.key, label, height, width) for label in labels]).to(images.device)
+            plan = self.scramble.plan(self.key, "every frame", *size)
+            return plan.to(device).expand(count, *plan.shape)
+        labels = [f"{self.nonce}/frame {number}" for number in self._numbers_of(count)]
+        return torch.stack([self.scramble.plan(self.key, label, *size) for label in labels]).to(device)
 
-    def _numbers_of(self, images: Tensor) -> tuple[int, ...]:
+    def _numbers_of(self, count: int) -> tuple[int, ...]:
         if self._numbers is None:
             raise ValueError(
                 "with a nonce every frame is scrambled in its own way: say which frames of the clip these are, "
                 "model.at(range(first, first + len(images))).predict(images)."
             )
-        if len(self._numbers) != len(images):
-            raise ValueError(f"at() was told {len(self._numbers)} frame numbers, and {len(images)} frames came.")
+        if len(self._numbers) != count:
+            raise ValueError(f"at() was told {len(self._numbers)} frame numbers, and {count} frames came.")
         return self._numbers

@@ -16,11 +16,12 @@ from deidlib.faces import Faces
 from deidlib.geometry.boxes import clip, expand, iou
 from deidlib.geometry.warp import area_sample, area_spans
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, frame_mean, matched
+from deidlib.models.base import Target, TargetModel, five_points_of, frame_mean, frame_of, rows_of
 from deidlib.models.mtcnn_cascade import (
     CELL,
     STRIDE,
     cell_boxes,
+    cells_along,
     crop_points,
     pyramid,
     scaled_size,
@@ -33,8 +34,9 @@ from deidlib.models.mtcnn_cascade import (
 
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _R_SIDE, _O_SIDE = 24, 48
-# Cells of a face: those that fired on the original, this many at most.
-_CARRIERS = 6
+# Cells that must propose a face: those that overlap it most, this many at most, and by so much if any does. Cells that
+# overlap it by more than the last number may propose it too.
+_CARRIERS, _CARRIES, _ON_FACE = 6, 0.5, 0.4
 # P-Net cells this much smaller or larger than the face, or centred outside this multiple of it, cannot propose it.
 _CELL_RANGE, _REACH = (0.4, 1.8), 1.3
 # Crops that leave this multiple of the face's square do not show the face.
@@ -79,13 +81,13 @@ class CellTarget(Target):
 
 @dataclass(frozen=True, eq=False)
 class MTCNNTarget(Target):
-    """One row per face of the original.
+    """One row per face.
 
     Args:
         frame: ``(F,)`` the frame of the row.
         face: ``(F,)`` long, distinct numbers.
         box: ``(F, 4)`` xyxy pixels.
-        points: ``(F, 5, 2)`` pixels.
+        points: ``(F, 5, 2)`` pixels; NaN where not known.
         wide: ``(F, 2)`` long, left and top of the face's patch for P-Net.
         near: ``(F, 4)`` long, the face's surroundings for R- and O-Net, left, top, right, bottom.
         r_crops: ``(F, K, 4)`` fixed crops for R-Net, as the cascade would propose them.
@@ -116,7 +118,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         L_B = \sum_{c} w_c [softplus(-m_c) + H(box_c)] + 0.1 \sum_{c\ new} max(0, m_c - m_{0.6} + 1)^2
             + \sum_{stage \in R, O} mean_k [softplus(-m_k) + H(box_k, points_k)]
 
-    P-Net's cells c are those that proposed the face on the original; no cell around it may fire that did not.
+    P-Net's cells c are those that overlap the face most; no cell may fire that lies around it rather than on it.
     R- and O-Net read crops k of two kinds: fixed ones, shifted a little around the face, so that there is a
     gradient before anything passes P-Net, and those that the cascade proposes *on the image as it is now*,
     found anew at every call and then treated as constant, so that the loss speaks of the reading that counts
@@ -190,34 +192,34 @@ class MTCNN(TargetModel[MTCNNTarget]):
         return result
 
     @torch.no_grad()
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> MTCNNTarget:
-        """The model's own reading of those ``faces`` that it finds, and where each stage must see them."""
-        check_images(images)
-        height, width = images.shape[-2:]
-        own = [seen[matched(seen.boxes, wanted)] for seen, wanted in zip(self.predict(images), faces, strict=True)]
-        device = images.device
-        frame = torch.cat([torch.full((len(o),), i, dtype=torch.long, device=device) for i, o in enumerate(own)])
-        box = torch.cat([o.boxes for o in own])
-        points = torch.cat([o.landmarks if o.landmarks is not None else images.new_zeros(0, 5, 2) for o in own])
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> MTCNNTarget:
+        """Box and points of each face, and where each stage must see it, by the geometry of the box.
+
+        A face without a pixel in the frame has no row.
+        """
+        height, width = size
+        box, frame = rows_of(reading), frame_of(reading)
+        points = five_points_of(reading)
         outline = square(box)
         around = clip(expand(outline, _NEAR), height, width)
+        inside = (clip(box, height, width)[:, 2:] - clip(box, height, width)[:, :2] >= 1).all(dim=1)
         near = torch.cat([around[:, :2].floor(), around[:, 2:].ceil()], dim=1).long()
         target = MTCNNTarget(
-            frame=frame,
-            face=torch.arange(len(frame), device=device),
-            box=box,
-            points=points,
-            wide=frame.new_zeros(len(frame), 2),
-            near=near,
-            r_crops=_jittered(outline, _R_SPREAD),
-            o_crops=_jittered(outline, _O_SPREAD),
+            frame=frame[inside],
+            face=torch.arange(int(inside.sum()), device=frame.device),
+            box=box[inside],
+            points=points[inside],
+            wide=near[inside, :2],
+            near=near[inside],
+            r_crops=_jittered(outline[inside], _R_SPREAD),
+            o_crops=_jittered(outline[inside], _O_SPREAD),
             scales=(),
             extent=(0, 0),
         )
-        return self._with_cells(target, images, outline) if len(frame) else target
+        return self._with_cells(target, outline[inside], height, width) if len(target.frame) else target
 
     def loss(self, images: Tensor, target: MTCNNTarget) -> Tensor:
-        """L_B of each frame, ``(B,)``; around 60 for a hidden face, 1 to 2 for one that reads as the original."""
+        """L_B of each frame, ``(B,)``; around 60 for a hidden face, 1 to 2 for one that reads as it should."""
         check_image_shape(images)
         faces = len(target.frame)
         if not faces:
@@ -256,6 +258,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
             loss = loss + _huber((moved - target.box[face]) / size[face].tile(2), tolerance)
             for code in points:
                 error = crop_points(boxes, code) - target.points[face]
+                error = error.masked_fill(target.points[face].isnan(), 0)
                 loss = loss + _huber(error / size[face].prod(dim=1).sqrt()[:, None, None], tolerance)
             return loss, logits.detach().softmax(dim=1)[:, 1], boxes, moved.detach(), face
 
@@ -314,12 +317,10 @@ class MTCNN(TargetModel[MTCNNTarget]):
         shows = iou(boxes, square(target.box)).gather(1, face[:, None])[:, 0] > 0.3
         return total, boxes[shows], face[shows]
 
-    def _with_cells(self, target: MTCNNTarget, images: Tensor, outline: Tensor) -> MTCNNTarget:
+    def _with_cells(self, target: MTCNNTarget, outline: Tensor, height: int, width: int) -> MTCNNTarget:
         """Add P-Net's part: which cells carry each face, and the pixels that they need."""
-        height, width = images.shape[-2:]
         side = outline[:, 2] - outline[:, 0]
         reach = expand(outline, _REACH)
-        pixels = _standardised(images)
         candidates: list[list[tuple[float, int, int, int]]] = [[] for _ in side]
         windows = []
         for scale in pyramid(height, width, self.min_face):
@@ -328,38 +329,34 @@ class MTCNN(TargetModel[MTCNNTarget]):
             if not len(fits):
                 continue
             size = scaled_size(height, width, scale)
-            score = self.pnet(interpolate(pixels, size=size, mode="area"))[1].softmax(dim=1)[:, 1]
-            count = score.new_tensor([score.shape[2], score.shape[1]]).long()
+            count = fits.new_tensor([cells_along(size[1]), cells_along(size[0])])
             low = ((reach[fits, :2] * scale - CELL / 2) / STRIDE).ceil().long().clamp(min=0)
             high = ((reach[fits, 2:] * scale - CELL / 2) / STRIDE).floor().long() + 1
             low = torch.minimum(low, count - 1)
             high = torch.maximum(torch.minimum(high, count), low + 1)
-            windows.append((scale, size, score, fits, low, high))
+            windows.append((scale, size, fits, low, high))
             for face, (x0, y0), (x1, y1) in zip(fits.tolist(), low.tolist(), high.tolist(), strict=True):
-                mine = score[target.frame[face], y0:y1, x0:x1]
                 row, column = torch.meshgrid(
-                    torch.arange(y0, y1, device=images.device),
-                    torch.arange(x0, x1, device=images.device),
-                    indexing="ij",
+                    torch.arange(y0, y1, device=fits.device), torch.arange(x0, x1, device=fits.device), indexing="ij"
                 )
-                overlap = iou(outline[face : face + 1], cell_boxes(row, column, scale).view(-1, 4).to(outline))
-                # A cell that fired on the face comes before any that did not.
-                rank = mine * overlap.view_as(mine) + ((mine >= _THRESHOLDS[0]) & (overlap.view_as(mine) > 0.5)) * mine
-                best = rank.flatten().topk(min(_CARRIERS, rank.numel()))
-                for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                cells = cell_boxes(row.flatten(), column.flatten(), scale).to(outline)
+                overlap = iou(outline[face : face + 1], cells)[0]
+                best = overlap.argsort(descending=True, stable=True)[:_CARRIERS]
+                for value, index in zip(overlap[best].tolist(), best.tolist(), strict=True):
                     i, j = divmod(index, x1 - x0)
                     candidates[face].append((value, len(windows) - 1, y0 + i, x0 + j))
         carriers = []
         for ranked in candidates:
             ranked.sort(reverse=True)
-            fired = [c for c in ranked if c[0] > _THRESHOLDS[0]][:_CARRIERS] or ranked[:1]
-            carriers.append({(window, i, j): 1 / len(fired) for _, window, i, j in fired})
-        return _placed(target, windows, carriers, height, width)
+            chosen = [c for c in ranked if c[0] > _CARRIES][:_CARRIERS] or ranked[:1]
+            carriers.append({(window, i, j): 1 / len(chosen) for _, window, i, j in chosen})
+        return _placed(target, outline, windows, carriers, height, width)
 
 
 def _placed(
     target: MTCNNTarget,
-    windows: list[tuple[float, tuple[int, int], Tensor, Tensor, Tensor, Tensor]],
+    outline: Tensor,
+    windows: list[tuple[float, tuple[int, int], Tensor, Tensor, Tensor]],
     carriers: list[dict[tuple[int, int, int], float]],
     height: int,
     width: int,
@@ -367,8 +364,8 @@ def _placed(
     """Cut windows of equal size per scale, so that faces run in one batch; a face's own cells are marked."""
     device = target.frame.device
     parts = []
-    for number, (scale, size, score, fits, low, high) in enumerate(windows):
-        total = score.new_tensor([score.shape[2], score.shape[1]]).long()
+    for number, (scale, size, fits, low, high) in enumerate(windows):
+        total = fits.new_tensor([cells_along(size[1]), cells_along(size[0])])
         count = (high - low).amax(dim=0)
         start = torch.minimum(low, total - count)
         columns, rows = count.tolist()
@@ -397,7 +394,13 @@ def _placed(
             for (window, ci, cj), value in carriers[face].items():
                 if window == number:
                     share[row, ci - int(start[row, 1]), cj - int(start[row, 0])] = value
-        fired = score[target.frame[fits][:, None, None], i, j] > _THRESHOLDS[0] / 2
+        cells = cell_boxes(i, j, scale)
+        overlap = torch.stack(
+            [
+                iou(outline[face : face + 1], own.flatten(0, 1).to(outline)).view(rows, columns)
+                for face, own in zip(fits, cells, strict=True)
+            ]
+        )
         parts.append(
             CellTarget(
                 frame=target.frame[fits],
@@ -405,9 +408,9 @@ def _placed(
                 corner=torch.stack([x_spans[:, 0, 0], y_spans[:, 0, 0]], dim=1),
                 rows=y_spans - y_spans[:, :1, :1],
                 columns=x_spans - x_spans[:, :1, :1],
-                cells=cell_boxes(i, j, scale),
+                cells=cells,
                 share=share,
-                quiet=(seen & ~fired & (share == 0)).float(),
+                quiet=(seen & (overlap < _ON_FACE) & (share == 0)).float(),
                 seen=seen,
                 extent=(
                     int((y_spans[:, -1, 1] - y_spans[:, 0, 0]).max()),
@@ -473,7 +476,11 @@ def _jittered(outline: Tensor, spread: float) -> Tensor:
 def _refined(moved: Tensor, boxes: Tensor, score: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """What R-Net hands on: crops that pass, without overlaps, as squares."""
     passed = (score > _THRESHOLDS[1]).nonzero().squeeze(1)
-    passed = passed[batched_nms(boxes[passed], score[passed], owner[passed], 0.7)]
+    apart, rank = boxes[passed], score[passed]
+    if boxes.device.type != "mps":
+        # batched_nms moves owners apart by adding to their boxes, which would round those of a later frame more.
+        apart, rank = apart.double(), rank.double()
+    passed = passed[batched_nms(apart, rank, owner[passed], 0.7)]
     return square(moved[passed]), owner[passed]
 
 

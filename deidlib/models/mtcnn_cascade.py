@@ -33,6 +33,16 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return int(height * scale + 1), int(width * scale + 1)
 
 
+def cells_along(length: int) -> int:
+    """How many P-Net cells lie along a side of that many pixels of the scaled image.
+
+    Example:
+        >>> cells_along(12), cells_along(13), cells_along(14)
+        (1, 2, 2)
+    """
+    return (length - CELL + 1) // STRIDE + 1
+
+
 def cell_boxes(row: Tensor, column: Tensor, scale: float) -> Tensor:
     """The image area that P-Net cells look at.
 

@@ -167,7 +167,7 @@ class Deidentifier:
         if found:
             for i, known in zip(found, self._read(batch, tracked, found, originals), strict=True):
                 readings[i] = known
-            attack = self._attack_found(batch, tracked, found, hidden, originals, readings, previous)
+            attack = self._attack_found(batch, tracked, found, hidden, readings, previous)
             images = hidden.clone()
             images[found] = attack.images
         others = [frame.others if frame.treatment == "found" else frame.found[:0] for frame in tracked]
@@ -206,7 +206,7 @@ class Deidentifier:
         attacker = replace(attacker, threshold=None)
         hidden = self._hide(originals, tracked)
         init = images.to(hidden)
-        attack = self._attack(attacker, batch, tracked, bad, hidden, originals, known, init=init[bad])
+        attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad])
         better = init.clone()
         better[bad] = attack.images
         losses = attack.final_losses()
@@ -282,14 +282,13 @@ class Deidentifier:
         tracked: Sequence[TrackedFrame],
         rows: Sequence[int],
         hidden: Tensor,
-        originals: Tensor,
         readings: Sequence[Mapping[str, Faces]],
         previous: PreviousFrame | None,
     ) -> AttackResult:
         """All at once, or each from the one before it."""
         known = {i: readings[i] for i in rows}
         if self.warm_start is None:
-            return self._attack(self.attacker, batch, tracked, rows, hidden, originals, known)
+            return self._attack(self.attacker, batch, tracked, rows, hidden, known)
         parts: list[AttackResult] = []
         last = -1
         for i in rows:
@@ -300,7 +299,7 @@ class Deidentifier:
             if previous is not None and bool((same := self.warm_start.same_faces(previous, faces)).any()):
                 attacker = self.warm_start.attacker(attacker, new_faces=not bool(same.all()))
                 init = previous.image.to(hidden)
-            parts.append(self._attack(attacker, batch, tracked, [i], hidden, originals, known, init))
+            parts.append(self._attack(attacker, batch, tracked, [i], hidden, known, init))
             previous, last = PreviousFrame(parts[-1].images, faces.boxes), i
         return AttackResult.joined(parts)
 
@@ -311,16 +310,13 @@ class Deidentifier:
         tracked: Sequence[TrackedFrame],
         rows: Sequence[int],
         hidden: Tensor,
-        originals: Tensor,
         readings: Mapping[int, Mapping[str, Faces]],
         init: Tensor | None = None,
     ) -> AttackResult:
         mask = self.obfuscator.mask([tracked[i].found for i in rows], *batch.size)
         numbers = [batch.first + i for i in rows]
-        by_model = {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()}
-        rows = list(rows)
-        faces = list(by_model.values())[-1]  # TEMP
-        return attacker(hidden[rows], originals[rows], faces=faces, mask=mask, init=init, numbers=numbers)
+        wanted = {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()}
+        return attacker(hidden[list(rows)], wanted, mask=mask, init=init, numbers=numbers)
 
 
 def _among(seen: Faces, wanted: Faces) -> Faces:

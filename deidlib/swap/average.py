@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.face_model import face_model
 from deidlib.images import check_images
-from deidlib.obfuscate import Rectangle
 from deidlib.swap import outline
 from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid

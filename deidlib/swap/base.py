@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces, check_per_frame
+from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_images
-from deidlib.obfuscate import Obfuscator, Pixelate, Rectangle
+from deidlib.obfuscate import Obfuscator, Pixelate
 
 
 class Patch(NamedTuple):

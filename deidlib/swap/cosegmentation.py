@@ -13,12 +13,13 @@ from torch.nn.functional import interpolate
 
 from deidlib import weights
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_image_shape, check_images
 from deidlib.nets.bisenet import FACE_CLASSES, BiSeNet, FaceParser
 from deidlib.nets.cosegmentation.checkpoint import build
 from deidlib.nets.cosegmentation.part_swap import PartSwap, SwapSource
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
-from deidlib.obfuscate import Obfuscator, Rectangle
+from deidlib.obfuscate import Obfuscator
 from deidlib.swap.base import FaceSwapper, Patch
 
 _SIDE = 256  # what the published nets were trained on

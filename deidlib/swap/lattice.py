@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-from deidlib.obfuscate import Rectangle
+from deidlib.geometry.boxes import Rectangle
 
 # Knots along a side; a smooth map changes little between them.
 _KNOTS = 49

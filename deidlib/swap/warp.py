@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces, five_points
+from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_images
-from deidlib.obfuscate import Obfuscator, Rectangle
+from deidlib.obfuscate import Obfuscator
 from deidlib.swap import outline
 from deidlib.swap.base import FaceSwapper, Patch
 from deidlib.swap.colour import match_colour

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor
-from toys import Linear, NotANumber, Pixels, PixelTarget, one_face
+from toys import Linear, NotANumber, Pixels, PixelTarget, one_face, painted
 
 from deidlib.attack.aggregation import GradientNorm, Staged, Sum
 from deidlib.attack.attacker import IFGSMAttacker
@@ -36,7 +36,7 @@ RULES: list[StepRule[Any]] = [
 def test_reaches_the_exact_optimum_of_a_quadratic(rule: StepRule[Any]) -> None:
     # The optimum inside the ball: each pixel goes to the original's value, or as near as epsilon lets it.
     original, hidden = grid(3, 3, 4, 4), grid(3, 3, 4, 4)
-    result = IFGSMAttacker([Pixels()], epsilon=8 / 255, max_iterations=80, step=rule)(hidden, original)
+    result = IFGSMAttacker([Pixels()], epsilon=8 / 255, max_iterations=80, step=rule)(hidden, painted(original))
     optimum = levels(hidden) + (levels(original) - levels(hidden)).clamp(-8, 8)
     # RMSprop's steps stay long near the optimum: one grey level.
     slack = 1 if isinstance(rule, OptimizerStep) else 0
@@ -45,7 +45,7 @@ def test_reaches_the_exact_optimum_of_a_quadratic(rule: StepRule[Any]) -> None:
 
 def test_three_steps_of_i_fgsm_by_hand() -> None:
     hidden, original = torch.full((1, 3, 2, 2), 100 / 255), torch.full((1, 3, 2, 2), 200 / 255)
-    result = IFGSMAttacker([Pixels()], epsilon=1.0, max_iterations=3, step=SignStep(2 / 255))(hidden, original)
+    result = IFGSMAttacker([Pixels()], epsilon=1.0, max_iterations=3, step=SignStep(2 / 255))(hidden, painted(original))
     assert torch.equal(levels(result.images), torch.full((1, 3, 2, 2), 106.0))
     expected = torch.tensor([12 * d**2 / 2 / 255**2 for d in (100, 98, 96, 94)])[:, None]
     torch.testing.assert_close(result.losses["pixels"], expected)
@@ -58,7 +58,7 @@ def test_momentum_in_the_loop_by_hand() -> None:
     coefficients[0, 0, 0], coefficients[1, 0, 1] = 1.0, -1.0
     hidden = torch.full((1, 3, 1, 2), 100 / 255)
     attacker = IFGSMAttacker([Linear(coefficients)], epsilon=5 / 255, max_iterations=10, step=MomentumSignStep(1 / 255))
-    result = attacker(hidden, hidden)
+    result = attacker(hidden, painted(hidden))
     expected = torch.full((1, 3, 1, 2), 100.0)
     expected[0, 0, 0, 0], expected[0, 1, 0, 1] = 95.0, 105.0
     assert torch.equal(levels(result.images), expected)
@@ -67,7 +67,7 @@ def test_momentum_in_the_loop_by_hand() -> None:
 def test_best_iterate_is_returned_rather_than_the_last() -> None:
     # 3 grey levels away with steps of 2: 3, 1, 1, 1 ... and with steps of 5: 3, 2, 3, 2.
     hidden, original = torch.full((1, 3, 2, 2), 100 / 255), torch.full((1, 3, 2, 2), 103 / 255)
-    result = IFGSMAttacker([Pixels()], max_iterations=4, step=SignStep(5 / 255))(hidden, original)
+    result = IFGSMAttacker([Pixels()], max_iterations=4, step=SignStep(5 / 255))(hidden, painted(original))
     assert torch.equal(levels(result.images), torch.full((1, 3, 2, 2), 105.0))
     assert result.best.tolist() == [1]
     torch.testing.assert_close(result.final_losses()["pixels"], result.losses["pixels"].amin(dim=0))
@@ -76,16 +76,18 @@ def test_best_iterate_is_returned_rather_than_the_last() -> None:
 def test_reported_losses_are_those_of_the_returned_images() -> None:
     original, hidden = grid(3, 3, 5, 5), grid(3, 3, 5, 5)
     attacker = IFGSMAttacker([Pixels()], max_iterations=7, step=APGDStep(size=3 / 255, minimum=0.1 / 255))
-    result = attacker(hidden, original)
+    result = attacker(hidden, painted(original))
     model = Pixels()
-    target = model.target(original, one_face(original))
+    target = model.target(painted(original), (5, 5))
     torch.testing.assert_close(model.loss(result.images, target), result.final_losses()["pixels"], rtol=0, atol=0)
 
 
 def test_result_is_on_the_uint8_grid_within_ball_range_and_mask() -> None:
     original, hidden = torch.rand(4, 3, 6, 6), torch.rand(4, 3, 6, 6)
     mask = (torch.rand(4, 1, 6, 6) > 0.5).float()
-    result = IFGSMAttacker([Pixels()], epsilon=5 / 255, max_iterations=20, step=APGDStep())(hidden, original, mask=mask)
+    result = IFGSMAttacker([Pixels()], epsilon=5 / 255, max_iterations=20, step=APGDStep())(
+        hidden, painted(original), mask=mask
+    )
     change = levels(result.images) - levels(hidden)
     assert torch.equal(to_grid(result.images), result.images)
     assert change.abs().max() == 5
@@ -97,7 +99,7 @@ def test_epsilon_map_and_soft_mask_scale_the_ball() -> None:
     original, hidden = torch.ones(1, 3, 1, 4), torch.full((1, 3, 1, 4), 100 / 255)
     epsilon = torch.tensor([0.0, 2.0, 4.0, 8.0]).view(1, 1, 1, 4) / 255
     mask = torch.tensor([1.0, 1.0, 0.5, 0.5]).view(1, 1, 1, 4)
-    result = IFGSMAttacker([Pixels()], epsilon=epsilon, max_iterations=20)(hidden, original, mask=mask)
+    result = IFGSMAttacker([Pixels()], epsilon=epsilon, max_iterations=20)(hidden, painted(original), mask=mask)
     assert levels(result.images)[0, 0, 0].tolist() == [100.0, 102.0, 102.0, 104.0]
 
 
@@ -111,7 +113,7 @@ def test_frames_stop_on_their_own_and_leave_the_batch() -> None:
 
     hidden = torch.full((3, 3, 1, 1), 100 / 255)
     original = torch.tensor([100.0, 102.0, 104.0]).view(3, 1, 1, 1).expand(3, 3, 1, 1) / 255
-    result = IFGSMAttacker([Counting()], max_iterations=10, threshold=1e-9)(hidden, original)
+    result = IFGSMAttacker([Counting()], max_iterations=10, threshold=1e-9)(hidden, painted(original))
     assert result.iterations.tolist() == [0, 2, 4]
     assert result.converged.all()
     assert seen == [3, 2, 2, 1, 1]
@@ -124,9 +126,9 @@ def test_frames_stop_on_their_own_and_leave_the_batch() -> None:
 def test_a_frame_does_not_depend_on_the_frames_beside_it(rule: StepRule[Any]) -> None:
     original, hidden = grid(4, 3, 4, 4), grid(4, 3, 4, 4)
     attacker = IFGSMAttacker([Pixels()], epsilon=6 / 255, max_iterations=9, threshold=0.4, step=rule)
-    together = attacker(hidden, original)
+    together = attacker(hidden, painted(original))
     for i in range(4):
-        alone = attacker(hidden[i : i + 1], original[i : i + 1])
+        alone = attacker(hidden[i : i + 1], painted(original[i : i + 1]))
         assert torch.equal(together.images[i : i + 1], alone.images)
         assert together.iterations[i] == alone.iterations[0]
 
@@ -135,19 +137,23 @@ def test_threshold_by_name_waits_for_every_named_model() -> None:
     hidden, original = torch.full((1, 3, 1, 1), 100 / 255), torch.full((1, 3, 1, 1), 103 / 255)
     models = {"a": Pixels(), "b": Pixels()}
     one = 3 / 255**2 / 2
-    loose = IFGSMAttacker(models, max_iterations=9, threshold={"a": one * 4.1})(hidden, original)
-    strict = IFGSMAttacker(models, max_iterations=9, threshold={"a": one * 4.1, "b": one / 2})(hidden, original)
+    loose = IFGSMAttacker(models, max_iterations=9, threshold={"a": one * 4.1})(hidden, painted(original))
+    strict = IFGSMAttacker(models, max_iterations=9, threshold={"a": one * 4.1, "b": one / 2})(
+        hidden, painted(original)
+    )
     assert loose.iterations.tolist() == [1]
     assert strict.iterations.tolist() == [3]
 
 
 def test_sum_weights_and_repulsion() -> None:
     hidden, original = torch.full((1, 3, 2, 2), 100 / 255), torch.full((1, 3, 2, 2), 150 / 255)
-    away = IFGSMAttacker([Pixels()], weights={"pixels": -1.0}, epsilon=4 / 255, max_iterations=6)(hidden, original)
+    away = IFGSMAttacker([Pixels()], weights={"pixels": -1.0}, epsilon=4 / 255, max_iterations=6)(
+        hidden, painted(original)
+    )
     assert torch.equal(levels(away.images), torch.full((1, 3, 2, 2), 96.0))
     up, down = torch.full((3, 2, 2), -1.0), torch.full((3, 2, 2), 1.0)
     models = {"up": Linear(up), "down": Linear(down)}
-    result = IFGSMAttacker(models, weights={"up": 2.0}, epsilon=4 / 255, max_iterations=6)(hidden, original)
+    result = IFGSMAttacker(models, weights={"up": 2.0}, epsilon=4 / 255, max_iterations=6)(hidden, painted(original))
     assert torch.equal(levels(result.images), torch.full((1, 3, 2, 2), 104.0))
     torch.testing.assert_close(result.objective, 2 * result.losses["up"] + result.losses["down"], rtol=1e-6, atol=1e-6)
 
@@ -158,13 +164,20 @@ def test_gradient_norm_lets_a_small_loss_decide_its_pixels() -> None:
     small[:, 0] = 1.0
     hidden = torch.full((1, 3, 2, 2), 100 / 255)
     models = {"large": Linear(large), "small": Linear(small)}
-    plain = IFGSMAttacker(models, max_iterations=1, aggregate=Sum())(hidden, hidden)
+    plain = IFGSMAttacker(models, max_iterations=1, aggregate=Sum())(hidden, painted(hidden))
     assert torch.equal(levels(plain.images), torch.full((1, 3, 2, 2), 101.0))
     losses = {name: torch.ones(1) for name in models}
     gradients = {"large": large[None], "small": small[None]}
     _, gradient = GradientNorm()(losses, gradients, losses, dict.fromkeys(models, 1.0))
     torch.testing.assert_close(gradient[0, :, 0], torch.full((3, 2), 1 / 6 - 1 / 12))
     torch.testing.assert_close(gradient[0, :, 1], torch.full((3, 2), -1 / 12))
+
+
+def test_gradient_norm_counts_losses_relative_to_the_first_or_to_1() -> None:
+    losses = {"large": torch.tensor([10.0, 10.0]), "small": torch.tensor([0.5, 2.0])}
+    first = {"large": torch.tensor([40.0, 40.0]), "small": torch.tensor([0.01, 4.0])}
+    objective, _ = GradientNorm()(losses, {}, first, dict.fromkeys(losses, 1.0))
+    assert objective.tolist() == [0.25 + 0.5, 0.25 + 0.5]
 
 
 def test_staged_opens_a_stage_frame_by_frame() -> None:
@@ -181,7 +194,7 @@ def test_staged_opens_a_stage_frame_by_frame() -> None:
 def test_nan_loss_and_gradient_are_never_the_best() -> None:
     hidden = torch.stack([torch.full((3, 2, 2), 0.8), torch.full((3, 2, 2), 0.2)])
     original = torch.full((2, 3, 2, 2), 0.4)
-    result = IFGSMAttacker([NotANumber()], max_iterations=5)(hidden, original)
+    result = IFGSMAttacker([NotANumber()], max_iterations=5)(hidden, painted(original))
     assert torch.isfinite(result.images).all()
     assert torch.equal(result.images[0], to_grid(hidden)[0])
     assert torch.equal(levels(result.images[1]), levels(hidden[1]) + 5)
@@ -189,18 +202,18 @@ def test_nan_loss_and_gradient_are_never_the_best() -> None:
 
 def test_frames_without_faces_come_back_as_they_were() -> None:
     hidden, original = grid(3, 3, 4, 4), grid(3, 3, 4, 4)
-    result = IFGSMAttacker([Pixels()], max_iterations=5)(hidden, original, faces=one_face(hidden, frames=[1]))
+    result = IFGSMAttacker([Pixels()], max_iterations=5)(hidden, painted(original, frames=[1]))
     assert torch.equal(result.images[[0, 2]], hidden[[0, 2]])
     assert not torch.equal(result.images[1], hidden[1])
     assert result.final_losses()["pixels"][[0, 2]].tolist() == [0.0, 0.0]
-    none = IFGSMAttacker([Pixels()], max_iterations=5)(hidden, original, faces=one_face(hidden, frames=[]))
+    none = IFGSMAttacker([Pixels()], max_iterations=5)(hidden, painted(original, frames=[]))
     assert torch.equal(none.images, hidden)
 
 
 def test_init_starts_elsewhere_but_the_ball_is_around_the_hidden_frame() -> None:
     hidden, original = torch.full((1, 3, 2, 2), 100 / 255), torch.full((1, 3, 2, 2), 200 / 255)
     init = torch.full((1, 3, 2, 2), 150 / 255)
-    result = IFGSMAttacker([Pixels()], epsilon=8 / 255, max_iterations=0)(hidden, original, init=init)
+    result = IFGSMAttacker([Pixels()], epsilon=8 / 255, max_iterations=0)(hidden, painted(original), init=init)
     assert torch.equal(levels(result.images), torch.full((1, 3, 2, 2), 108.0))
 
 
@@ -209,7 +222,7 @@ def test_inputs_and_models_are_left_alone() -> None:
     copies = original.clone(), hidden.clone()
     model = Linear(torch.randn(3, 4, 4))
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    IFGSMAttacker([model], max_iterations=3)(hidden, original)
+    IFGSMAttacker([model], max_iterations=3)(hidden, painted(original))
     assert torch.equal(original, copies[0])
     assert torch.equal(hidden, copies[1])
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in weights.items())
@@ -226,7 +239,7 @@ def test_a_rule_that_leaps_cannot_leave_the_ball() -> None:
             return images - 10 * gradient.sign(), state
 
     original, hidden = grid(2, 3, 4, 4), grid(2, 3, 4, 4)
-    result = IFGSMAttacker([Pixels()], epsilon=3 / 255, max_iterations=3, step=Leap())(hidden, original)
+    result = IFGSMAttacker([Pixels()], epsilon=3 / 255, max_iterations=3, step=Leap())(hidden, painted(original))
     assert (levels(result.images) - levels(hidden)).abs().max() <= 3
 
 
@@ -252,10 +265,11 @@ def test_a_broken_promise_is_noticed_also_when_frames_have_left(
     original = torch.stack([hidden[0], hidden[1] + 10 / 255])
     attacker = IFGSMAttacker([Pixels()], epsilon=epsilon / 255, max_iterations=1, threshold=1e-6, step=Brighten())
     with pytest.raises(RuntimeError, match=f"the attack left {message}.*bug in deidlib"):
-        attacker(hidden, original, mask=torch.full((2, 1, 2, 2), mask))
+        attacker(hidden, painted(original), mask=torch.full((2, 1, 2, 2), mask))
 
 
 IMAGES = torch.rand(2, 3, 8, 8)
+READ = painted(IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -267,18 +281,21 @@ IMAGES = torch.rand(2, 3, 8, 8)
         (lambda: IFGSMAttacker([Pixels()], threshold={"x": 1.0}), ValueError, "threshold names unknown"),
         (lambda: IFGSMAttacker([Pixels()], epsilon=8), ValueError, "8/255, not 8"),
         (lambda: IFGSMAttacker([Pixels()], max_iterations=-1), ValueError, "max_iterations"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES.mul(255).byte(), IMAGES), TypeError, r"images.float\(\) / 255"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES * 255, IMAGES), ValueError, r"must lie in \[0, 1\]"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES[0], IMAGES), ValueError, r"images\[None\]"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES[:0], IMAGES[:0]), ValueError, "at least one frame"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES, IMAGES[:1]), ValueError, "originals must match"),
-        (lambda: IFGSMAttacker([Pixels()])(cast(Any, IMAGES.tolist()), IMAGES), TypeError, "got list"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES / 0, IMAGES), ValueError, "must lie in"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES, IMAGES, mask=torch.ones(2, 8, 8)), ValueError, "mask must have"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES, IMAGES, mask=torch.ones(2, 1, 8, 8) * 2), ValueError, "lie in"),
-        (lambda: IFGSMAttacker([Pixels()])(IMAGES, IMAGES, faces=[Faces.empty()]), ValueError, "one Faces per frame"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES.mul(255).byte(), READ), TypeError, r"images.float\(\) / 255"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES * 255, READ), ValueError, r"must lie in \[0, 1\]"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES[0], READ), ValueError, r"images\[None\]"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES[:0], READ), ValueError, "at least one frame"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES, READ, init=IMAGES[:1]), ValueError, "init must match the hidden"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES, cast(Any, IMAGES)), TypeError, "does not see the originals"),
+        (lambda: IFGSMAttacker({"a": Pixels(), "b": Pixels()})(IMAGES, {"a": READ}), ValueError, r"\['b'\] missing"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES, one_face(IMAGES)), ValueError, "the reading lacks gaze"),
+        (lambda: IFGSMAttacker([Pixels()])(cast(Any, IMAGES.tolist()), READ), TypeError, "got list"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES / 0, READ), ValueError, "must lie in"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES, READ, mask=torch.ones(2, 8, 8)), ValueError, "mask must have"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES, READ, mask=torch.ones(2, 1, 8, 8) * 2), ValueError, "lie in"),
+        (lambda: IFGSMAttacker([Pixels()])(IMAGES, [Faces.empty()]), ValueError, "one Faces per frame"),
         (
-            lambda: IFGSMAttacker([Pixels()], epsilon=torch.ones(5, 5) / 255)(IMAGES, IMAGES),
+            lambda: IFGSMAttacker([Pixels()], epsilon=torch.ones(5, 5) / 255)(IMAGES, READ),
             ValueError,
             "does not broadcast",
         ),
@@ -289,10 +306,23 @@ def test_bad_input_says_what_was_expected(call: Callable[[], object], error: typ
         call()
 
 
+def test_each_model_is_told_its_own_reading() -> None:
+    hidden = torch.full((1, 3, 1, 1), 100 / 255)
+    up, down = (painted(torch.full((1, 3, 1, 1), value / 255)) for value in (104, 98))
+    models = {"up": Pixels(), "down": Pixels()}
+    result = IFGSMAttacker(models, max_iterations=1)(hidden, {"up": up, "down": down, "not asked": down})
+    assert list(result.readings) == ["up", "down"]
+    expected = {name: 3 * d**2 / 2 / 255**2 for name, d in (("up", 4), ("down", 2))}
+    assert {name: float(loss[0, 0]) for name, loss in result.losses.items()} == pytest.approx(expected, rel=1e-4)
+    # One reading for all is each model's.
+    both = IFGSMAttacker(models, max_iterations=1)(hidden, up)
+    assert torch.equal(both.losses["up"], both.losses["down"])
+
+
 def test_a_loss_of_the_wrong_shape_is_named() -> None:
     class Scalar(Pixels):
         def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
             return super().loss(images, target).sum()
 
     with pytest.raises(ValueError, match=r"scalar.loss must return one value per frame, shape \(2,\)"):
-        IFGSMAttacker([Scalar()])(IMAGES, IMAGES)
+        IFGSMAttacker([Scalar()])(IMAGES, READ)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 from torch import Tensor
-from toys import Pixels
+from toys import Pixels, painted
 
 from benchmarks.acceptance import SHARED, T002, Reading, compare, frames
 from deidlib.attack.attacker import IFGSMAttacker
@@ -174,9 +174,11 @@ class Darker(Distortion):
 class TestAttack:
     def test_a_channel_that_changes_nothing_changes_nothing(self) -> None:
         originals, hidden = torch.rand(3, 3, 8, 8), torch.rand(3, 3, 8, 8)
-        plain = IFGSMAttacker([Pixels()], max_iterations=6)(hidden, originals)
-        same = IFGSMAttacker([Pixels()], max_iterations=6, distortions=[Darker(1.0)])(hidden, originals)
-        twice = IFGSMAttacker([Pixels()], max_iterations=6, distortions=[Darker(1.0), Darker(1.0)])(hidden, originals)
+        plain = IFGSMAttacker([Pixels()], max_iterations=6)(hidden, painted(originals))
+        same = IFGSMAttacker([Pixels()], max_iterations=6, distortions=[Darker(1.0)])(hidden, painted(originals))
+        twice = IFGSMAttacker([Pixels()], max_iterations=6, distortions=[Darker(1.0), Darker(1.0)])(
+            hidden, painted(originals)
+        )
         for other in (same, twice):
             assert torch.equal(plain.images, other.images)
             assert torch.equal(plain.objective, other.objective)
@@ -188,7 +190,7 @@ class TestAttack:
         both = IFGSMAttacker(
             [Pixels()], max_iterations=9, step=SignStep(1 / 255), distortions=[Darker(1.0), Darker(0.5)]
         )
-        result = both(hidden, originals)
+        result = both(hidden, painted(originals))
         assert torch.allclose(result.images, torch.full_like(hidden, 153 / 255))
         levels = 48 / 2 * torch.tensor([(0.6 - 0.5) ** 2, (0.3 - 0.5) ** 2])
         (loss,) = result.final_losses().values()
@@ -198,10 +200,10 @@ class TestAttack:
         originals = torch.cat([picture(48, 48, top=20 * i) for i in range(3)])
         hidden = to_grid(Blur(4.0)(originals))
         attacker = IFGSMAttacker([Pixels()], max_iterations=5, step=APGDStep(), distortions=[JPEG(60), H264(25)])
-        together = attacker(hidden, originals)
-        assert torch.equal(attacker(hidden, originals).images, together.images)
+        together = attacker(hidden, painted(originals))
+        assert torch.equal(attacker(hidden, painted(originals)).images, together.images)
         for i in range(3):
-            alone = attacker(hidden[i : i + 1], originals[i : i + 1])
+            alone = attacker(hidden[i : i + 1], painted(originals[i : i + 1]))
             assert torch.equal(alone.images[0], together.images[i])
 
 
@@ -214,7 +216,7 @@ def test_a_protected_face_survives_what_the_attack_was_told_of() -> None:
     hidden, mask = to_grid(obfuscator(originals, truth)), obfuscator.mask(truth, *originals.shape[-2:])
     plain, told = (
         IFGSMAttacker([model], max_iterations=25, step=APGDStep(), distortions=channels)(
-            hidden, originals, faces=truth, mask=mask
+            hidden, truth, mask=mask
         ).images
         for channels in ((), [JPEG(15)])
     )

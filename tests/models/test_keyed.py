@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from toys import Pixels, PixelTarget, one_face
+from toys import Pixels, one_face, painted, seen_on
 
 from benchmarks.acceptance import T002, compare, frames
 from deidlib.attack.attacker import IFGSMAttacker
@@ -20,7 +20,7 @@ from deidlib.images import to_grid
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord, new_nonce
 from deidlib.keys.scramble import CellPermutation
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel, observe, read_originals
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
@@ -40,11 +40,7 @@ class Seen(Pixels):
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         self.images.append(images)
-        return [Faces(known.boxes, images[i, 0, 0, :1]) for i, known in enumerate(one_face(images))]
-
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> PixelTarget:
-        self.images.append(images)
-        return super().target(images, faces)
+        return seen_on(images, [Faces(known.boxes, images[i, 0, 0, :1]) for i, known in enumerate(one_face(images))])
 
 
 def scrambled(image: Tensor, number: int | None, key: Key = KEY) -> Tensor:
@@ -65,7 +61,7 @@ def test_the_model_sees_protected_frames_scrambled_and_originals_as_they_are(ima
     inner = Seen()
     model = keyed(inner).at([5, 6, 9])
     model.predict(images)
-    model.target(images, one_face(images))
+    read_originals(images, [model])
     expected = torch.stack([scrambled(image, n) for image, n in zip(images, (5, 6, 9), strict=True)])
     assert torch.equal(inner.images[0], expected)
     assert not torch.equal(inner.images[0], images)
@@ -93,7 +89,7 @@ def test_the_frame_of_a_clip_decides_and_not_its_place_in_the_batch(images: Tens
 def test_the_loss_is_the_models_on_scrambled_frames(images: Tensor) -> None:
     hidden = to_grid(torch.rand_like(images))
     model = keyed().at([7, 8, 9])
-    loss = model.loss(hidden, model.target(images, one_face(images, frames=[0, 2])))
+    loss = model.loss(hidden, model.target(painted(images, frames=[0, 2]), (21, 30)))
     for i, number in ((0, 7), (2, 9)):
         expected = (scrambled(hidden[i], number) - images[i]).square().sum() / 2
         torch.testing.assert_close(loss[i], expected)
@@ -103,7 +99,7 @@ def test_the_loss_is_the_models_on_scrambled_frames(images: Tensor) -> None:
 def test_frames_that_leave_the_batch_take_their_scramble_with_them(images: Tensor) -> None:
     hidden = to_grid(torch.rand_like(images))
     model = keyed().at([7, 8, 9])
-    target = model.target(images, one_face(images))
+    target = model.target(painted(images), (21, 30))
     loss = model.loss(hidden, target)
     assert len(set(loss.tolist())) == 3
     for rows in ([2], [0, 2], [2, 0], [1, 2, 0]):
@@ -117,29 +113,27 @@ def test_the_attack_writes_what_only_the_key_reads(images: Tensor) -> None:
     """The optimum is known: the original with its pixels moved back, as near as the ball allows."""
     hidden = torch.full_like(images, 128 / 255)
     model = keyed(Pixels())
-    result = IFGSMAttacker([model], epsilon=16 / 255, max_iterations=40)(
-        hidden, images, faces=one_face(images), numbers=[3, 4, 5]
-    )
+    result = IFGSMAttacker([model], epsilon=16 / 255, max_iterations=40)(hidden, painted(images), numbers=[3, 4, 5])
     for i, number in enumerate((3, 4, 5)):
         plan = SCRAMBLE.plan(KEY, f"{NONCE}/frame {number}", *images.shape[2:])
         back = SCRAMBLE(images[i : i + 1], plan.flip(0)[None])[0]
         expected = hidden[i] + (back - hidden[i]).clamp(-16 / 255, 16 / 255)
         assert (result.images[i] - expected).abs().max() <= 1.01 / 255
     with pytest.raises(ValueError, match="say which frames of the clip these are"):
-        IFGSMAttacker([model])(hidden, images, faces=one_face(images))
+        IFGSMAttacker([model])(hidden, painted(images))
 
 
 def test_gradients_are_right() -> None:
     images = torch.rand(2, 3, 9, 12, dtype=torch.float64)
     hidden = torch.rand_like(images).requires_grad_()
     model = keyed(Pixels()).at([0, 1])
-    target = model.target(images, one_face(images))
+    target = model.target(painted(images), (9, 12))
     assert torch.autograd.gradcheck(lambda x: model.loss(x, target), hidden)
 
 
 def test_several_keys_and_none_in_one_attack(images: Tensor) -> None:
     models: dict[str, TargetModel[Any]] = {"a": keyed(), "b": keyed(key=KEY.derive("b"), nonce=None), "plain": Pixels()}
-    result = IFGSMAttacker(models, max_iterations=3)(images, images, faces=one_face(images), numbers=[0, 1, 2])
+    result = IFGSMAttacker(models, max_iterations=3)(images, painted(images), numbers=[0, 1, 2])
     assert list(result.losses) == ["a", "b", "plain"]
     assert (result.losses["plain"][0] == 0).all()
     for name in ("a", "b"):
@@ -245,8 +239,7 @@ def test_only_the_key_reads_real_frames(shared: Path) -> None:
     model = Keyed(retinaface, KEY, nonce=NONCE).at([0, 24, 48])
     protected = IFGSMAttacker([model], max_iterations=25, step=APGDStep())(
         obfuscator(originals, faces),
-        originals,
-        faces=faces,
+        faces,
         mask=obfuscator.mask(faces, *originals.shape[2:]),
     ).images
     right = compare(faces, model.predict(protected))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from skimage.data import astronaut
 from torch import Tensor
-from toys import tracking
+from toys import Pixels, seen_on, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.faces import Faces
@@ -26,7 +26,7 @@ from deidlib.media import (
     read_image,
     write_image,
 )
-from deidlib.models.base import Target, TargetModel, frame_mean, needs_boxes
+from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.batches import ProtectedBatch
@@ -75,14 +75,14 @@ class Scripted(TargetModel[Content]):
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         self.frames_read += len(images)
         boxes = [torch.tensor(self.script.get(k, ()), dtype=torch.float32).reshape(-1, 4) for k in numbers(images)]
-        return [Faces(found, torch.ones(len(found))) for found in boxes]
+        return seen_on(images, [Faces(found, torch.ones(len(found))) for found in boxes])
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> Content:
-        if self.fails_at in numbers(images):
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Content:
+        self.asked += reading
+        target = Pixels().target(reading, size)
+        if self.fails_at in numbers(target.pixels):
             raise RuntimeError("the model broke down")
-        self.asked += faces
-        frame = torch.tensor([i for i, known in enumerate(faces) for _ in range(len(known))], dtype=torch.long)
-        return Content(frame, images[frame], torch.cat([known.boxes for known in faces]))
+        return Content(target.frame, target.pixels, rows_of(reading))
 
     def loss(self, images: Tensor, target: Content) -> Tensor:
         rows = []
@@ -105,9 +105,9 @@ class Reader(TargetModel[Target]):
         known = needs_boxes(self, images, faces)
         return [f.replace(landmarks=f.boxes[:, None, :2].repeat(1, 5, 1)) for f in known]
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> Target:
-        self.asked += faces
-        return Target(torch.tensor([i for i, known in enumerate(faces) if len(known)], dtype=torch.long))
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Target:
+        self.asked += reading
+        return Target(frame_of(reading))
 
     def loss(self, images: Tensor, target: Target) -> Tensor:
         return images.mean(dim=(1, 2, 3))
@@ -279,6 +279,7 @@ def test_faces_that_are_given_are_hidden_and_no_detector_is_asked(size: int) -> 
 
     frames = clip(3)
     given = [Faces(torch.tensor([FACE], dtype=torch.float32), torch.ones(1)), Faces.empty(), Faces.empty()]
+    given = seen_on(frames, given)
     protector = deidentifier(Silent({}), hold=1, window=0)
     batches = list(protector.frames(torch.split(frames, size), faces=given))
     assert treatments(batches) == ["found", "held", "whole-frame"]
@@ -382,6 +383,12 @@ def test_faces_may_be_found_by_others_than_the_authorised() -> None:
     assert [known["scripted"].boxes.tolist() for known in batch.readings] == [[[8, 9, 18, 19]], []]
     assert batch.attack is not None
     assert list(batch.attack.losses) == ["scripted"]
+
+
+def test_an_original_is_read_once_by_a_detector_that_hides_and_is_authorised() -> None:
+    model = Scripted({k: [FACE] for k in range(4)})
+    run(deidentifier(model), clip(4), 2)
+    assert model.frames_read == 4
 
 
 def test_several_detectors_hide_the_union() -> None:

@@ -34,7 +34,7 @@ class Told(TargetModel[Target]):
         boxes = [torch.tensor(self.told[k]).reshape(-1, 4) for k in self.numbers]
         return [Faces(found, torch.ones(len(found))) for found in boxes]
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> Target:
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Target:
         raise AssertionError
 
     def loss(self, images: Tensor, target: Target) -> Tensor:

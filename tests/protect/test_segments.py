@@ -18,7 +18,7 @@ import pytest
 import torch
 from skimage.data import astronaut
 from torch import Tensor
-from toys import Pixels, PixelTarget, tracking
+from toys import Pixels, PixelTarget, seen_on, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import SignStep
@@ -58,7 +58,7 @@ class Cornered(Pixels):
             shift = 8 * float(image[1, 0, 0])
             box = torch.tensor([[8 + shift, 8, 20 + shift, 20]])
             found.append(Faces(box, torch.ones(1)) if image[0, 0, 0] > 0.5 else Faces.empty())
-        return found
+        return seen_on(images, found)
 
     @property
     def looked(self) -> int:
@@ -352,8 +352,8 @@ class Marked(Cornered):
             result.append(Faces(face.boxes + torch.tensor([shift, 0, shift, 0]), face.scores))
         return result
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> PixelTarget:
-        target = super().target(images, faces)
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PixelTarget:
+        target = super().target(reading, size)
         return PixelTarget(target.frame, torch.ones_like(target.pixels))
 
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.region import FaceRegion
 from deidlib.images import to_grid
 from deidlib.models.mtcnn import MTCNN
-from deidlib.obfuscate import Concealment, Obfuscator, Pixelate, Rectangle, Solid
+from deidlib.obfuscate import Concealment, Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.swap import FaceSwapper
 from deidlib.swap.base import Patch

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.face_model import face_model
 from deidlib.geometry.region import FaceRegion
 from deidlib.media import write_image
 from deidlib.models.mtcnn import MTCNN
-from deidlib.obfuscate import GaussianBlur, Pixelate, Rectangle, Solid
+from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.swap import outline
 from deidlib.swap.colour import match_colour

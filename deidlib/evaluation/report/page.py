@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +18,7 @@ from deidlib.evaluation.report.curves import Line, chart
 from deidlib.evaluation.report.palette import DARK, LIGHT
 from deidlib.evaluation.report.pictures import Panel, choose, panels
 from deidlib.evaluation.result import spread
-from deidlib.records.files import sync_folder
+from deidlib.records.files import atomic_write
 
 
 def write_report(
@@ -173,16 +171,8 @@ def _percent(value: float | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
