@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from footage import SHARED, T002, frames
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, softplus
@@ -34,8 +35,6 @@ from deidlib.keys.scramble import CellPermutation
 from deidlib.models.keyed import Keyed
 from deidlib.models.retinaface import RetinaFace, RetinaFaceTarget
 from deidlib.obfuscate import Pixelate
-
-from .acceptance import SHARED, T002, frames
 
 CELL, TILE = 4, 32
 SIDE = TILE // CELL

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 
 import torch
+from footage import SHARED, T002, frames
 from torch import Tensor, nn
 
 from deidlib.attack.attacker import IFGSMAttacker
@@ -23,7 +24,6 @@ from deidlib.models.keyed import Keyed
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
 
-from .acceptance import SHARED, T002, frames
 from .key_attacks import LEFT, SIZE, TOP
 
 TRAINED, STRIDE, ITERATIONS, EPOCHS = 60, 3, 25, 150

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from footage import SHARED
+from protection import Reading, compare
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
@@ -27,7 +29,6 @@ from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.tracking import FaceTracker
 
-from .acceptance import SHARED, Reading, compare
 from .results.cases import CLIPS
 from .results.work import load, store
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from footage import SHARED, T002, frames
+from protection import Reading, compare, gaze_change
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -39,8 +41,6 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Obfuscator, Pixelate
-
-from .acceptance import SHARED, T002, Reading, compare, frames, gaze_change
 
 KEY = Key(bytes(range(32)))
 NEIGHBOUR = Key(bytes([1, *range(1, 32)]))

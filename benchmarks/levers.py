@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from footage import SHARED, frames
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, softplus
 
@@ -35,8 +36,6 @@ from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.tracking import FaceTracker
-
-from .acceptance import SHARED, frames
 
 CLIP, NUMBERS = SHARED / "media" / "T002_talk.mp4", range(0, 270, 34)
 TWIN = "retinaface_mobilenet0.25_1mb"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from face_alignment.detection.retinaface.net_retinaface import RetinaFace as Net
+from footage import SHARED
 from skimage.data import astronaut
 from torch.utils.benchmark import Timer
 
@@ -22,7 +22,7 @@ from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
 
 BATCH, STEPS = 8, 20
-WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
+WEIGHTS = SHARED / "weights"
 
 
 def milliseconds(work: Callable[[], object], per: int) -> float:

@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from footage import SHARED, frames
+from protection import compare, facenet_detect
 from torch import Tensor
 
 from deidlib import IFGSMAttacker
@@ -30,8 +32,6 @@ from deidlib.models.base import TargetModel
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
-
-from .acceptance import SHARED, compare, facenet_detect, frames
 
 BATCH = 4
 

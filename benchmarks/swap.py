@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from footage import SHARED
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -36,7 +37,6 @@ from deidlib.swap.base import Patch
 from deidlib.swap.landmarks import Landmarker
 from deidlib.swap.warp import Part
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 MEDIA = SHARED / "media"
 BATCH = 15
 

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from footage import SHARED
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from tqdm.auto import tqdm
@@ -31,8 +32,6 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.records.detections import Detections, read_detections, write_detections
 from deidlib.records.files import sha256_of
-
-from .acceptance import SHARED
 
 CLIPS = ("T002_talk", "talk_video00")
 H264 = ["--codec", "h264", "--quality", "23", "--survive", "h264:23"]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from unittest.mock import patch
 
+from footage import SHARED, frames
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
@@ -21,8 +22,6 @@ from deidlib.models.cropped import CroppedDetector
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
-
-from .acceptance import SHARED, frames
 
 FEW, MANY, TURNS = 2, 12, 3
 

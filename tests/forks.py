@@ -108,15 +108,19 @@ class Forks:
 def serve() -> None:
     """Do what stdin says until it ends."""
     import av
+    import facenet_pytorch
+    import scipy.optimize
     import torch
     import toys
 
+    import deidlib.metrics
     import deidlib.models.mtcnn
     import deidlib.protect.deidentifier
     import deidlib.protect.live
 
-    # All of it, so that no child has to.
-    assert all((av, toys, deidlib.protect.live, deidlib.protect.deidentifier, deidlib.models.mtcnn))
+    # All of it, also what the library imports where it is used, so that no child has to: it would take a second.
+    assert all((av, facenet_pytorch, scipy.optimize, toys, deidlib.metrics, deidlib.models.mtcnn))
+    assert all((deidlib.protect.deidentifier, deidlib.protect.live))
     torch.set_num_threads(1)
     pipes: dict[int, int] = {}
     for line in sys.stdin:

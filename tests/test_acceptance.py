@@ -10,8 +10,9 @@ import pytest
 import recipe
 import torch
 from face_alignment.models.fan import FAN as FANNet
+from footage import T002, TALK, frames
+from protection import Protection, chain, compare, facenet_detect, identity, protect
 
-from benchmarks.acceptance import T002, TALK, Protection, chain, compare, facenet_detect, frames, identity, protect
 from deidlib.attack.aggregation import GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
@@ -22,6 +23,8 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Pixelate
+
+CASES = ["retinaface", "mtcnn", "retinaface+mtcnn"]
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +37,25 @@ def originals(shared: Path) -> torch.Tensor:
     return frames(*T002)
 
 
-@pytest.fixture(scope="module", params=["retinaface", "mtcnn", "retinaface+mtcnn"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        # Two frames and half of the steps must reach what eight frames and all of them do.
+        (["retinaface"], [0, 4], 30),
+        (["mtcnn"], [0, 4], 30),
+        *(pytest.param((names.split("+"), range(8), 60), marks=pytest.mark.slow) for names in CASES),
+    ],
+    ids=["retinaface-quick", "mtcnn-quick", *CASES],
+)
 def protection(
     request: pytest.FixtureRequest,
     models: dict[str, TargetModel[Any]],
     originals: torch.Tensor,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[list[str], Protection]:
-    names = request.param.split("+")
-    return names, protect(originals, {name: models[name] for name in names}, tmp_path_factory.mktemp("png"))
+    names, chosen, iterations = request.param
+    authorised = {name: models[name] for name in names}
+    return names, protect(originals[list(chosen)], authorised, tmp_path_factory.mktemp("png"), iterations=iterations)
 
 
 def test_authorised_detectors_read_the_file_as_the_original(
@@ -96,6 +109,7 @@ def test_pixels_outside_the_region_are_identical(protection: tuple[list[str], Pr
     assert (result.protected != result.originals)[inside].float().mean() > 0.95
 
 
+@pytest.mark.slow
 def test_large_frames_with_turning_heads(shared: Path, models: dict[str, TargetModel[Any]], tmp_path: Path) -> None:
     originals = frames(*TALK)
     model = models["retinaface"]
@@ -106,8 +120,9 @@ def test_large_frames_with_turning_heads(shared: Path, models: dict[str, TargetM
     assert reading.iou.mean() >= 0.93
 
 
-def test_gaze_is_read_along_the_whole_chain_from_the_file(shared: Path, tmp_path: Path) -> None:
-    reading, change, control = chain(tmp_path, Sum(), 80)
+@pytest.mark.slow
+def test_gaze_is_read_along_the_whole_chain_from_the_file(originals: torch.Tensor, tmp_path: Path) -> None:
+    reading, change, control = chain(originals, tmp_path, Sum(), 80)
     assert reading.found == 1
     assert reading.iou.mean() >= 0.95
     assert change.mean() <= 3.0
@@ -116,6 +131,7 @@ def test_gaze_is_read_along_the_whole_chain_from_the_file(shared: Path, tmp_path
     assert control.mean() >= 8.0
 
 
+@pytest.mark.slow
 def test_four_models_in_one_attack_each_fall_to_15_percent(
     models: dict[str, TargetModel[Any]], originals: torch.Tensor
 ) -> None:

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import torch
+from footage import SHARED
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
@@ -23,7 +23,7 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate
 
-MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
+MEDIA = SHARED / "media"
 EPSILON, ITERATIONS = 8 / 255, 60
 
 

@@ -124,7 +124,7 @@ class IFGSMAttacker:
         >>> model, hide = MTCNN(), Pixelate(blocks=4)
         >>> faces = model.predict(picture)
         >>> hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
-        >>> result = IFGSMAttacker([model], max_iterations=20)(hidden, picture, faces=faces, mask=mask)
+        >>> result = IFGSMAttacker([model], max_iterations=20)(hidden, faces, mask=mask)
         >>> len(model.predict(hidden)[0]), len(model.predict(result.images)[0])  # faces that are found
         (0, 1)
     """

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from footage import SHARED, T002, frames
 from PIL import Image
+from protection import Reading, compare
 from skimage.data import astronaut
 from torch import Tensor
 from toys import Pixels, painted
 
-from benchmarks.acceptance import SHARED, T002, Reading, compare, frames
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion
 from deidlib.attack.steps import APGDStep, SignStep

@@ -5,63 +5,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from skimage.data import astronaut
-from torch import Tensor
-from typer.testing import CliRunner, Result
+from clips import astronauts, make_video, read_video
+from command import deidlib, refused
 
 from deidlib import cli, weights
 from deidlib.attack.distortions import H264, JPEG
 from deidlib.cli import names
 from deidlib.faces import Faces
-from deidlib.media import MediaError, VideoReader, VideoWriter, read_image, write_image
+from deidlib.media import MediaError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect import folder
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections, write_detections
 from deidlib.records.files import sha256_of
-
-
-def deidlib(*arguments: str | Path | int) -> Result:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    # An error that a user can make ends the program; it is not thrown at them.
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-def refused(result: Result, *parts: str) -> str:
-    """The one line that says what is wrong."""
-    assert result.exit_code == 1, result.output
-    assert result.stdout == ""
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.stderr.rstrip().endswith(line)
-    for part in parts:
-        assert part in line
-    return line
-
-
-def astronauts(count: int, *, side: int = 128) -> Tensor:
-    """The face, moving, on the uint8 grid."""
-    picture = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
-    return torch.stack([picture[:, 20 + k : 20 + k + side, 160 + k : 160 + k + side] for k in range(count)])
-
-
-def make_video(path: Path, frames: Tensor, *, codec: str = "h264-lossless") -> Path:
-    with VideoWriter(path, Fraction(25), (frames.shape[2], frames.shape[3]), codec=codec) as writer:
-        writer.write(frames)
-    return path
-
-
-def read_video(path: Path) -> Tensor:
-    with VideoReader(path) as reader:
-        return torch.cat([images for images, _ in reader.batches(16)])
 
 
 def tree(folder: Path) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_cli import astronauts, deidlib, make_video, refused
-from test_evaluation import LEFT, MOVED, Patches, frame, video
+from clips import astronauts, make_video
+from command import deidlib, refused
+from patches import LEFT, MOVED, Patches, frame
 from torch import Tensor
 
 from deidlib import cli, weights
@@ -23,7 +24,7 @@ from deidlib.records.detections import read_detections
 @pytest.fixture
 def clip(tmp_path: Path) -> tuple[Path, Path]:
     before, after = [frame(LEFT)] * 3, [frame(MOVED), frame(), frame(LEFT)]
-    return video(tmp_path / "before.mkv", before), video(tmp_path / "after.mkv", after)
+    return make_video(tmp_path / "before.mkv", before), make_video(tmp_path / "after.mkv", after)
 
 
 @pytest.fixture

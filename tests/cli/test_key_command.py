@@ -10,45 +10,21 @@ from typing import Any
 
 import pytest
 import torch
-from skimage.data import astronaut
-from torch import Tensor
+from clips import astronauts, read_video
+from command import deidlib, done, refused
 from toys import Pixels
-from typer.testing import CliRunner, Result
 
-from deidlib import cli
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.geometry.boxes import iou
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
-from deidlib.media import VideoReader, VideoWriter, read_image, write_image
+from deidlib.media import VideoWriter, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.image import protect_image
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import read_detections
 from deidlib.records.files import sha256_of
-
-
-def deidlib(*arguments: str | Path | int, typed: str | None = None) -> Result:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], input=typed)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-def done(result: Result) -> Result:
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    # But for the blanks of the runner's terminal.
-    assert result.stdout.strip() == ""
-    # A prompt, which ends no line here, may stand before it.
-    (line,) = [line for line in result.stderr.splitlines() if "error: " in line]
-    for part in parts:
-        assert part in line
 
 
 def secrets_of(*files: Path) -> list[str]:
@@ -59,16 +35,6 @@ def secrets_of(*files: Path) -> list[str]:
         raw = base64.b64decode(coded)
         found += [coded, raw.hex(), repr(raw)]
     return found
-
-
-def astronauts(count: int) -> Tensor:
-    picture = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
-    return torch.stack([picture[:, 20 + k : 148 + k, 160 + k : 288 + k] for k in range(count)])
-
-
-def frames_of(path: Path) -> Tensor:
-    with VideoReader(path) as reader:
-        return torch.cat([batch.images for batch in reader.batches(8)])
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +110,7 @@ def test_a_passphrase_is_asked_for_and_not_shown(tmp_path: Path) -> None:
 )
 def test_passphrases_that_are_none(tmp_path: Path, options: list[str], typed: str | None, message: str) -> None:
     result = deidlib("key", "new", tmp_path / "my.key", *options, typed=typed)
-    refused(result, message)
+    refused(result, message, asked=typed is not None)
     assert "short one" not in result.output
     assert "horse" not in result.output
     assert not (tmp_path / "my.key").exists()
@@ -195,10 +161,10 @@ def test_the_right_key_reads(home: Path, tmp_path: Path) -> None:
     assert (found.pts, found.time_base) == ((0, 40), Fraction(1, 1000))
     for known, read in zip(MTCNN().predict(astronauts(2)), found.frames, strict=True):
         assert iou(known.boxes, read.boxes).item() > 0.8
-    drawn, protected = frames_of(overlay), frames_of(home / "out.mkv")
+    drawn, protected = read_video(overlay), read_video(home / "out.mkv")
     # Green lines where the boxes are, and the protected frames (not the originals) beneath.
     for image, below, read in zip(drawn, protected, found.frames, strict=True):
-        # The pixels that the edge lies in: at least half of the line does.
+        # The row of pixels that holds at least half of the line, which is one pixel wide.
         left, top, right, _ = read.boxes[0].floor().long().tolist()
         line = image[:, top, left + 3 : right - 3]
         assert (line[1] > line[0] + 0.1).all()
@@ -218,7 +184,7 @@ def test_frames_are_read_by_their_numbers(home: Path) -> None:
 def test_a_clip_that_was_cut_is_read_with_the_numbers_that_it_had(home: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mkv"
     with VideoWriter(cut, Fraction(25), (128, 128)) as writer:
-        writer.write(frames_of(home / "out.mkv")[1:])
+        writer.write(read_video(home / "out.mkv")[1:])
     arguments = ("read", cut, "--key", home / "right.key", "--sidecar", home / "out.mkv.json")
     lost = done(deidlib(*arguments))
     assert "0 faces read" in lost.stdout

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import deidlib
 from skimage.data import astronaut
 from torch import Tensor
-from typer.testing import CliRunner, Result
 
-from deidlib import cli
 from deidlib.cli.astronaut import moving_astronaut
 from deidlib.cli.hiding import hiding_of
 from deidlib.cli.names import Names
@@ -21,13 +20,6 @@ from deidlib.obfuscate import Pixelate
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.swap import WarpSwapper, steady
 from deidlib.swap.clip import SteadyFaces
-
-
-def deidlib(*arguments: str | Path | int) -> Result:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture(scope="module")

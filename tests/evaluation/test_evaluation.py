@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import json
 import math
-import weakref
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 import torchvision
+from clips import make_video
+from patches import HEIGHT, LEFT, MOVED, RIGHT, WIDTH, Patches, brightness, frame
 from torch import Tensor, nn
 from toys import Pixels, one_face
 
@@ -26,83 +26,12 @@ from deidlib.evaluation import (
 from deidlib.evaluation.report import write_report
 from deidlib.evaluation.result import spread
 from deidlib.faces import Faces
-from deidlib.media import MediaReadError, VideoReader, VideoWriter, write_image
+from deidlib.media import MediaReadError, VideoReader, write_image
 from deidlib.metrics import LPIPS, DiffScore, Miss, ReIdentification
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD, YuNet
 from deidlib.records.detections import Detections, DetectionsError, read_detections, write_detections
 from deidlib.records.fingerprint import described
-
-HEIGHT, WIDTH = 96, 128
-
-
-class Patches:
-    """Finds rectangles of one strong colour, with five points at fixed places in them."""
-
-    def __init__(self, channel: int = 0, *, reads: Literal["boxes", "landmarks", "gaze"] = "boxes") -> None:
-        self.channel, self.task = channel, reads
-        self.seen: list[weakref.ref[Tensor]] = []
-        self.alive: list[int] = []
-        self.given: list[Sequence[Faces] | None] = []
-
-    @property
-    def name(self) -> str:
-        return "patches"
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        self.alive.append(sum(ref() is not None for ref in self.seen))
-        self.seen.append(weakref.ref(images))
-        self.given.append(faces)
-        if self.task == "gaze":
-            assert faces is not None
-            return [known.replace(gaze=torch.tensor([[0.0, 0.0, -1.0]] * len(known)).reshape(-1, 3)) for known in faces]
-        if self.task == "landmarks":
-            assert faces is not None
-            return [known.replace(landmarks=points_of(known.boxes)) for known in faces]
-        found = []
-        for image in images:
-            others = [c for c in range(3) if c != self.channel]
-            on = (image[self.channel] > 0.9) & (image[others] < 0.1).all(dim=0)
-            boxes = [box for half in halves(on) if (box := bounds(*half)) is not None]
-            table = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-            found.append(Faces(table, torch.ones(len(table)), points_of(table)))
-        return found
-
-
-def halves(on: Tensor) -> list[tuple[Tensor, int]]:
-    """A face on the left and one on the right."""
-    middle = on.shape[1] // 2
-    return [(on[:, :middle], 0), (on[:, middle:], middle)]
-
-
-def bounds(on: Tensor, left: int) -> tuple[int, int, int, int] | None:
-    if not on.any():
-        return None
-    ys, xs = on.any(dim=1).nonzero(), on.any(dim=0).nonzero()
-    return int(xs[0]) + left, int(ys[0]), int(xs[-1]) + left + 1, int(ys[-1]) + 1
-
-
-def points_of(boxes: Tensor) -> Tensor:
-    """Eyes a half, mouth corners 0.4 of the width apart."""
-    share = torch.tensor([[0.25, 0.4], [0.75, 0.4], [0.5, 0.6], [0.3, 0.8], [0.7, 0.8]])
-    return boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
-
-
-def frame(*boxes: tuple[int, int, int, int], channel: int = 0) -> Tensor:
-    image = torch.full((3, HEIGHT, WIDTH), 0.5)
-    for x0, y0, x1, y1 in boxes:
-        image[:, y0:y1, x0:x1] = 0
-        image[channel, y0:y1, x0:x1] = 1
-    return image
-
-
-def video(path: Path, frames: Sequence[Tensor], *, codec: str = "ffv1") -> Path:
-    with VideoWriter(path, Fraction(25), (frames[0].shape[1], frames[0].shape[2]), codec=codec) as writer:
-        writer.write(torch.stack(list(frames)))
-    return path
-
-
-LEFT, MOVED, RIGHT = (10, 20, 50, 80), (14, 20, 54, 80), (70, 20, 110, 80)
 
 
 @pytest.fixture
@@ -110,7 +39,7 @@ def clip(tmp_path: Path) -> tuple[Path, Path]:
     """Four frames: moved by 4 pixels; missed; two faces of which one is missed; no face, and one found there."""
     before = [frame(LEFT), frame(LEFT), frame(LEFT, RIGHT), frame()]
     after = [frame(MOVED), frame(), frame(RIGHT), frame(RIGHT)]
-    return video(tmp_path / "before.mkv", before), video(tmp_path / "after.mkv", after)
+    return make_video(tmp_path / "before.mkv", before), make_video(tmp_path / "after.mkv", after)
 
 
 def test_every_number_is_the_one_computed_by_hand(clip: tuple[Path, Path]) -> None:
@@ -170,7 +99,7 @@ def test_nothing_depends_on_the_batch(clip: tuple[Path, Path], batch: int) -> No
 
 def test_frames_are_let_go(tmp_path: Path) -> None:
     frames = [frame(LEFT)] * 40
-    a, b = video(tmp_path / "a.mkv", frames), video(tmp_path / "b.mkv", frames)
+    a, b = make_video(tmp_path / "a.mkv", frames), make_video(tmp_path / "b.mkv", frames)
     reader = Patches()
     done: list[tuple[int, int]] = []
     evaluate(
@@ -192,7 +121,7 @@ def test_a_reading_keeps_no_more_than_itself(tmp_path: Path) -> None:
         def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
             return [Faces(torch.rand(50_000, 4).cumsum(dim=1)[:1], torch.rand(50_000)[:1]) for _ in images]
 
-    a = video(tmp_path / "a.mkv", [frame(LEFT)])
+    a = make_video(tmp_path / "a.mkv", [frame(LEFT)])
     reader = evaluate(a, a, authorised={"slices": Slices()}, quality=None).readers["slices"]
     for faces in (reader.originals[0], reader.protected[0]):
         assert faces.boxes.untyped_storage().nbytes() == 16
@@ -200,7 +129,7 @@ def test_a_reading_keeps_no_more_than_itself(tmp_path: Path) -> None:
 
 
 def test_readers_without_a_detector_are_told_by_their_group(clip: tuple[Path, Path]) -> None:
-    points, gaze = Patches(reads="landmarks"), Patches(reads="gaze")
+    points, gaze = Patches(task="landmarks"), Patches(task="gaze")
     result = evaluate(*clip, authorised={"red": Patches(), "gaze": gaze}, unauthorised={"points": points})
     # The original has (0, 0, -1) too; what is not found counts as half a turn.
     assert result.readers["gaze"].all("gaze_deg") == pytest.approx([0, 180, 180, 0])
@@ -225,7 +154,7 @@ def test_the_truth_replaces_what_authorised_readers_read_on_the_original(
     write_detections(tmp_path / "truth.json", truth)
     assert evaluate(*clip, truth=tmp_path / "truth.json", **groups).to_json() == result.to_json()
     # With the truth, readers of landmarks need no detector; on the protected frame they are told the same places.
-    points = Patches(reads="landmarks")
+    points = Patches(task="landmarks")
     alone = evaluate(*clip, truth=truth, authorised={"points": points})
     assert alone.readers["points"].all("iou") == [1.0]
     for wrong, message in (
@@ -263,8 +192,8 @@ class Keyed(Pixels):
 
 
 def test_target_models_are_told_the_frames_and_read_originals_in_their_own_way(tmp_path: Path) -> None:
-    before = video(tmp_path / "a.mkv", [torch.ones(3, 32, 32)] * 5)
-    after = video(tmp_path / "b.mkv", [torch.zeros(3, 32, 32)] * 5)
+    before = make_video(tmp_path / "a.mkv", [torch.ones(3, 32, 32)] * 5)
+    after = make_video(tmp_path / "b.mkv", [torch.zeros(3, 32, 32)] * 5)
     told: list[tuple[int, ...]] = []
     result = evaluate(before, after, authorised={"keyed": Keyed(told)}, batch_size=2, quality=None)
     assert (result.readers["keyed"].faces, result.readers["keyed"].found) == (5, 5)
@@ -275,7 +204,7 @@ def test_target_models_are_told_the_frames_and_read_originals_in_their_own_way(t
 
 
 def test_lengths_that_differ_are_named(tmp_path: Path) -> None:
-    a, b = video(tmp_path / "a.mkv", [frame()] * 3), video(tmp_path / "b.mkv", [frame()] * 2)
+    a, b = make_video(tmp_path / "a.mkv", [frame()] * 3), make_video(tmp_path / "b.mkv", [frame()] * 2)
     reader = Patches()
     with pytest.raises(EvaluationError) as caught:
         evaluate(a, b, authorised={"red": reader})
@@ -293,7 +222,7 @@ def test_sizes_that_differ_are_named(tmp_path: Path) -> None:
 def test_a_video_goes_with_a_folder_of_its_frames(clip: tuple[Path, Path], tmp_path: Path) -> None:
     with VideoReader(clip[1]) as reader:
         frames = [f.image for f in reader]
-    folder = video(tmp_path / "frames", frames, codec="png-folder")
+    folder = make_video(tmp_path / "frames", frames, codec="png-folder")
     one, other = (evaluate(clip[0], path, authorised={"red": Patches()}) for path in (clip[1], folder))
     assert one.to_json()["readers"] == other.to_json()["readers"]
     assert one.to_json()["quality"] == other.to_json()["quality"]
@@ -303,10 +232,10 @@ def test_folders_go_together_by_name_without_suffix(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     for folder in (before / "in", after / "in"):
         folder.mkdir(parents=True)
-    video(before / "in" / "b.mkv", [frame(LEFT)] * 2)
-    video(after / "in" / "b.mp4", [frame(LEFT)] * 2, codec="h264-lossless")
-    video(before / "c.mkv", [frame(RIGHT)] * 2)
-    video(after / "c", [frame(RIGHT)] * 2, codec="png-folder")
+    make_video(before / "in" / "b.mkv", [frame(LEFT)] * 2)
+    make_video(after / "in" / "b.mp4", [frame(LEFT)] * 2, codec="h264-lossless")
+    make_video(before / "c.mkv", [frame(RIGHT)] * 2)
+    make_video(after / "c", [frame(RIGHT)] * 2, codec="png-folder")
     write_image(before / "a.jpg", frame(LEFT), quality=100)
     write_image(after / "a.png", frame(MOVED))
     (after / "deidlib-manifest.jsonl").write_text("{}")
@@ -348,7 +277,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, clip: tuple[Path, 
     with pytest.raises(EvaluationError, match="nobody to read"):
         evaluate(*clip, authorised={})
     with pytest.raises(EvaluationError, match="add a detector"):
-        evaluate(*clip, authorised={"gaze": Patches(reads="gaze")})
+        evaluate(*clip, authorised={"gaze": Patches(task="gaze")})
     with pytest.raises(EvaluationError, match="must have `task`"):
         evaluate(*clip, authorised={"red": object()})  # type: ignore[dict-item]
     with pytest.raises(EvaluationError, match="at least 1 frame"):
@@ -356,11 +285,6 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, clip: tuple[Path, 
 
 
 # Identity
-
-
-def brightness(crops: Tensor) -> Tensor:
-    """A recogniser that knows people by their colour."""
-    return crops.mean(dim=(2, 3)) - 0.2
 
 
 def test_identity_is_the_cosine_of_the_same_face(tmp_path: Path) -> None:
@@ -635,12 +559,12 @@ def test_nets_laid_out_channels_last_are_described_alike() -> None:
 def test_real_frames_against_the_challenge_truth(shared: Path, tmp_path: Path) -> None:
     with VideoReader(shared / "media" / "T002_talk.mp4") as reader:
         frames = [f.image for f, _ in zip(reader, range(2), strict=False)]
-    before = video(tmp_path / "a.mkv", frames)
+    before = make_video(tmp_path / "a.mkv", frames)
     truth = read_detections(shared / "media" / "T002_talk.csv", size=(480, 480))
     box = truth.frames[0].boxes[0].round().int().tolist()
     hidden = [image.clone() for image in frames]
     hidden[1][:, box[1] - 30 : box[3] + 30, box[0] - 30 : box[2] + 30] = 0.5
-    after = video(tmp_path / "b.mkv", hidden)
+    after = make_video(tmp_path / "b.mkv", hidden)
     pytest.importorskip("onnxruntime")
     result = evaluate(
         before,

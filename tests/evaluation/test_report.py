@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clips import make_video
+from patches import LEFT, MOVED, RIGHT, Patches, brightness, frame
 from PIL import Image
-from test_evaluation import LEFT, MOVED, RIGHT, Patches, brightness, frame, video
 from torch import Tensor
 
 from deidlib.evaluation import Evaluation, EvaluationError, IdentitySettings, evaluate
@@ -80,8 +81,8 @@ def result(tmp_path: Path) -> Evaluation:
     after = [frame(MOVED if k == 4 else LEFT, channel=2) for k in range(6)]
     after[1] = frame()
     return evaluate(
-        video(tmp_path / "before.mkv", before),
-        video(tmp_path / "after.mkv", after),
+        make_video(tmp_path / "before.mkv", before),
+        make_video(tmp_path / "after.mkv", after),
         authorised={"anywhere": Anywhere()},
         unauthorised={"red": Patches()},
         identity=IdentitySettings(brightness, strangers=[frame(RIGHT)[None]]),
@@ -211,8 +212,8 @@ def test_the_worst_frames_are_chosen_in_turn_and_bounded(result: Evaluation) -> 
 def test_a_face_that_was_overlooked_is_shown_as_its_finder_sees_it(tmp_path: Path) -> None:
     both = torch.where(torch.arange(128) < 64, frame(LEFT), frame(RIGHT, channel=1))
     result = evaluate(
-        video(tmp_path / "a.mkv", [both] * 3),
-        video(tmp_path / "b.mkv", [torch.where(torch.arange(128) < 64, frame(), both)] * 3),
+        make_video(tmp_path / "a.mkv", [both] * 3),
+        make_video(tmp_path / "b.mkv", [torch.where(torch.arange(128) < 64, frame(), both)] * 3),
         authorised={"red": Patches()},
         unauthorised={"red too": Patches(), "green": Patches(1)},
         identity=IdentitySettings(brightness),

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from footage import T002, frames
+from protection import compare
 from torch import Tensor
 from toys import Pixels, one_face, painted, seen_on
 
-from benchmarks.acceptance import T002, compare, frames
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
