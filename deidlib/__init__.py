@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import GradientNorm as GradientNorm
-    from deidlib.attack.attacker import AttackResult as AttackResult
     from deidlib.attack.attacker import IFGSMAttacker as IFGSMAttacker
     from deidlib.attack.presets import recommended as recommended
+    from deidlib.attack.result import AttackResult as AttackResult
     from deidlib.attack.steps import APGDStep as APGDStep
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
     from deidlib.attack.steps import SignStep as SignStep
@@ -40,7 +40,7 @@ __version__ = metadata.version("deidlib")
 # Loaded on first use, so that `import deidlib` stays quick whatever a block depends on.
 _HOME = {
     "APGDStep": "attack.steps",
-    "AttackResult": "attack.attacker",
+    "AttackResult": "attack.result",
     "Deidentifier": "protect.deidentifier",
     "FAN": "models.fan",
     "Faces": "faces",

@@ -47,7 +47,17 @@ PUBLIC = [
 OF_PACKAGES = {
     "attack": [
         *("APGDStep", "Aggregator", "AttackResult", "Blur", "ChromaSubsampling", "Distortion", "GradientNorm", "H264"),
-        *("IFGSMAttacker", "JPEG", "MomentumSignStep", "OptimizerStep", "SignStep", "Staged", "StepRule", "StepState"),
+        *(
+            "IFGSMAttacker",
+            "JPEG",
+            "Losses",
+            "MomentumSignStep",
+            "OptimizerStep",
+            "SignStep",
+            "Staged",
+            "StepRule",
+            "StepState",
+        ),
         *("Sum", "WarmStart", "recommended", "recommended_detectors", "recommended_warm_start"),
     ],
     "geometry": ["Camera", "FaceRegion", "angles_to_vectors", "crop_resize", "iou"],

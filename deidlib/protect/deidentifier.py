@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deidlib.attack.attacker import AttackResult, IFGSMAttacker
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.result import AttackResult
 from deidlib.attack.warm_start import PreviousFrame, WarmStart
 from deidlib.faces import Faces
 from deidlib.images import to_grid, to_uint8
