@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
     from deidlib.attack.steps import SignStep as SignStep
     from deidlib.attack.warm_start import WarmStart as WarmStart
-    from deidlib.evaluation.evaluate import evaluate as evaluate
     from deidlib.faces import Faces as Faces
     from deidlib.keys.key import Key as Key
     from deidlib.media.images import read_image as read_image
@@ -60,7 +59,6 @@ _HOME = {
     "TargetModel": "models.base",
     "WarmStart": "attack.warm_start",
     "WarpSwapper": "swap.warp",
-    "evaluate": "evaluation.evaluate",
     "frame_mean": "models.base",
     "observe": "models.base",
     "protect_image": "protect.image",
