@@ -61,6 +61,9 @@ OF_PACKAGES = {
         "read_image",
         "write_image",
     ],
+    "models": [
+        *("Target", "TargetModel", "frame_mean", "frame_of", "observe", "observe_each", "read_originals", "rows_of"),
+    ],
     "protect": [
         *("Check", "Deidentifier", "NoFaceError", "Output", "Sidecar", "Summary", "protect_folder", "protect_image"),
         *("protect_video", "with_key"),
