@@ -26,7 +26,8 @@ from torch.nn.functional import interpolate
 
 from deidlib.attack.aggregation import Aggregator, Sum
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.distortions import H264, Distortion
+from deidlib.attack.distortion import Distortion
+from deidlib.attack.distortions import H264
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
 from deidlib.images import to_grid

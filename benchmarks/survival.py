@@ -23,7 +23,8 @@ from protection import compare, facenet_detect
 from torch import Tensor
 
 from deidlib import IFGSMAttacker
-from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion
+from deidlib.attack.distortion import Distortion
+from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
 from deidlib.images import to_grid

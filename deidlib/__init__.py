@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import GradientNorm as GradientNorm
-    from deidlib.attack.attacker import AttackResult as AttackResult
     from deidlib.attack.attacker import IFGSMAttacker as IFGSMAttacker
     from deidlib.attack.presets import recommended as recommended
+    from deidlib.attack.result import AttackResult as AttackResult
     from deidlib.attack.steps import APGDStep as APGDStep
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
     from deidlib.attack.steps import SignStep as SignStep
     from deidlib.attack.warm_start import WarmStart as WarmStart
-    from deidlib.evaluation.evaluate import evaluate as evaluate
     from deidlib.faces import Faces as Faces
     from deidlib.keys.key import Key as Key
     from deidlib.media.images import read_image as read_image
@@ -40,7 +39,7 @@ __version__ = metadata.version("deidlib")
 # Loaded on first use, so that `import deidlib` stays quick whatever a block depends on.
 _HOME = {
     "APGDStep": "attack.steps",
-    "AttackResult": "attack.attacker",
+    "AttackResult": "attack.result",
     "Deidentifier": "protect.deidentifier",
     "FAN": "models.fan",
     "Faces": "faces",
@@ -60,7 +59,6 @@ _HOME = {
     "TargetModel": "models.base",
     "WarmStart": "attack.warm_start",
     "WarpSwapper": "swap.warp",
-    "evaluate": "evaluation.evaluate",
     "frame_mean": "models.base",
     "observe": "models.base",
     "protect_image": "protect.image",

@@ -11,7 +11,6 @@ from typing import Protocol, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from deidlib.faces import Faces, check_per_frame
 from deidlib.geometry.boxes import Rectangle, expand
@@ -228,46 +227,6 @@ class GaussianBlur(Obfuscator):
 
 
 @dataclass(frozen=True)
-class BoxBlur(Obfuscator):
-    """Moving mean of the frame over a square window, shown in the region. Only pixels within the frame count.
-
-    Args:
-        size: side of the window as a share of the region's width; rounded to an odd number of pixels, at least 3.
-        region: which pixels belong to a face.
-
-    Raises:
-        ValueError: size is not positive and finite.
-
-    Example:
-        >>> faces = Faces(boxes=torch.tensor([[0., 0., 1., 3.]]), scores=torch.ones(1))
-        >>> hide = BoxBlur(region=FaceRegion(factor=1.0))
-        >>> hide(torch.eye(3).expand(1, 3, 3, 3), [faces])[0, 0]
-        tensor([[0.5000, 0.0000, 0.0000],
-                [0.3333, 1.0000, 0.0000],
-                [0.2500, 0.0000, 1.0000]])
-    """
-
-    size: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not (self.size > 0 and math.isfinite(self.size)):
-            raise ValueError(f"size must be a positive share of the region's width, got {self.size}.")
-
-    def fill(self, image: Tensor, inside: Rectangle, face: Rectangle) -> Tensor:
-        """The frame's moving mean."""
-        reach = max(1, round((self.size * (face.right - face.left) - 1) / 2))
-        # Black beyond the frame, and not counted.
-        beyond = [
-            max(0, reach - room)
-            for room in (inside.left, image.shape[2] - inside.right, inside.top, image.shape[1] - inside.bottom)
-        ]
-        source = _wide(_surroundings(image, inside, reach))
-        parts = functional.pad(source, beyond), functional.pad(torch.ones_like(source[:1]), beyond)
-        sums, counts = (_moving_sum(_moving_sum(part, 2, 2 * reach + 1), 1, 2 * reach + 1) for part in parts)
-        return (sums / counts).to(image.dtype)
-
-
-@dataclass(frozen=True)
 class Solid(Obfuscator):
     """One colour: nothing of the face is left, not even its brightness.
 
@@ -315,23 +274,6 @@ def _cell_sizes(start: int, stop: int, count: int, low: int, high: int) -> list[
     first, last = math.floor((low - start) / step), math.ceil((high - start) / step)
     edges = [min(max(math.floor(start + step * k + 0.5), low), high) for k in range(first, last + 1)]
     return [b - a for a, b in pairwise(edges) if b > a]
-
-
-def _moving_sum(values: Tensor, dim: int, width: int) -> Tensor:
-    """Sums over every stretch of ``width`` places along ``dim``, put together of stretches of 1, 2, 4, ... places."""
-    count = values.shape[dim] - width + 1
-    total, done, size = None, 0, 1
-    while True:
-        if width & size:
-            part = values.narrow(dim, done, count)
-            total = part if total is None else total + part
-            done += size
-        if done == width:
-            assert total is not None
-            return total
-        length = values.shape[dim] - size
-        values = values.narrow(dim, 0, length) + values.narrow(dim, size, length)
-        size *= 2
 
 
 def _whole(values: Tensor) -> Tensor:

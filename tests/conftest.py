@@ -4,10 +4,14 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from footage import SHARED
+
+if TYPE_CHECKING:
+    from forks import Forks
 
 if (SHARED / "weights").is_dir():
     os.environ.setdefault("DEIDLIB_WEIGHTS", str(SHARED / "weights"))
@@ -19,6 +23,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the shared test data, which is not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """One server for all: its imports take longer than most of what it is told to do."""
+    # On Windows there is none.
+    from forks import Forks
+
+    with Forks() as started:
+        yield started
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ class Forks:
     """The server's client."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        # The library that the tests have, wherever another one may be installed.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -161,11 +162,13 @@ def _child(order: dict[str, Any], pipe: int) -> None:
 
 
 def _obey(order: dict[str, Any]) -> dict[str, Any]:
-    from toys import Pixels
+    import torch
+    from toys import Pixels, PixelTarget
 
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.faces import Faces
     from deidlib.media import MediaError, VideoReader
+    from deidlib.models.base import frame_of
     from deidlib.models.mtcnn import MTCNN
     from deidlib.protect import clip
     from deidlib.protect.check import Check
@@ -179,6 +182,11 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
 
         def predict(self, images: Any, faces: Any = None) -> list[Faces]:
             return [Faces.empty()] * len(images)
+
+        def target(self, reading: Any, size: tuple[int, int]) -> PixelTarget:
+            # White: another process knows nothing of the pictures that toys remember.
+            frame = frame_of(reading)
+            return PixelTarget(frame, torch.ones(len(frame), 3, *size))
 
     if order["powerless"]:
         _drop_capabilities()

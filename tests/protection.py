@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deidlib import IFGSMAttacker
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
-from deidlib.attack.attacker import AttackResult
+from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import APGDStep
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou

@@ -189,7 +189,7 @@ def test_repr_says_what_is_known() -> None:
     ("images", "kind", "message"),
     [
         (np.zeros((1, 3, 4, 4), np.float32), TypeError, r"must be a float tensor.*got ndarray.*read_image"),
-        ("a.png", TypeError, r"got str.*deidlib\.read_image or deidlib\.VideoReader"),
+        ("a.png", TypeError, r"got str.*deidlib\.read_image or deidlib\.media\.VideoReader"),
         (
             torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
             TypeError,

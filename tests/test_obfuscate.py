@@ -13,10 +13,10 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.region import FaceRegion
-from deidlib.obfuscate import BoxBlur, GaussianBlur, Obfuscator, Pixelate, Solid
+from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
 
 TIGHT = FaceRegion(factor=1.0)
-EVERY: Sequence[Obfuscator] = (Pixelate(), GaussianBlur(), BoxBlur(), Solid((0.2, 0.4, 0.6)))
+EVERY: Sequence[Obfuscator] = (Pixelate(), GaussianBlur(), Solid((0.2, 0.4, 0.6)))
 
 
 def at(*boxes: Sequence[float]) -> Faces:
@@ -48,7 +48,6 @@ regions = st.builds(
 obfuscators = st.one_of(
     st.builds(Pixelate, st.integers(1, 9), region=regions),
     st.builds(GaussianBlur, st.sampled_from([0.01, 0.1, 0.5]), region=regions),
-    st.builds(BoxBlur, st.sampled_from([0.01, 0.25, 2.0]), region=regions),
     st.builds(Solid, st.just((0.0, 0.5, 1.0)), region=regions),
 )
 
@@ -120,7 +119,7 @@ def test_where_faces_overlap_nothing_of_the_original_shows() -> None:
     assert out[0, 0, 0].tolist() == [1, 1, 1, 1, 0.8125, 0.25]
 
 
-@pytest.mark.parametrize("hide", [Pixelate(), GaussianBlur(0.05), BoxBlur(0.1)])
+@pytest.mark.parametrize("hide", [Pixelate(), GaussianBlur(0.05)])
 def test_half_a_face_is_hidden_as_coarsely_as_a_whole_one(hide: Obfuscator) -> None:
     """What the frame cuts off changes neither cells nor blur of what is left, away from the cut."""
     image = grey_levels(1, 3, 60, 80)
@@ -158,8 +157,6 @@ def test_refuses_bad_settings() -> None:
     for share in (0, -1, math.nan, math.inf):
         with pytest.raises(ValueError, match="sigma"):
             GaussianBlur(share)
-        with pytest.raises(ValueError, match="size"):
-            BoxBlur(share)
     with pytest.raises(ValueError, match="255"):
         Solid((0, 128, 255))
 
@@ -255,17 +252,6 @@ def test_gaussian_blur_equals_kornia_away_from_the_border(shape: str) -> None:
     torch.testing.assert_close(hide(image, faces), torch.where(mask == 1, blurred, image), rtol=0, atol=2e-6)
 
 
-def test_box_blur_equals_kornia_away_from_the_border() -> None:
-    image = grey_levels(1, 3, 90, 100)
-    faces = [at((35, 30, 65, 60))]
-    # 30 px wide: 7.5 px, so 7 px.
-    blurred = kornia.filters.box_blur(image, 7)
-    hide = BoxBlur(0.25, region=TIGHT)
-    torch.testing.assert_close(
-        hide(image, faces), torch.where(hide.mask(faces, 90, 100) == 1, blurred, image), rtol=0, atol=2e-6
-    )
-
-
 def test_gaussian_weights_are_renormalised_at_the_border() -> None:
     image = torch.zeros(1, 3, 1, 3)
     image[..., 0] = 1
@@ -276,7 +262,7 @@ def test_gaussian_weights_are_renormalised_at_the_border() -> None:
     torch.testing.assert_close(out[0, 0, 0], expected)
 
 
-@pytest.mark.parametrize("hide", [GaussianBlur(), BoxBlur(), GaussianBlur(0.001), BoxBlur(0.001)])
+@pytest.mark.parametrize("hide", [GaussianBlur(), GaussianBlur(0.001)])
 @pytest.mark.parametrize("box", [(10, 10, 50, 50), (-20, -20, 20, 20), (30, 40, 90, 90), (12, 12, 15, 14)])
 def test_no_pixel_stays_sharp(hide: Obfuscator, box: tuple[float, ...]) -> None:
     """What a pixel shows comes for the greater part from its neighbours, wherever it lies."""

@@ -2,18 +2,19 @@
 
 from deidlib.attack.aggregation import Aggregator as Aggregator
 from deidlib.attack.aggregation import GradientNorm as GradientNorm
+from deidlib.attack.aggregation import Losses as Losses
 from deidlib.attack.aggregation import Staged as Staged
 from deidlib.attack.aggregation import Sum as Sum
-from deidlib.attack.attacker import AttackResult as AttackResult
 from deidlib.attack.attacker import IFGSMAttacker as IFGSMAttacker
+from deidlib.attack.distortion import Distortion as Distortion
 from deidlib.attack.distortions import H264 as H264
 from deidlib.attack.distortions import JPEG as JPEG
 from deidlib.attack.distortions import Blur as Blur
 from deidlib.attack.distortions import ChromaSubsampling as ChromaSubsampling
-from deidlib.attack.distortions import Distortion as Distortion
 from deidlib.attack.presets import recommended as recommended
 from deidlib.attack.presets import recommended_detectors as recommended_detectors
 from deidlib.attack.presets import recommended_warm_start as recommended_warm_start
+from deidlib.attack.result import AttackResult as AttackResult
 from deidlib.attack.steps import APGDStep as APGDStep
 from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
 from deidlib.attack.steps import OptimizerStep as OptimizerStep

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,24 +13,30 @@ from torch import Tensor
 from deidlib.images import sum_in_order
 
 
+class Losses(NamedTuple):
+    """The losses of all models at one iterate.
+
+    Args:
+        now: per model ``(B,)``, at the current iterate, not yet weighted.
+        first: per model ``(B,)``, at the first iterate.
+        weights: per model.
+    """
+
+    now: Mapping[str, Tensor]
+    first: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+
+
 class Aggregator(ABC):
     """Combines weighted per-model losses and gradients. Frames must not influence each other."""
 
     @abstractmethod
-    def __call__(
-        self,
-        losses: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        first: Mapping[str, Tensor],
-        weights: Mapping[str, float],
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, losses: Losses, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Combine.
 
         Args:
-            losses: per model ``(B,)``, at the current iterate, not yet weighted.
+            losses: what there is to combine.
             gradients: per model ``(B, 3, H, W)``; empty after the last step, when nobody needs a direction.
-            first: per model ``(B,)``, the losses at the first iterate.
-            weights: per model.
 
         Returns:
             The objective ``(B,)``, lower is better and comparable between iterates of a frame, and the
@@ -41,15 +48,9 @@ class Aggregator(ABC):
 class Sum(Aggregator):
     """The paper's L = L_B + L_LM + L_G, each term times its weight."""
 
-    def __call__(
-        self,
-        losses: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        first: Mapping[str, Tensor],
-        weights: Mapping[str, float],
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, losses: Losses, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weighted sums of losses and of gradients."""
-        return _weighted(losses, weights), _weighted(gradients, weights)
+        return _weighted(losses.now, losses.weights), _weighted(gradients, losses.weights)
 
 
 @dataclass(frozen=True)
@@ -64,25 +65,20 @@ class GradientNorm(Aggregator):
         >>> losses = {"boxes": torch.tensor([9.0]), "gaze": torch.tensor([0.5])}
         >>> first = {"boxes": torch.tensor([18.0]), "gaze": torch.tensor([0.5])}
         >>> slopes = {name: loss.view(1, 1, 1, 1).expand(1, 3, 2, 2) for name, loss in losses.items()}
-        >>> objective, gradient = GradientNorm()(losses, slopes, first, {"boxes": 1.0, "gaze": 1.0})
+        >>> weights = {"boxes": 1.0, "gaze": 1.0}
+        >>> objective, gradient = GradientNorm()(Losses(losses, first, weights), slopes)
         >>> objective, gradient[0, 0, 0, 0].div(1 / 12)  # 12 values: each gradient's share is a twelfth
         (tensor([1.]), tensor(2.))
     """
 
-    def __call__(
-        self,
-        losses: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        first: Mapping[str, Tensor],
-        weights: Mapping[str, float],
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, losses: Losses, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weighted sums of relative losses and of unit gradients."""
-        relative = {name: loss / first[name].clamp(min=1) for name, loss in losses.items()}
+        relative = {name: loss / losses.first[name].clamp(min=1) for name, loss in losses.now.items()}
         unit = {}
         for name, gradient in gradients.items():
             norm = sum_in_order(gradient.abs().flatten(1).T)[:, None, None, None]
             unit[name] = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
-        return _weighted(relative, weights), _weighted(unit, weights)
+        return _weighted(relative, losses.weights), _weighted(unit, losses.weights)
 
 
 @dataclass(frozen=True)
@@ -99,26 +95,20 @@ class Staged(Aggregator):
 
     thresholds: Mapping[str, float]
 
-    def __call__(
-        self,
-        losses: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        first: Mapping[str, Tensor],
-        weights: Mapping[str, float],
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, losses: Losses, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of the losses as objective; the gradients of the models whose turn it is."""
-        unknown = [name for name in self.thresholds if name not in losses]
+        unknown = [name for name in self.thresholds if name not in losses.now]
         if unknown:
-            raise ValueError(f"Staged names models that are not attacked: {unknown}; attacked are {list(losses)}.")
-        open_ = {name: torch.ones_like(loss, dtype=torch.bool) for name, loss in losses.items()}
+            raise ValueError(f"Staged names models that are not attacked: {unknown}; attacked are {list(losses.now)}.")
+        open_ = {name: torch.ones_like(loss, dtype=torch.bool) for name, loss in losses.now.items()}
         reached = None
         for name, threshold in self.thresholds.items():
             if reached is not None:
                 open_[name] = reached
-            below = losses[name] < threshold
+            below = losses.now[name] < threshold
             reached = below if reached is None else reached & below
         gated = {name: gradient * open_[name][:, None, None, None] for name, gradient in gradients.items()}
-        return _weighted(losses, weights), _weighted(gated, weights)
+        return _weighted(losses.now, losses.weights), _weighted(gated, losses.weights)
 
 
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -8,74 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from deidlib.attack.aggregation import Aggregator, Sum
-from deidlib.attack.cropped import CroppedDistortion, local
-from deidlib.attack.distortions import Distortion
+from deidlib.attack.distortion import Distortion
+from deidlib.attack.loop import Active, descend, project
+from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep, StepRule
 from deidlib.faces import Faces
-from deidlib.images import check_images, sum_in_order, to_grid
-from deidlib.models.base import Target, TargetModel, by_name
-
-
-@dataclass(frozen=True, eq=False)
-class AttackResult:
-    """What an attack produced and how it went.
-
-    Args:
-        images: ``(B, 3, H, W)`` the best iterate of each frame, exactly representable in uint8.
-        losses: per model ``(T + 1, B)``, not weighted; row n after n steps, NaN once a frame has finished.
-        objective: ``(T + 1, B)`` the combined loss, by which the best iterate is chosen.
-        iterations: ``(B,)`` long, steps taken.
-        best: ``(B,)`` long, the step whose iterate was returned: ``losses[m][best[i], i]`` are the losses of
-            ``images[i]`` as it would be saved.
-        converged: ``(B,)`` bool, whether the threshold was reached.
-        readings: per model what it was to read, one entry per frame.
-
-    Example:
-        >>> from deidlib.models.mtcnn import MTCNN
-        >>> attack = IFGSMAttacker([MTCNN()], max_iterations=2)
-        >>> result = attack(torch.rand(1, 3, 32, 32), [Faces.empty()])
-        >>> result.losses["mtcnn"].shape, result.final_losses()["mtcnn"]  # without a face there is nothing to reach
-        (torch.Size([3, 1]), tensor([0.]))
-    """
-
-    images: Tensor
-    losses: dict[str, Tensor]
-    objective: Tensor
-    iterations: Tensor
-    best: Tensor
-    converged: Tensor
-    readings: dict[str, list[Faces]]
-
-    def final_losses(self) -> dict[str, Tensor]:
-        """Per model ``(B,)``: the losses of the returned images."""
-        return {name: rows.gather(0, self.best[None])[0] for name, rows in self.losses.items()}
-
-    @classmethod
-    def joined(cls, results: Sequence[AttackResult]) -> AttackResult:
-        """Attacks on some frames and on those after them, as one.
-
-        Args:
-            results: at least one, by the same models on frames of one size.
-        """
-        length = max(len(result.objective) for result in results)
-
-        def rows(values: Sequence[Tensor]) -> Tensor:
-            return torch.cat([pad(value, (0, 0, 0, length - len(value)), value=torch.nan) for value in values], dim=1)
-
-        return cls(
-            images=torch.cat([result.images for result in results]),
-            losses={name: rows([result.losses[name] for result in results]) for name in results[0].losses},
-            objective=rows([result.objective for result in results]),
-            iterations=torch.cat([result.iterations for result in results]),
-            best=torch.cat([result.best for result in results]),
-            converged=torch.cat([result.converged for result in results]),
-            readings={
-                name: [faces for result in results for faces in result.readings[name]] for name in results[0].readings
-            },
-        )
+from deidlib.images import check_images, to_grid
+from deidlib.models.base import TargetModel, by_name
 
 
 @dataclass(frozen=True)
@@ -199,78 +140,40 @@ class IFGSMAttacker:
         readings = _by_model(readings, models, hidden)
 
         start = to_grid(hidden.detach())
-        allowed = mask = _check_mask(mask, start)
+        mask = _check_mask(mask, start)
         low, high = self._ball(start, mask)
         x = start
         if init is not None:
             check_images(init, name="init")
             _same_shape("init", init, hidden)
-            x = _project(init.detach(), low, high)
+            x = project(init.detach(), low, high)
 
         with torch.no_grad():
             size = (hidden.shape[2], hidden.shape[3])
             targets = {name: model.target(readings[name], size) for name, model in models.items()}
 
-        frames, steps = len(hidden), self.max_iterations
-        history = {name: hidden.new_full((steps + 1, frames), torch.nan) for name in models}
-        objectives = hidden.new_full((steps + 1, frames), torch.nan)
-        iterations = torch.zeros(frames, dtype=torch.long, device=hidden.device)
-        best = torch.zeros_like(iterations)
-        converged = torch.zeros_like(iterations, dtype=torch.bool)
-        best_images = to_grid(x)
-        best_objective = hidden.new_full((frames,), torch.inf)
-        first: dict[str, Tensor] = {}
-
-        # Pixels outside the mask stay as they are, and so does what becomes of them.
-        distortions = [local(part, start, mask) or part for part in self.distortions]
-        active = torch.arange(frames, device=hidden.device)
-        state = self.step.init(x)
-        for n in range(steps + 1):
-            shipped = to_grid(x)
-            losses, gradients = _evaluate(models, targets, shipped, distortions, with_gradient=n < steps)
-            if n == 0:
-                first = losses
-            objective, gradient = self.aggregate(losses, gradients, first, weights)
-            for name, loss in losses.items():
-                history[name][n, active] = loss
-            objectives[n, active] = objective
-            iterations[active] = n
-
-            done = self._done(losses, objective)
-            # An iterate that meets every threshold is the answer even if an earlier sum was lower.
-            better = (objective < best_objective[active]) | done
-            best_images[active[better]] = shipped[better]
-            best_objective[active[better]] = objective[better]
-            best[active[better]] = n
-            converged[active[done]] = True
-
-            if n == steps:
-                break
-            if self.threshold is not None and bool(done.any()):
-                stay = (~done).nonzero().squeeze(1)
-                if not len(stay):
-                    break
-                targets = {name: target.select(stay) for name, target in targets.items()}
-                distortions = [
-                    part.select(stay) if isinstance(part, CroppedDistortion) else part for part in distortions
-                ]
-                first = {name: loss[stay] for name, loss in first.items()}
-                active, state = active[stay], state.select(stay)
-                x, gradient, objective = x[stay], gradient[stay], objective[stay]
-                low, high, mask = low[stay], high[stay], mask[stay]
-            x, state = self.step(x, gradient * mask, objective, state)
-            x = _project(x, low, high)
-
-        result = AttackResult(
-            images=best_images,
-            losses={name: rows[: int(iterations.max()) + 1] for name, rows in history.items()},
-            objective=objectives[: int(iterations.max()) + 1],
-            iterations=iterations,
-            best=best,
-            converged=converged,
-            readings=readings,
+        trace = descend(
+            Active(
+                number=torch.arange(len(hidden), device=hidden.device),
+                images=x,
+                low=low,
+                high=high,
+                mask=mask,
+                state=self.step.init(x),
+                targets=targets,
+                # Pixels outside the mask stay as they are, and so does what becomes of them.
+                distortions=[distortion.within(start, mask) for distortion in self.distortions],
+                first={},
+            ),
+            models,
+            steps=self.max_iterations,
+            rule=self.step,
+            aggregate=self.aggregate,
+            weights=weights,
+            goal=None if self.threshold is None else self._done,
         )
-        self._check_promise(result.images, start, allowed)
+        result = AttackResult.of(trace, readings)
+        self._check_promise(result.images, start, mask)
         return result
 
     def _ball(self, start: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,10 +191,9 @@ class IFGSMAttacker:
         return (start - radius).clamp(min=0), (start + radius).clamp(max=1)
 
     def _done(self, losses: Mapping[str, Tensor], objective: Tensor) -> Tensor:
-        if self.threshold is None:
-            return torch.zeros_like(objective, dtype=torch.bool)
         if isinstance(self.threshold, Mapping):
             return torch.stack([losses[name] < limit for name, limit in self.threshold.items()]).all(dim=0)
+        assert self.threshold is not None
         return objective < self.threshold
 
     def _check_promise(self, images: Tensor, start: Tensor, mask: Tensor) -> None:
@@ -310,64 +212,6 @@ class IFGSMAttacker:
             broken.append("the uint8 grid")
         if broken:
             raise RuntimeError(f"the attack left {' and '.join(broken)}. This is a bug in deidlib: please report it.")
-
-
-def _evaluate(
-    models: Mapping[str, TargetModel[Any]],
-    targets: Mapping[str, Target],
-    images: Tensor,
-    distortions: Sequence[Distortion],
-    *,
-    with_gradient: bool,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each model's losses and gradients, means over the distortions."""
-    losses: dict[str, Tensor] = {}
-    gradients: dict[str, Tensor] = {}
-    for name, model in models.items():
-        # One after the other: only one graph lives at a time.
-        readings = [
-            _read(name, model, targets[name], images, distortion, with_gradient=with_gradient)
-            for distortion in distortions or (None,)
-        ]
-        losses[name] = _mean([loss for loss, _ in readings])
-        if with_gradient:
-            gradients[name] = _mean([gradient for _, gradient in readings if gradient is not None])
-    return losses, gradients
-
-
-def _read(
-    name: str,
-    model: TargetModel[Any],
-    target: Target,
-    images: Tensor,
-    distortion: Distortion | None,
-    *,
-    with_gradient: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """A model's loss ``(B,)`` on what comes out of a distortion, and its gradient if wanted."""
-    leaf = images.detach().requires_grad_(with_gradient)
-    with torch.set_grad_enabled(with_gradient):
-        loss = model.loss(leaf if distortion is None else distortion(leaf), target)
-    if loss.shape != (len(images),):
-        raise ValueError(
-            f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
-        )
-    gradient = None
-    if with_gradient:
-        # Without a face in the whole batch, nothing depends on the images.
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
-        gradient = torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
-    # A loss that is not a number must never be the best.
-    return loss.detach().nan_to_num(nan=torch.inf), gradient
-
-
-def _mean(terms: list[Tensor]) -> Tensor:
-    return terms[0] if len(terms) == 1 else sum_in_order(torch.stack(terms)) / len(terms)
-
-
-def _project(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(x, low), high)
 
 
 def _by_model(readings: Any, models: Mapping[str, TargetModel[Any]], hidden: Tensor) -> dict[str, list[Faces]]:

@@ -1,9 +1,8 @@
-"""Channels: differentiable stand-ins for what happens to a frame after it leaves, so that an attack can survive it."""
+"""Distortions: differentiable stand-ins for what happens to a frame after it leaves, for an attack to survive."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deidlib.attack.distortion import Distortion
 from deidlib.attack.planes import (
     blurred,
     doubled,
@@ -25,38 +25,6 @@ from deidlib.attack.planes import (
 # The weights of red and blue in the luma: of JPEG files (ITU-R BT.601) and of HD video (BT.709).
 _BT601 = (0.299, 0.114)
 _BT709 = (0.2126, 0.0722)
-
-
-class Distortion(ABC):
-    """What may happen to a frame after it leaves: frames go in, what a reader will see comes out.
-
-    A channel leaves nothing to chance, so that iterates can be compared and a run repeated; it treats every frame
-    by itself; and it passes gradients on, straight through what has none (rounding, clipping). Those here give the same
-    bits whatever the batch, the number of threads and the processor.
-
-    Example:
-        >>> class Darker(Distortion):
-        ...     def __call__(self, images):
-        ...         return images / 2
-        >>> Darker()(torch.ones(1, 3, 4, 4)).max()
-        tensor(0.5000)
-    """
-
-    @property
-    def reach(self) -> int | None:
-        """How many pixels away a pixel may have an effect, on blocks that begin at multiples of 16; None: anywhere."""
-        return None
-
-    @abstractmethod
-    def __call__(self, images: Tensor) -> Tensor:
-        """What a reader sees.
-
-        Args:
-            images: ``(B, 3, H, W)`` RGB in [0, 1], any size.
-
-        Returns:
-            A tensor of the same shape, in [0, 1].
-        """
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.distortions import Distortion
+from deidlib.attack.distortion import Distortion
 from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
 from deidlib.attack.warm_start import WarmStart
 from deidlib.models.base import TargetModel

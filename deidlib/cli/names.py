@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import Aggregator
-    from deidlib.attack.distortions import Distortion
+    from deidlib.attack.distortion import Distortion
     from deidlib.attack.steps import StepRule
     from deidlib.keys.record import KeyRecord
     from deidlib.models.base import TargetModel

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from deidlib.faces import five_points
 from deidlib.geometry.face_model import PARTS, face_model
 
 
@@ -108,21 +109,12 @@ class NormalizedCamera:
         return Camera(self.focal, self.focal, width / 2, height / 2)
 
 
-MPIIGAZE = NormalizedCamera(focal=960.0, size=(36, 60), distance=0.6)
-"""Eye patches of the MPIIGaze networks."""
-
-MPIIFACEGAZE = NormalizedCamera(focal=1600.0, size=(224, 224), distance=1.0)
-"""Faces of the MPIIFaceGaze networks. (The paper's own code takes 0.6 m, which shows little more than the nose.)"""
-
-ETH_XGAZE = NormalizedCamera(focal=960.0, size=(224, 224), distance=0.6)
-"""Faces of the ETH-XGaze networks."""
-
-
 def head_pose(landmarks: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Head poses from landmarks, by ``cv2.solvePnP``.
 
     From 68 points the reprojection error is minimised iteratively, starting from a frontal face at 1 m, as the
-    reference does; where that ends behind the camera, and from five points, SQPnP finds the global optimum.
+    reference does; where that ends behind the camera, and from five points, SQPnP finds the global optimum. Of 68
+    points that are not all known (NaN), the five are taken, see :meth:`deidlib.Faces.cat`.
     Where no pose fits (points that coincide, say), the face is taken to look straight along the camera's axis, at the
     points' mean.
 
@@ -146,10 +138,13 @@ def head_pose(landmarks: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     if landmarks.ndim != 3 or landmarks.shape[1:] not in ((68, 2), (5, 2)):
         raise ValueError(f"landmarks must have shape (N, 68, 2) or (N, 5, 2), got {tuple(landmarks.shape)}.")
     points = landmarks.detach().to("cpu", torch.float64)
-    model = face_model(points.shape[1])
+    whole, five = face_model(points.shape[1]), face_model(5)
     rotation = torch.eye(3, dtype=torch.float64).repeat(len(points), 1, 1)
     translation = torch.zeros(len(points), 3, dtype=torch.float64)
     for row, face in enumerate(points):
+        model = whole
+        if not bool(torch.isfinite(face).all()):
+            model, face = five, five_points(face)
         pose = _solve(model, face, camera)
         if pose is None:
             # The model's middle at 1 m on the ray through the middle of the points.

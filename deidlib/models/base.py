@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
 
 from deidlib.faces import Faces, five_points
 from deidlib.geometry.matching import same_face, union
@@ -419,6 +420,22 @@ def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
     """
     total = values.new_zeros(frames).index_add(0, frame, values)
     return total / torch.bincount(frame, minlength=frames).clamp(min=1)
+
+
+def huber(error: Tensor, tolerance: float, *, dims: int = 1) -> Tensor:
+    """Mean Huber loss of errors in units of a tolerance: squared (and halved) below it, absolute above.
+
+    Args:
+        error: any float tensor of errors.
+        tolerance: in the unit of the errors.
+        dims: leading dimensions that are kept; the mean is over all others.
+
+    Example:
+        >>> huber(torch.tensor([[0.02, 0.0], [0.05, 0.05]]), 0.02)
+        tensor([0.2500, 2.0000])
+    """
+    scaled = (error / tolerance).flatten(dims)
+    return smooth_l1_loss(scaled, torch.zeros_like(scaled), reduction="none").mean(dim=-1)
 
 
 def matched(boxes: Tensor, faces: Faces) -> Tensor:

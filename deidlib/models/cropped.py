@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import grid_window
+from deidlib.geometry.boxes import Rectangle, grid_window
 from deidlib.images import check_image_shape
 from deidlib.models.base import Target, TargetModel, with_network
 
@@ -18,8 +18,6 @@ from deidlib.models.base import Target, TargetModel, with_network
 _GRID = 32
 # Windows that cover more of a frame than this are not worth cutting out.
 _WHOLE = 0.75
-
-Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +126,10 @@ class CroppedDetector(TargetModel[CroppedTarget]):
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> CroppedTarget:
         """What the detector is to read in the windows around the faces."""
-        by_size: dict[tuple[int, int], list[tuple[int, Window, Tensor]]] = {}
+        by_size: dict[tuple[int, int], list[tuple[int, Rectangle, Tensor]]] = {}
         for i, known in enumerate(reading):
             for window, inside in _windows(known.boxes, self.context, *size):
-                extent = (window[3] - window[1], window[2] - window[0])
+                extent = (window.bottom - window.top, window.right - window.left)
                 by_size.setdefault(extent, []).append((i, window, inside))
         windows = [self._target(reading, rows, extent) for extent, rows in by_size.items()]
         # Faces that no window shows count nowhere.
@@ -156,26 +154,26 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         return f"context={self.context}"
 
     def _target(
-        self, reading: Sequence[Faces], rows: Sequence[tuple[int, Window, Tensor]], extent: tuple[int, int]
+        self, reading: Sequence[Faces], rows: Sequence[tuple[int, Rectangle, Tensor]], extent: tuple[int, int]
     ) -> WindowTarget:
         boxes = reading[0].boxes
-        shown = [_moved(reading[i][inside], window[0], window[1]) for i, window, inside in rows]
+        shown = [_moved(reading[i][inside], window.left, window.top) for i, window, inside in rows]
         return WindowTarget(
             frame=torch.tensor([i for i, _, _ in rows], device=boxes.device),
             share=boxes.new_tensor([len(faces) for faces in shown]),
-            places=tuple((i, window[0], window[1]) for i, window, _ in rows),
+            places=tuple((i, window.left, window.top) for i, window, _ in rows),
             extent=extent,
             inner=self.model.target(shown, extent),
         )
 
 
-def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple[Window, Tensor]]:
+def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple[Rectangle, Tensor]]:
     """Windows around boxes, none overlapping another, and which boxes ``(N,)`` each of them shows."""
-    found: list[tuple[Window, set[int]]] = []
+    found: list[tuple[Rectangle, set[int]]] = []
     for k, box in enumerate(boxes.tolist()):
         around = max(context, max(box[2] - box[0], box[3] - box[1]) / 2)
-        window: Window = grid_window(box, around, _GRID, height, width)
-        if window[0] >= window[2] or window[1] >= window[3]:
+        window = grid_window(box, around, _GRID, height, width)
+        if window.left >= window.right or window.top >= window.bottom:
             # Outside the frame altogether.
             continue
         shows = {k}
@@ -183,12 +181,12 @@ def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple
         while touching := [other for other in found if _overlap(window, other[0])]:
             for other, theirs in touching:
                 (left, top, right, bottom), (x1, y1, x2, y2) = window, other
-                window = (min(left, x1), min(top, y1), max(right, x2), max(bottom, y2))
+                window = Rectangle(min(left, x1), min(top, y1), max(right, x2), max(bottom, y2))
                 shows |= theirs
             found = [other for other in found if other not in touching]
         found.append((window, shows))
     if sum((right - left) * (bottom - top) for (left, top, right, bottom), _ in found) > _WHOLE * height * width:
-        found = [((0, 0, width, height), set().union(*(shows for _, shows in found)))]
+        found = [(Rectangle(0, 0, width, height), set().union(*(shows for _, shows in found)))]
     result = []
     for window, shows in found:
         inside = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
@@ -197,8 +195,8 @@ def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple
     return result
 
 
-def _overlap(a: Window, b: Window) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom
 
 
 def _cut(images: Tensor, places: Sequence[tuple[int, int, int]], extent: tuple[int, int]) -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,8 @@ from torch.nn.functional import normalize
 from torchvision.models import resnet18
 
 from deidlib import weights as checkpoints
-from deidlib.faces import Faces
+from deidlib.faces import Faces, five_points
 from deidlib.geometry.camera import (
-    ETH_XGAZE,
-    MPIIFACEGAZE,
-    MPIIGAZE,
     Camera,
     NormalizedCamera,
     angles_to_vectors,
@@ -37,13 +34,15 @@ from deidlib.models.equalize import equalize
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
 
+# Moved geometries for eye patches: they are small, a pixel of the frame is two of theirs.
+_EYE_JITTER = 8
 # A gaze that is this far off has loss 1.
 _UNIT = math.radians(10)
 
 
 @dataclass(frozen=True)
 class GazeMode:
-    """How a gaze network wants to see a face.
+    """How a gaze network wants to see a face; told by its checkpoint's conventions in :mod:`deidlib.weights`.
 
     Args:
         name: of the model.
@@ -64,28 +63,22 @@ class GazeMode:
     std: tuple[float, ...] = ()
 
 
-_MODES = {
-    mode.name: mode
-    for mode in (
-        GazeMode("mpiigaze", MPIIGAZE, ("right eye", "left eye"), "grey"),
-        GazeMode(
-            "mpiifacegaze",
-            MPIIFACEGAZE,
-            ("eyes and mouth",),
-            "BGR",
-            mean=(0.406, 0.456, 0.485),
-            std=(0.225, 0.224, 0.229),
-        ),
-        GazeMode(
-            "eth-xgaze",
-            ETH_XGAZE,
-            ("eyes and nose",),
-            "RGB",
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-        ),
-    )
+Mode = Literal["mpiigaze", "mpiifacegaze", "eth-xgaze"]
+
+# Per mode the checkpoint that tells its conventions, and the layout of its network.
+_PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "mpiigaze": ("mpiigaze", MPIIGazeNet),
+    "mpiifacegaze": ("mpiifacegaze", MPIIFaceGazeNet),
+    "eth-xgaze": ("eth_xgaze", lambda: resnet18(num_classes=2)),
 }
+
+
+def _mode(name: str) -> GazeMode:
+    if name not in _PUBLISHED:
+        raise ValueError(f"mode must be one of {list(_PUBLISHED)}, got {name!r}.")
+    told = checkpoints.CHECKPOINTS[_PUBLISHED[name][0]].conventions
+    view = NormalizedCamera(told["focal_length"], told["size"], told["distance"])
+    return GazeMode(name, view, told["parts"], told["channels"], told.get("mean", ()), told.get("std", ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +113,7 @@ class GazeResNet(TargetModel[GazeTarget]):
     whoever reads the protected file has only the landmarks found *there*, a pixel or two off. With ``jitter`` the
     attack also asks for the gaze from that many slightly moved geometries.
 
-    Make one with :meth:`mpiigaze`, :meth:`mpiifacegaze` or :meth:`eth_xgaze`.
+    Make one with :meth:`pretrained`, or :meth:`mpiigaze`, :meth:`mpiifacegaze` and :meth:`eth_xgaze` for short.
 
     Args:
         net: takes normalised images, and the head's angles if ``mode`` is ``"mpiigaze"``; gives pitch and yaw in
@@ -139,8 +132,8 @@ class GazeResNet(TargetModel[GazeTarget]):
         >>> points = (face_model()[:, :2] * 300 + 64).float()[None]
         >>> faces = Faces(torch.tensor([[36., 46., 92., 90.]]), torch.ones(1), points)
         >>> (read,) = GazeResNet(MPIIGazeNet(), "mpiigaze").predict(torch.rand(1, 3, 128, 128), [faces])
-        >>> read.gaze.shape, bool((read.gaze.norm(dim=1) - 1).abs() < 1e-6)
-        (torch.Size([1, 3]), True)
+        >>> read.gaze.norm(dim=1).round(decimals=4)
+        tensor([1.])
     """
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "gaze"
@@ -148,7 +141,7 @@ class GazeResNet(TargetModel[GazeTarget]):
     def __init__(
         self,
         net: nn.Module,
-        mode: Literal["mpiigaze", "mpiifacegaze", "eth-xgaze"],
+        mode: Mode,
         *,
         camera: Camera | None = None,
         loss: Literal["l2", "angle"] = "l2",
@@ -156,65 +149,66 @@ class GazeResNet(TargetModel[GazeTarget]):
         jitter_size: float = 0.015,
     ) -> None:
         super().__init__()
-        if mode not in _MODES:
-            raise ValueError(f"mode must be one of {list(_MODES)}, got {mode!r}.")
+        known = _mode(mode)
         if loss not in ("l2", "angle"):
             raise ValueError(f"loss must be 'l2' or 'angle', got {loss!r}.")
         if jitter < 0 or not jitter_size >= 0:
             raise ValueError(f"jitter and jitter_size must be >= 0, got {jitter} and {jitter_size}.")
         self.net = net
-        self.mode = _MODES[mode]
+        self.mode = known
         self.camera = camera
         self.loss_kind = loss
         self.jitter, self.jitter_size = jitter, jitter_size
 
     @classmethod
-    def mpiigaze(
+    def pretrained(
         cls,
-        weights: str | Path = "mpiigaze",
+        mode: Mode,
+        weights: str | Path | None = None,
         *,
         camera: Camera | None = None,
         loss: Literal["l2", "angle"] = "l2",
-        jitter: int = 8,
+        jitter: int | None = None,
         jitter_size: float = 0.015,
-    ) -> GazeResNet:
-        """MPIIGaze (Zhang et al., TPAMI 2019): both eyes, grey 36x60, histogram equalised.
+    ) -> Self:
+        """A published network, with its weights.
 
-        Jitter is on: eye patches are small, a pixel of the frame is two of theirs.
+        Args:
+            mode: ``"mpiigaze"``: MPIIGaze (Zhang et al., TPAMI 2019), both eyes, grey 36x60, histogram equalised;
+                ``"mpiifacegaze"``: MPIIFaceGaze (Zhang et al., CVPR workshops 2017), the face, BGR 224x224 from 1 m;
+                ``"eth-xgaze"``: ETH-XGaze (Zhang et al., ECCV 2020), the face, RGB 224x224 from 0.6 m, ResNet-18.
+            weights: a name in :mod:`deidlib.weights`, or a file of the same layout; the published ones if not given.
+            camera: see :class:`GazeResNet`, as for all that follows.
+            loss: ``"l2"`` or ``"angle"``.
+            jitter: if not given, 8 for eye patches, which are small, and 0 for faces.
+            jitter_size: as a share of the distance between the eyes.
+
+        Raises:
+            FileNotFoundError: the weights cannot be had.
+            ValueError: unknown mode or loss, negative jitter.
         """
-        net = MPIIGazeNet()
-        net.load_state_dict(checkpoints.load_state(weights))
-        return cls(net, "mpiigaze", camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
+        known = _mode(mode)
+        checkpoint, layout = _PUBLISHED[mode]
+        net = layout()
+        net.load_state_dict(checkpoints.load_state(checkpoint if weights is None else weights))
+        if jitter is None:
+            jitter = _EYE_JITTER if known.channels == "grey" else 0
+        return cls(net, mode, camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
 
     @classmethod
-    def mpiifacegaze(
-        cls,
-        weights: str | Path = "mpiifacegaze",
-        *,
-        camera: Camera | None = None,
-        loss: Literal["l2", "angle"] = "l2",
-        jitter: int = 0,
-        jitter_size: float = 0.015,
-    ) -> GazeResNet:
-        """MPIIFaceGaze (Zhang et al., CVPR workshops 2017): the face, BGR 224x224 from 1 m."""
-        net = MPIIFaceGazeNet()
-        net.load_state_dict(checkpoints.load_state(weights))
-        return cls(net, "mpiifacegaze", camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
+    def mpiigaze(cls, weights: str | Path | None = None, **settings: Any) -> Self:
+        """:meth:`pretrained` of mode ``"mpiigaze"``."""
+        return cls.pretrained("mpiigaze", weights, **settings)
 
     @classmethod
-    def eth_xgaze(
-        cls,
-        weights: str | Path = "eth_xgaze",
-        *,
-        camera: Camera | None = None,
-        loss: Literal["l2", "angle"] = "l2",
-        jitter: int = 0,
-        jitter_size: float = 0.015,
-    ) -> GazeResNet:
-        """ETH-XGaze (Zhang et al., ECCV 2020): the face, RGB 224x224 from 0.6 m, ResNet-18."""
-        net = resnet18(num_classes=2)
-        net.load_state_dict(checkpoints.load_state(weights))
-        return cls(net, "eth-xgaze", camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)
+    def mpiifacegaze(cls, weights: str | Path | None = None, **settings: Any) -> Self:
+        """:meth:`pretrained` of mode ``"mpiifacegaze"``."""
+        return cls.pretrained("mpiifacegaze", weights, **settings)
+
+    @classmethod
+    def eth_xgaze(cls, weights: str | Path | None = None, **settings: Any) -> Self:
+        """:meth:`pretrained` of mode ``"eth-xgaze"``."""
+        return cls.pretrained("eth-xgaze", weights, **settings)
 
     @property
     def name(self) -> str:
@@ -232,7 +226,7 @@ class GazeResNet(TargetModel[GazeTarget]):
             faces: B entries with landmarks.
 
         Returns:
-            ``faces`` with ``gaze`` filled in.
+            ``faces`` with ``gaze`` filled in; NaN for a face whose landmarks are NaN.
 
         Raises:
             ValueError: ``faces`` is missing, or a face has no landmarks.
@@ -241,6 +235,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         faces = needs_boxes(self, images, faces)
         landmarks, frame = rows_of(faces, "landmarks").to(images), frame_of(faces).to(images.device)
         gaze = self._read(images, self._geometry(landmarks, frame, (images.shape[2], images.shape[3])))[:, 0]
+        gaze[~_known(landmarks)] = torch.nan
         return [known.replace(gaze=gaze[frame == number].to(known.boxes)) for number, known in enumerate(faces)]
 
     @torch.no_grad()
@@ -251,7 +246,7 @@ class GazeResNet(TargetModel[GazeTarget]):
             ValueError: a face has no landmarks or no gaze.
         """
         landmarks, frame, gaze = rows_of(reading, "landmarks"), frame_of(reading), rows_of(reading, "gaze")
-        rows = (landmarks.isfinite().flatten(1).all(dim=1) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
+        rows = (_known(landmarks) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
         landmarks, frame, gaze = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1)
         true = self._geometry(landmarks, frame, size)
         if not self.jitter:
@@ -332,6 +327,11 @@ class GazeResNet(TargetModel[GazeTarget]):
         return vectors.reshape(faces, geometries, parts, 3)
 
 
+def _known(landmarks: Tensor) -> Tensor:
+    """Which faces ``(N,)`` have landmarks that tell a pose: five of them at least."""
+    return five_points(landmarks).isfinite().flatten(1).all(dim=1)
+
+
 def _grey(patches: Tensor) -> Tensor:
     """RGB patches as OpenCV would hold them, in bytes, and turned to grey by ``cv2.cvtColor``; (N, 1, h, w).
 
@@ -346,7 +346,7 @@ def _grey(patches: Tensor) -> Tensor:
 
 
 def _squared_angle(chord_squared: Tensor) -> Tensor:
-    """The squared angle between unit vectors from their squared distance; smooth at 0."""
+    """The squared angle between unit vectors from their squared distance; smooth at 0, as the angle itself is not."""
     # theta = 2 asin(c / 2), by atan2; below 1e-4 rad theta^2 is c^2 to the last digit, and the root has no slope there.
     small = chord_squared < 1e-8
     safe = torch.where(small, torch.ones_like(chord_squared), chord_squared).clamp(max=4 - 1e-6)

@@ -9,14 +9,15 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, smooth_l1_loss, softplus
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, softplus
 from torchvision.ops import batched_nms
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import clip, expand, iou
+from deidlib.geometry.matching import SAME_FACE_IOU
 from deidlib.geometry.warp import area_sample, area_spans
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, five_points_of, frame_mean, frame_of, rows_of
+from deidlib.models.base import Target, TargetModel, five_points_of, frame_mean, frame_of, huber, rows_of
 from deidlib.models.mtcnn_cascade import (
     CELL,
     STRIDE,
@@ -255,11 +256,11 @@ class MTCNN(TargetModel[MTCNNTarget]):
             code, *points, logits = net(crops)
             moved = shift_crop(boxes, code)
             loss = softplus(logits[:, 0] - logits[:, 1])
-            loss = loss + _huber((moved - target.box[face]) / size[face].tile(2), tolerance)
+            loss = loss + huber((moved - target.box[face]) / size[face].tile(2), tolerance)
             for code in points:
                 error = crop_points(boxes, code) - target.points[face]
                 error = error.masked_fill(target.points[face].isnan(), 0)
-                loss = loss + _huber(error / size[face].prod(dim=1).sqrt()[:, None, None], tolerance)
+                loss = loss + huber(error / size[face].prod(dim=1).sqrt()[:, None, None], tolerance)
             return loss, logits.detach().softmax(dim=1)[:, 1], boxes, moved.detach(), face
 
         for fixed, net, side, tolerance in (
@@ -299,7 +300,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
             margin = logits[:, 1] - logits[:, 0]
             moved = shift_cell(part.cells.to(wide), code.permute(0, 2, 3, 1))
             error = (moved - target.box[row, None, None]) / size[row].tile(2)[:, None, None]
-            carried = softplus(-margin) + _huber(error, _P_TOLERANCE, dims=3)
+            carried = softplus(-margin) + huber(error, _P_TOLERANCE, dims=3)
             new = (margin - limit + 1).clamp(min=0).square()
             cost = (carried * part.share + _NEW_CELL_WEIGHT * new * part.quiet).sum(dim=(1, 2))
             total = total.index_add(0, row, cost)
@@ -314,7 +315,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         face = torch.cat([target.face.new_zeros(0), *owners])
         kept = batched_nms(proposals[:, :4], proposals[:, 8], face, 0.7)
         boxes, face = square(proposals[kept, 4:8]), face[kept]
-        shows = iou(boxes, square(target.box)).gather(1, face[:, None])[:, 0] > 0.3
+        shows = iou(boxes, square(target.box)).gather(1, face[:, None])[:, 0] >= SAME_FACE_IOU
         return total, boxes[shows], face[shows]
 
     def _with_cells(self, target: MTCNNTarget, outline: Tensor, height: int, width: int) -> MTCNNTarget:
@@ -456,12 +457,6 @@ def _without_softmax(net: nn.Module, name: str) -> nn.Module:
     """The net with logits in place of probabilities: log(softmax) would lose the gradient of hopeless cells."""
     setattr(net, name, nn.Identity())
     return net
-
-
-def _huber(error: Tensor, tolerance: float, *, dims: int = 1) -> Tensor:
-    """Mean Huber loss over all but the first ``dims`` dimensions, in units of the tolerance."""
-    scaled = (error / tolerance).flatten(dims)
-    return smooth_l1_loss(scaled, torch.zeros_like(scaled), reduction="none").mean(dim=-1)
 
 
 def _jittered(outline: Tensor, spread: float) -> Tensor:

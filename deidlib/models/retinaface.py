@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import smooth_l1_loss, softplus
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.functional import softplus
 from torchvision.ops import nms
 
 from deidlib import weights as checkpoints
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import anchors, decode, decode_points, iou
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, five_points_of, frame_of, rows_of
+from deidlib.models.base import Target, TargetModel, five_points_of, frame_of, huber, rows_of
+from deidlib.nets.fold import without_batch_norm
 
 _STRIDES = (8, 16, 32)
 # Anchors that must carry a face, those that overlap it most, and the overlap from which on others may fire too: the
@@ -123,7 +123,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         self.register_buffer("scale", 255 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
         # Batch norms folded into the convolutions and channels last: a third less time per iteration.
-        self.net = _fold_batch_norm(net.eval()).to(memory_format=torch.channels_last)
+        self.net = without_batch_norm(net).to(memory_format=torch.channels_last)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The heads over all A anchors: box code ``(B, A, 4)``, logits ``(B, A, 2)``, point code ``(B, A, 5, 2)``."""
@@ -191,7 +191,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         box_error = (decode(code[at], target.prior.to(images)) - target.box) / size.repeat(1, 2)
         point_error = decode_points(points[at], target.prior.to(images)) - target.points
         point_error = point_error.masked_fill(target.points.isnan(), 0) / size.prod(dim=1).sqrt()[:, None, None]
-        row = softplus(-margin[at]) + _huber(box_error) + _POINT_WEIGHT * _huber(point_error)
+        row = softplus(-margin[at]) + huber(box_error, _TOLERANCE) + _POINT_WEIGHT * huber(point_error, _TOLERANCE)
 
         faces_in_frame = images.new_zeros(len(images)).index_add(0, target.frame, target.share.to(images))
         carried = images.new_zeros(len(images)).index_add(0, target.frame, row * target.share)
@@ -213,12 +213,6 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         return Faces(boxes[kept], scores[good], decode_points(points[good], priors[good]))
 
 
-def _huber(error: Tensor) -> Tensor:
-    """Mean Huber loss of each row's relative errors, in units of the tolerance."""
-    scaled = (error / _TOLERANCE).flatten(1)
-    return smooth_l1_loss(scaled, torch.zeros_like(scaled), reduction="none").mean(dim=1)
-
-
 def _mobilenet(negative_slope: float) -> nn.Module:
     # Imported here: face_alignment takes seconds to load, and only this backbone needs it.
     from face_alignment.detection.retinaface.net_retinaface import RetinaFace as Net
@@ -234,15 +228,3 @@ def _resnet50() -> nn.Module:
     from deidlib.nets.retinaface_resnet50 import RetinaFaceResNet50
 
     return RetinaFaceResNet50()
-
-
-def _fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Fold each batch norm that follows a convolution in an ``nn.Sequential`` into it; same outputs in eval mode."""
-    for child in module.children():
-        _fold_batch_norm(child)
-    if isinstance(module, nn.Sequential):
-        for i in range(len(module) - 1):
-            convolution, norm = module[i], module[i + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[i], module[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    return module

@@ -1,8 +1,12 @@
 """Files in, protected files out; no frame leaves with a face unhidden by accident."""
 
+from deidlib.protect.batches import ProtectedBatch as ProtectedBatch
 from deidlib.protect.check import Check as Check
 from deidlib.protect.deidentifier import Deidentifier as Deidentifier
 from deidlib.protect.deidentifier import NoFaceError as NoFaceError
+from deidlib.protect.folder import FileResult as FileResult
+from deidlib.protect.folder import FolderSummary as FolderSummary
+from deidlib.protect.folder import protect_file as protect_file
 from deidlib.protect.folder import protect_folder as protect_folder
 from deidlib.protect.image import protect_image as protect_image
 from deidlib.protect.keyed import with_key as with_key

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from deidlib.attack.attacker import AttackResult
+from deidlib.attack.result import AttackResult
 from deidlib.attack.warm_start import PreviousFrame
 from deidlib.faces import Faces
 from deidlib.images import from_uint8

@@ -17,6 +17,7 @@ from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.media.clip import FrameReader, open_frames
 from deidlib.media.errors import reporting
+from deidlib.media.files import input_sha256
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
@@ -59,10 +60,7 @@ class ClipSource:
         Raises:
             MediaReadError: it cannot be read.
         """
-        try:
-            return cls(lambda: open_frames(path), sha256_of(path), path)
-        except OSError as error:
-            raise MediaReadError(f"{path} cannot be read to its end ({error.strerror}). Get a sound copy.") from error
+        return cls(lambda: open_frames(path), input_sha256(path), path)
 
 
 class ClipJob:
@@ -334,8 +332,10 @@ class ClipJob:
         """Give the output its name."""
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
+            # Half written it lies in the work folder, too, where the next process would clear up.
+            Sidecar.write(file, self._description(file, summary))
             # The description first: an output never lies there without it.
-            Sidecar.write(self.target, self._description(file, summary))
+            os.replace(Sidecar.path_of(file), Sidecar.path_of(self.target))
             os.replace(file, self.target)
             sync_folder(self.target.absolute().parent)
         return summary

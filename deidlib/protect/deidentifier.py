@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deidlib.attack.attacker import AttackResult, IFGSMAttacker
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.result import AttackResult
 from deidlib.attack.warm_start import PreviousFrame, WarmStart
 from deidlib.faces import Faces
 from deidlib.images import to_grid, to_uint8
@@ -102,13 +103,15 @@ class Deidentifier:
         Args:
             images: ``(B, 3, H, W)`` in [0, 1].
             first: the number of the first of them.
-            faces: where faces are, if that is known already; they then are what every detector reads.
+            faces: where faces are, if that is known already; they then are what every detector reads. So are 68
+                landmarks and gaze, where all faces have them: a frame of which everything is known is read by nobody.
         """
-        authorised = {name: model for name, model in self._readers().items() if model.task == "boxes"}
+        readers = self._readers()
         if faces is not None:
             faces = [known.to(images.device) for known in faces]
-            seen = dict.fromkeys(authorised, faces)
+            seen = {name: faces for name, model in readers.items() if all(_tells(known, model.task) for known in faces)}
         else:
+            authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
             # One network may serve both: modules are told apart by identity.
             hiders = self._hiders()
             read = {model: observe(images, [model]) for model in dict.fromkeys([*hiders, *authorised.values()])}
@@ -254,27 +257,29 @@ class Deidentifier:
         """What is hidden in a frame: the faces last, so that they lie on top."""
         if getattr(self.obfuscator, "follows_face", False):
             # What is put in a face's place follows the face itself; the smoothed box around it shows no other.
-            return _joined(frame.held, _joined(frame.filled, frame.found))
+            return Faces.cat([frame.held, frame.filled, frame.found])
         # A cover trembles as the box does, so the smoothed box around a face stands for it.
         found = frame.found[~_held_by(frame.found.boxes, frame.smoothed.boxes)]
-        return _joined(frame.others, found)
+        return Faces.cat([frame.others, found])
 
     def _read(
         self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], rows: Sequence[int], originals: Tensor
     ) -> list[dict[str, Faces]]:
         """What each authorised model reads of the faces that were found, frame by frame; no detector looks again."""
         readers = self._readers()
-        known = [batch.readings[i] for i in rows]
-        if all(row.keys() == readers.keys() for row in known):
-            return [dict(row) for row in known]
         faces = [tracked[i].found for i in rows]
-        read = {
-            name: [_among(row[name], mine) for row, mine in zip(known, faces, strict=True)]
+        # Of what else detectors have seen, nothing is hidden, so nothing is to be read.
+        known = {
+            name: [
+                _among(batch.readings[i][name], mine) if model.task == "boxes" else batch.readings[i][name]
+                for i, mine in zip(rows, faces, strict=True)
+            ]
             for name, model in readers.items()
-            if model.task == "boxes"
+            if all(name in batch.readings[i] for i in rows)
         }
-        seen = observe_each(originals[list(rows)], readers, None if read else faces, read=read)
-        return [{name: seen[name][k] for name in readers} for k in range(len(rows))]
+        if known.keys() < readers.keys():
+            known = observe_each(originals[list(rows)], readers, None if known else faces, read=known)
+        return [{name: known[name][k] for name in readers} for k in range(len(rows))]
 
     def _attack_found(
         self,
@@ -319,6 +324,13 @@ class Deidentifier:
         return attacker(hidden[list(rows)], wanted, mask=mask, init=init, numbers=numbers)
 
 
+def _tells(faces: Faces, task: str) -> bool:
+    """Whether all that a model of that task reads is known of the faces."""
+    if task == "landmarks":
+        return not len(faces) or (faces.landmarks is not None and faces.landmarks.shape[1] == 68)
+    return task == "boxes" or not len(faces) or faces.gaze is not None
+
+
 def _among(seen: Faces, wanted: Faces) -> Faces:
     """Those of the faces seen that show one of the wanted."""
     return seen[matched(seen.boxes, wanted)]
@@ -328,12 +340,3 @@ def _held_by(boxes: Tensor, larger: Tensor) -> Tensor:
     """Which boxes lie within one of the larger ones, as a mask ``(N,)``."""
     inside = (boxes[:, None, :2] >= larger[None, :, :2]) & (boxes[:, None, 2:] <= larger[None, :, 2:])
     return inside.all(dim=2).any(dim=1)
-
-
-def _joined(places: Faces, faces: Faces) -> Faces:
-    """Places of which only the box is known, and faces; landmarks are NaN where nobody has seen any."""
-    landmarks = None
-    if faces.landmarks is not None:
-        unknown = faces.landmarks.new_full((len(places), *faces.landmarks.shape[1:]), torch.nan)
-        landmarks = torch.cat([unknown, faces.landmarks])
-    return Faces(torch.cat([places.boxes, faces.boxes]), torch.cat([places.scores, faces.scores]), landmarks)

@@ -14,6 +14,7 @@ from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.media import MediaReadError, MediaWriteError
 from deidlib.media.clip import kind_of
+from deidlib.media.files import input_sha256
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
@@ -130,7 +131,7 @@ def protect_folder(
         line = {"output": out.relative_to(target).as_posix(), "input": one.relative_to(source).as_posix()}
         line["fingerprint"] = mark
         try:
-            line["input_sha256"] = _digest(one)
+            line["input_sha256"] = input_sha256(one)
             summary = None
             if not _is_done(manifest.last(line["output"]), line, out):
                 _replaceable(out)
@@ -263,13 +264,6 @@ def make_folder(folder: Path) -> None:
         raise MediaWriteError(
             f"the output folder {folder} cannot be created ({error.strerror}). Choose another."
         ) from error
-
-
-def _digest(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise MediaReadError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
 
 
 def _is_done(last: dict[str, Any] | None, line: dict[str, Any], out: Path) -> bool:

@@ -7,19 +7,19 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.media import MediaWriteError, VideoReader, VideoWriter
 from deidlib.media.errors import reporting
+from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import read_json, sha256_of, write_json
 
 
@@ -47,20 +47,20 @@ class FrameRecord:
         """The record as JSON; floats come back bit for bit."""
         return {
             "pts": self.pts,
-            "faces": _faces_to_json(self.faces),
+            "faces": faces_to_json(self.faces),
             "treatment": self.treatment,
             "others": self.others,
-            "readings": {name: _faces_to_json(faces) for name, faces in self.readings.items()},
+            "readings": {name: faces_to_json(faces) for name, faces in self.readings.items()},
             "losses": dict(self.losses),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FrameRecord:
         """The record that :meth:`to_json` gave."""
-        readings = {name: _faces_from_json(faces) for name, faces in data["readings"].items()}
+        readings = {name: faces_from_json(faces) for name, faces in data["readings"].items()}
         return cls(
             data["pts"],
-            _faces_from_json(data["faces"]),
+            faces_from_json(data["faces"]),
             data["treatment"],
             data["others"],
             readings,
@@ -304,17 +304,3 @@ def _make(folder: Path, target: Path) -> None:
             ) from None
         if known.st_mode & 0o077:
             folder.chmod(known.st_mode & 0o700)
-
-
-def _faces_to_json(faces: Faces) -> dict[str, Any]:
-    known = {"boxes": faces.boxes, "scores": faces.scores, "landmarks": faces.landmarks, "gaze": faces.gaze}
-    return {name: value.cpu().tolist() for name, value in known.items() if value is not None}
-
-
-def _faces_from_json(data: Mapping[str, Any]) -> Faces:
-    def tensor(name: str, *shape: int) -> Tensor | None:
-        return torch.tensor(data[name], dtype=torch.float32).reshape(-1, *shape) if name in data else None
-
-    points = data.get("landmarks") or [[]]
-    faces = Faces(torch.tensor(data["boxes"]).reshape(-1, 4).float(), torch.tensor(data["scores"]).float())
-    return replace(faces, landmarks=tensor("landmarks", len(points[0]) or 5, 2), gaze=tensor("gaze", 3))

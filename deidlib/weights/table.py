@@ -26,7 +26,9 @@ class Checkpoint:
         origin: the page that publishes it.
         conventions: what a net must be given and how to read it with these weights. Images are described
             by ``channels`` ("RGB", "BGR", "grey"), ``scale`` (the value of white, 1 or 255), ``mean`` and
-            ``std`` (per channel in that order and scale) and ``size`` (height, width).
+            ``std`` (per channel in that order and scale) and ``size`` (height, width). What a gaze net sees is told
+            by ``parts`` (see :func:`deidlib.geometry.camera.part_centers`) and the imagined camera: ``focal_length``
+            (pixels) and ``distance`` (metres).
     """
 
     name: str
@@ -175,6 +177,7 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
                 conventions={
                     "channels": "grey",
                     "equalised": True,
+                    "parts": ("right eye", "left eye"),
                     "scale": 1,
                     "size": (36, 60),
                     "focal_length": 960.0,
@@ -198,8 +201,10 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
                     "scale": 1,
                     "mean": (0.406, 0.456, 0.485),
                     "std": (0.225, 0.224, 0.229),
+                    "parts": ("eyes and mouth",),
                     "size": (224, 224),
                     "focal_length": 1600.0,
+                    # The paper's own code takes 0.6 m, which shows little more than the nose.
                     "distance": 1.0,
                     "output": ("pitch", "yaw"),
                 },
@@ -215,6 +220,7 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
                 origin="https://github.com/hysts/pytorch_mpiigaze_demo",
                 conventions={
                     **_IMAGENET,
+                    "parts": ("eyes and nose",),
                     "size": (224, 224),
                     "focal_length": 960.0,
                     "distance": 0.6,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from toys import Linear, NotANumber, Pixels, PixelTarget, one_face, painted
 
-from deidlib.attack.aggregation import GradientNorm, Staged, Sum
+from deidlib.attack.aggregation import GradientNorm, Losses, Staged, Sum
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule, StepState
 from deidlib.faces import Faces
@@ -168,7 +168,7 @@ def test_gradient_norm_lets_a_small_loss_decide_its_pixels() -> None:
     assert torch.equal(levels(plain.images), torch.full((1, 3, 2, 2), 101.0))
     losses = {name: torch.ones(1) for name in models}
     gradients = {"large": large[None], "small": small[None]}
-    _, gradient = GradientNorm()(losses, gradients, losses, dict.fromkeys(models, 1.0))
+    _, gradient = GradientNorm()(Losses(losses, losses, dict.fromkeys(models, 1.0)), gradients)
     torch.testing.assert_close(gradient[0, :, 0], torch.full((3, 2), 1 / 6 - 1 / 12))
     torch.testing.assert_close(gradient[0, :, 1], torch.full((3, 2), -1 / 12))
 
@@ -176,7 +176,7 @@ def test_gradient_norm_lets_a_small_loss_decide_its_pixels() -> None:
 def test_gradient_norm_counts_losses_relative_to_the_first_or_to_1() -> None:
     losses = {"large": torch.tensor([10.0, 10.0]), "small": torch.tensor([0.5, 2.0])}
     first = {"large": torch.tensor([40.0, 40.0]), "small": torch.tensor([0.01, 4.0])}
-    objective, _ = GradientNorm()(losses, {}, first, dict.fromkeys(losses, 1.0))
+    objective, _ = GradientNorm()(Losses(losses, first, dict.fromkeys(losses, 1.0)), {})
     assert objective.tolist() == [0.25 + 0.5, 0.25 + 0.5]
 
 
@@ -184,11 +184,11 @@ def test_staged_opens_a_stage_frame_by_frame() -> None:
     losses = {"a": torch.tensor([2.0, 0.5]), "b": torch.tensor([9.0, 9.0]), "c": torch.tensor([9.0, 9.0])}
     gradients = {name: torch.full((2, 3, 1, 1), value) for name, value in (("a", 1.0), ("b", 10.0), ("c", 100.0))}
     combine = Staged({"a": 1.0, "b": 1.0, "c": 1.0})
-    objective, gradient = combine(losses, gradients, losses, dict.fromkeys(losses, 1.0))
+    objective, gradient = combine(Losses(losses, losses, dict.fromkeys(losses, 1.0)), gradients)
     torch.testing.assert_close(objective, torch.tensor([20.0, 18.5]))
     assert gradient[:, 0, 0, 0].tolist() == [1.0, 11.0]
     with pytest.raises(ValueError, match=r"not attacked: \['d'\]"):
-        Staged({"d": 1.0})(losses, gradients, losses, dict.fromkeys(losses, 1.0))
+        Staged({"d": 1.0})(Losses(losses, losses, dict.fromkeys(losses, 1.0)), gradients)
 
 
 def test_nan_loss_and_gradient_are_never_the_best() -> None:
@@ -259,7 +259,7 @@ class Brighten(StepRule[StepState]):
 def test_a_broken_promise_is_noticed_also_when_frames_have_left(
     monkeypatch: pytest.MonkeyPatch, epsilon: float, mask: float, message: str
 ) -> None:
-    monkeypatch.setattr("deidlib.attack.attacker._project", lambda x, low, high: x)
+    monkeypatch.setattr("deidlib.attack.loop.project", lambda x, low, high: x)
     hidden = torch.full((2, 3, 2, 2), 100 / 255)
     # The first frame is done at once and leaves; the second gets nearer by what it must not do.
     original = torch.stack([hidden[0], hidden[1] + 10 / 255])

@@ -6,8 +6,8 @@ from torch import Tensor
 from toys import Pixels, PixelTarget, seen_on
 
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.cropped import CroppedDistortion, local
-from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion
+from deidlib.attack.distortion import CroppedDistortion, Distortion
+from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.faces import Faces
 
 CHANNELS = [H264(23), H264(35), JPEG(60), Blur(1.0), Blur(2.5), ChromaSubsampling()]
@@ -29,8 +29,8 @@ def frames(count: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("channel", CHANNELS, ids=repr)
 def test_it_is_the_channel(channel: Distortion) -> None:
     start, mask, changed = frames(4)
-    part = local(channel, start, mask)
-    assert part is not None
+    part = channel.within(start, mask)
+    assert isinstance(part, CroppedDistortion)
     changed.requires_grad_()
     expected, got = channel(changed), part(changed)
     # What the mask cannot reach has not been touched, and what it reaches has.
@@ -47,8 +47,8 @@ def test_it_is_the_channel(channel: Distortion) -> None:
 def test_the_reach_is_no_longer_than_it_must_be() -> None:
     """A change is cut out with its surroundings, and not much more."""
     start, mask, _ = frames(4)
-    part = local(H264(23), start, mask)
-    assert part is not None
+    part = H264(23).within(start, mask)
+    assert isinstance(part, CroppedDistortion)
     # 70 - 24 and 101 + 24, 50 - 24 and 83 + 24, each on to a multiple of 16.
     assert part.places[0] == (32, 16, 128, 112)
 
@@ -56,9 +56,9 @@ def test_the_reach_is_no_longer_than_it_must_be() -> None:
 def test_a_frame_goes_its_way_whatever_is_beside_it() -> None:
     start, mask, changed = frames(2)
     mask[1] = 1
-    both, alone = local(H264(23), start, mask), local(H264(23), start[:1], mask[:1])
-    assert both is not None
-    assert alone is not None
+    both, alone = H264(23).within(start, mask), H264(23).within(start[:1], mask[:1])
+    assert isinstance(both, CroppedDistortion)
+    assert isinstance(alone, CroppedDistortion)
     # What changes nearly everywhere is not cut out, and what lies beside it is.
     assert both.places == (alone.places[0], (0, 0, WIDTH, HEIGHT))
     assert torch.equal(both(changed)[:1], alone(changed[:1]))
@@ -70,13 +70,38 @@ def test_where_it_is_not_worth_it_or_not_known() -> None:
             return images - images.mean(dim=(2, 3), keepdim=True)
 
     start, mask, _ = frames(4)
-    assert local(Anywhere(), start, mask) is None
-    assert local(H264(23), start, torch.ones_like(mask)) is None
-    # Colour of frames with an odd side is not halved, that of their parts would be.
-    assert local(H264(23), start[..., :-1], mask[..., :-1]) is None
-    nothing = local(H264(23), start, torch.zeros_like(mask))
-    assert nothing is not None
+    for distortion, shown, where in [
+        (Anywhere(), start, mask),
+        (H264(23), start, torch.ones_like(mask)),
+        # A mask for all pixels at once.
+        (H264(23), start, torch.ones(len(start), 1, 1, 1)),
+        # Colour of frames with an odd side is not halved, that of their parts would be.
+        (H264(23), start[..., :-1], mask[..., :-1]),
+    ]:
+        assert distortion.within(shown, where) is distortion
+        assert distortion.select(torch.tensor([1])) is distortion
+    nothing = H264(23).within(start, torch.zeros_like(mask))
+    assert isinstance(nothing, CroppedDistortion)
     torch.testing.assert_close(nothing(start), H264(23)(start), rtol=0, atol=1e-9)
+
+
+def test_a_mask_by_colour_counts_wherever_a_colour_may_change() -> None:
+    start, mask, _ = frames(2)
+    colours = torch.cat([torch.zeros_like(mask), mask, torch.zeros_like(mask)], dim=1)
+    part, whole = H264(23).within(start, colours), H264(23).within(start, mask)
+    assert isinstance(part, CroppedDistortion)
+    assert isinstance(whole, CroppedDistortion)
+    assert part.places == whole.places
+
+
+def test_an_attack_without_a_mask_is_felt_everywhere() -> None:
+    hidden = torch.full((1, 3, 64, 64), 100 / 255)
+    original = hidden + 20 / 255
+    result = IFGSMAttacker([Pixels()], epsilon=8 / 255, max_iterations=3, distortions=[Blur(1.0)])(
+        hidden, Pixels().predict(original)
+    )
+    # Every pixel has a gradient and goes up, not only those around the corner that a mask of one pixel names.
+    assert torch.equal((result.images * 255).round(), torch.full((1, 3, 64, 64), 103.0))
 
 
 def test_an_attack_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +126,7 @@ def test_an_attack_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(CroppedDistortion, "__call__", counted)
     got = attacker(start, Middle().predict(originals), mask=mask)
-    monkeypatch.setattr("deidlib.attack.attacker.local", lambda *_: None)
+    monkeypatch.setattr(Distortion, "within", lambda self, start, mask: self)
     expected = attacker(start, Middle().predict(originals), mask=mask)
     assert used[0] == 2
     assert used[-1] == 1

@@ -17,7 +17,8 @@ from torch import Tensor
 from toys import Pixels, painted
 
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling, Distortion
+from deidlib.attack.distortion import Distortion
+from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.steps import APGDStep, SignStep
 from deidlib.images import to_grid
 from deidlib.media import VideoReader, VideoWriter

@@ -10,9 +10,6 @@ import torch
 from torch import Tensor
 
 from deidlib.geometry.camera import (
-    ETH_XGAZE,
-    MPIIFACEGAZE,
-    MPIIGAZE,
     Camera,
     NormalizedCamera,
     angle_between,
@@ -32,6 +29,9 @@ from deidlib.geometry.warp import warp_perspective
 
 CAMERA = Camera.default(480, 480)
 POSES = [f"{kind}{number}" for kind in ("exact", "int") for number in range(6)]
+MPIIGAZE = NormalizedCamera(focal=960.0, size=(36, 60), distance=0.6)
+MPIIFACEGAZE = NormalizedCamera(focal=1600.0, size=(224, 224), distance=1.0)
+ETH_XGAZE = NormalizedCamera(focal=960.0, size=(224, 224), distance=0.6)
 KAYLODE = NormalizedCamera(focal=1600.0, size=(224, 224), distance=0.6)
 VIEWS = {
     "eth_d0.6": ("eyes and nose", ETH_XGAZE),

@@ -13,7 +13,7 @@ from deidlib import Faces, GazeResNet, IFGSMAttacker, MomentumSignStep, Pixelate
 from deidlib.images import to_grid
 from deidlib.media import VideoReader
 from deidlib.metrics import difference
-from deidlib.models.base import frame_mean
+from deidlib.models.base import frame_mean, frame_of, rows_of
 from deidlib.models.cropped import CroppedDetector
 
 Box = tuple[float, float, float, float]
@@ -30,7 +30,7 @@ class Patch(Target):
 
 
 class Local(TargetModel[Patch]):
-    """Reads bright squares of side 8 on a grid of 8; the loss of one is how far its mean colour is off."""
+    """Reads bright squares of side 8 on a grid of 8; the loss of one is how far its mean colour is from white."""
 
     task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
 
@@ -46,17 +46,10 @@ class Local(TargetModel[Patch]):
             found.append(Faces(torch.tensor(rows).reshape(-1, 4), torch.ones(len(rows))))
         return found
 
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> Patch:
-        own = self.predict(images)
-        kept = [
-            (i, box)
-            for i, (mine, wanted) in enumerate(zip(own, faces, strict=True))
-            for box in mine.boxes
-            if any(torch.equal(box, other) for other in wanted.boxes)
-        ]
-        frame = torch.tensor([i for i, _ in kept], dtype=torch.long)
-        boxes = torch.stack([box for _, box in kept]) if kept else torch.zeros(0, 4)
-        return Patch(frame, boxes, self._means(images, frame, boxes))
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Patch:
+        boxes = rows_of(reading)
+        assert not len(boxes) or bool((boxes >= 0).all() and (boxes <= torch.tensor([*size, *size]).flip(0)).all())
+        return Patch(frame_of(reading), boxes, torch.ones(len(boxes), 3))
 
     def loss(self, images: Tensor, target: Patch) -> Tensor:
         self.seen.append(tuple(images.shape))
@@ -83,13 +76,12 @@ LEFT, BELOW, RIGHT = (16.0, 16.0, 24.0, 24.0), (32.0, 32.0, 40.0, 40.0), (280.0,
 
 
 def test_where_windows_lie() -> None:
-    images = squares([LEFT, RIGHT], [], [LEFT, BELOW])
     known = [faces(LEFT, RIGHT), faces(), faces(LEFT, BELOW)]
-    target = CroppedDetector(Local(), context=8).target(images, known)
+    target = CroppedDetector(Local(), context=8).target(known, (128, 320))
     windows = {place: part.extent for part in target.windows for place in part.places}
     # 8 pixels around, from a multiple of 32 to another, within the frame; two that would overlap are one.
     assert windows == {(0, 0, 0): (32, 32), (0, 256, 64): (32, 64), (2, 0, 0): (64, 64)}
-    large = CroppedDetector(Local(), context=8).target(squares([(0, 0, 64, 64)]), [faces((0, 0, 64, 64))])
+    large = CroppedDetector(Local(), context=8).target([faces((0, 0, 64, 64))], (128, 320))
     # Half of its longer side around a large face.
     assert [part.extent for part in large.windows] == [(96, 96)]
 
@@ -97,11 +89,10 @@ def test_where_windows_lie() -> None:
 def test_the_loss_of_what_is_local_is_the_same() -> None:
     model = Local()
     images = squares([LEFT, RIGHT], [], [LEFT, BELOW], [RIGHT])
-    # One of the faces that somebody else has found is not read by this model, and counts nowhere.
     known = [faces(LEFT, RIGHT, (160, 16, 168, 24)), faces(), faces(LEFT, BELOW), faces(RIGHT)]
     changed = images + 0.3 * torch.rand_like(images)
     windowed = CroppedDetector(model, context=8)
-    whole, cut = model.target(images, known), windowed.target(images, known)
+    whole, cut = model.target(known, (128, 320)), windowed.target(known, (128, 320))
     for frames in (torch.arange(4), torch.tensor([3, 0]), torch.tensor([1])):
         shown = changed[frames].requires_grad_()
         a = model.loss(shown, whole.select(frames))
@@ -117,9 +108,7 @@ def test_the_loss_of_what_is_local_is_the_same() -> None:
 
 
 def test_a_window_that_covers_most_of_the_frame_is_the_frame() -> None:
-    model = Local()
-    images = squares([LEFT], height=32, width=48)
-    target = CroppedDetector(model, context=100).target(images, [faces(LEFT)])
+    target = CroppedDetector(Local(), context=100).target([faces(LEFT)], (32, 48))
     assert [(part.extent, part.places) for part in target.windows] == [((32, 48), ((0, 0, 0),))]
 
 
@@ -169,13 +158,13 @@ def test_retinaface_sees_the_same_in_a_window(scene: tuple[RetinaFace, Tensor, l
 
     def gradient(reader: TargetModel[Any]) -> Tensor:
         x = (hidden + 4 / 255 * mask).clamp(0, 1).requires_grad_()
-        (slope,) = torch.autograd.grad(reader.loss(x, reader.target(images, known)).sum(), x)
+        (slope,) = torch.autograd.grad(reader.loss(x, reader.target(known, (720, 1280))).sum(), x)
         return slope[mask.expand_as(slope) > 0]
 
     whole, cut = gradient(model), gradient(CroppedDetector(model))
     assert float(torch.nn.functional.cosine_similarity(whole, cut, dim=0)) >= 0.9995
     assert float((whole.sign() == cut.sign())[whole != 0].float().mean()) >= 0.995
-    extents = [part.extent for part in CroppedDetector(model).target(images, known).windows]
+    extents = [part.extent for part in CroppedDetector(model).target(known, (720, 1280)).windows]
     assert sum(height * width for height, width in extents) < 0.25 * 1280 * 720
 
 
@@ -184,7 +173,7 @@ def test_what_is_attacked_in_windows_reads_well_in_the_frame(scene: tuple[Retina
     hide = Pixelate(blocks=4)
     attacker = IFGSMAttacker([CroppedDetector(model)], max_iterations=40, step=MomentumSignStep())
     hidden, mask = hide(images, known), hide.mask(known, *images.shape[-2:])
-    result = attacker(hidden, images, faces=known, mask=mask)
+    result = attacker(hidden, known, mask=mask)
     truth = Faces(known[0].boxes, known[0].scores)
     assert float(difference(truth, model.predict(to_grid(hidden))[0], min_iou=0.5).iou) == 0
     assert float(difference(truth, model.predict(result.images)[0], min_iou=0.5).iou) >= 0.95

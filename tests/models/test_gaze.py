@@ -16,11 +16,11 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import MomentumSignStep
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
-from deidlib.geometry.camera import Camera, angle_between, angles_to_vectors, denormalize
+from deidlib.geometry.camera import Camera, NormalizedCamera, angle_between, angles_to_vectors, denormalize
 from deidlib.geometry.face_model import face_model
 from deidlib.models.base import TargetModel, observe
 from deidlib.models.equalize import equalize
-from deidlib.models.gaze import GazeResNet, GazeTarget, _grey
+from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey
 from deidlib.models.retinaface import RetinaFace
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
@@ -55,6 +55,10 @@ def faces_of(*frames: Faces) -> Faces:
     return Faces(
         torch.cat([face.boxes for face in frames]), torch.cat([face.scores for face in frames]), torch.cat(landmarks)
     )
+
+
+SIZE = (64, 64)
+AHEAD = torch.tensor([[0.0, 0.0, -1.0]])
 
 
 def scene(frames: int = 3, size: int = 64) -> tuple[Tensor, list[Faces]]:
@@ -161,7 +165,8 @@ def test_mpiigaze_reads_eyes_as_upstream_does_from_the_frame_on(shared: Path, ki
     degrees = []
     for pose in (f"{kind}{number}" for number in range(6)):
         image, face = parity_frame(shared, vectors, pose)
-        gaze = model.target(image, [face]).gaze[0].double()
+        assert face.landmarks is not None
+        gaze = model._read_parts(image, model._geometry(face.landmarks, torch.tensor([0]), (480, 480)))[0, 0].double()
         expected = torch.from_numpy(
             np.stack([vectors[f"{pose}|mpiigaze|{eye}|net_gaze_vector"] for eye in ("reye", "leye")])
         )
@@ -191,6 +196,23 @@ def test_eth_xgaze_reads_faces_as_upstream_does_from_the_frame_on(shared: Path) 
         assert (read.gaze.double() - expected).abs().max() < 1e-4
 
 
+def test_modes_are_what_the_checkpoints_were_trained_to_see() -> None:
+    eyes = GazeResNet(MPIIGazeNet(), "mpiigaze").mode
+    assert eyes == GazeMode(
+        "mpiigaze", NormalizedCamera(focal=960.0, size=(36, 60), distance=0.6), ("right eye", "left eye"), "grey"
+    )
+    face = GazeResNet(MPIIFaceGazeNet(), "mpiifacegaze").mode
+    assert face == GazeMode(
+        "mpiifacegaze", NormalizedCamera(focal=1600.0, size=(224, 224), distance=1.0), ("eyes and mouth",), "BGR",
+        mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.229),
+    )  # fmt: skip
+    eth = GazeResNet(resnet18(num_classes=2), "eth-xgaze").mode
+    assert eth == GazeMode(
+        "eth-xgaze", NormalizedCamera(focal=960.0, size=(224, 224), distance=0.6), ("eyes and nose",), "RGB",
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+    )  # fmt: skip
+
+
 def test_published_layouts_load_strictly(tmp_path: Path) -> None:
     for net, make in ((MPIIFaceGazeNet(), GazeResNet.mpiifacegaze), (resnet18(num_classes=2), GazeResNet.eth_xgaze)):
         path = tmp_path / "checkpoint.pth"
@@ -198,10 +220,20 @@ def test_published_layouts_load_strictly(tmp_path: Path) -> None:
         torch.save({"model": state, "config": {}}, path)
         loaded = make(path).net.state_dict()
         assert all(torch.equal(loaded[key], value) for key, value in state.items())
+        assert (make(path).jitter, make(path, jitter=3).jitter) == (0, 3)
+
         state.popitem()
         torch.save({"model": state}, path)
         with pytest.raises(RuntimeError, match="Missing key"):
             make(path)
+
+
+def test_eye_patches_are_asked_for_from_moved_geometries(tmp_path: Path) -> None:
+    torch.save(MPIIGazeNet().state_dict(), tmp_path / "eyes.pth")
+    assert GazeResNet.pretrained("mpiigaze", tmp_path / "eyes.pth").jitter == 8
+    assert GazeResNet.mpiigaze(tmp_path / "eyes.pth", jitter=0, loss="angle").jitter == 0
+    with pytest.raises(ValueError, match="mode must be one of"):
+        GazeResNet.pretrained("mpii")  # type: ignore[arg-type]
 
 
 # --- the contract of a target model ---
@@ -212,7 +244,7 @@ def test_published_layouts_load_strictly(tmp_path: Path) -> None:
 def test_own_target_has_no_loss_and_other_images_have_some(mode: Mode, jitter: int) -> None:
     images, faces = scene()
     model = GazeResNet(Stub(), mode, jitter=jitter)
-    target = model.target(images, faces)
+    target = model.target(model.predict(images, faces), SIZE)
     loss = model.loss(images, target)
     assert loss.shape == (3,)
     assert (loss[[0, 2]] < (1e-9 if jitter == 0 else 0.2)).all()
@@ -225,11 +257,12 @@ def test_own_target_has_no_loss_and_other_images_have_some(mode: Mode, jitter: i
 def test_frames_do_not_influence_each_other(mode: Mode) -> None:
     images, faces = scene()
     model = GazeResNet(Stub(), mode, jitter=1)
-    target = model.target(images, faces)
+    faces = model.predict(images, faces)
+    target = model.target(faces, SIZE)
     changed = (1 - images).requires_grad_()
     loss = model.loss(changed, target)
     for row in (0, 2):
-        alone = model.target(images[[row]], [faces[row]])
+        alone = model.target([faces[row]], SIZE)
         assert torch.allclose(model.loss(changed[[row]].detach(), alone), loss[[row]].detach(), rtol=1e-5)
         (gradient,) = torch.autograd.grad(loss[row], changed, retain_graph=True)
         assert gradient[row].abs().max() > 0
@@ -241,8 +274,9 @@ def test_frames_do_not_influence_each_other(mode: Mode) -> None:
 def test_faces_of_a_frame_count_equally() -> None:
     images, faces = scene()
     model = GazeResNet(Stub(), "eth-xgaze")
-    both = model.loss(1 - images[:1], model.target(images[:1], faces[:1]))
-    single = [model.loss(1 - images[:1], model.target(images[:1], [faces[0][[i]]])) for i in range(2)]
+    faces = model.predict(images, faces)
+    both = model.loss(1 - images[:1], model.target(faces[:1], SIZE))
+    single = [model.loss(1 - images[:1], model.target([faces[0][[i]]], SIZE)) for i in range(2)]
     assert torch.allclose(both, (single[0] + single[1]) / 2, rtol=1e-5)
 
 
@@ -252,7 +286,7 @@ def test_gradient_of_the_loss(mode: Mode, kind: Literal["l2", "angle"]) -> None:
     images, faces = scene(2, size=10)
     images = images.double()
     model = GazeResNet(Stub(), mode, loss=kind, jitter=1)
-    target = model.target(images, faces)
+    target = model.target(model.predict(images, faces), (10, 10))
     other = (0.2 + 0.6 * images.flip(3)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: model.loss(x, target), (other,), fast_mode=True)
 
@@ -269,7 +303,7 @@ def test_a_gaze_ten_degrees_off_has_loss_one(kind: Literal["l2", "angle"]) -> No
     # A face that fills the frame; std and mean of the net's input make brightness times a factor.
     faces = [face_at(0.0, 0.01, 0.2, Camera.default(32, 32))]
     grey = torch.full((1, 3, 32, 32), 0.4)
-    target = model.target(grey, faces)
+    target = model.target(model.predict(grey, faces), (32, 32))
     per_level = float(torch.tensor([1 / 0.229, 1 / 0.224, 1 / 0.225]).mean())
     lit = target.grid
     assert bool(((lit > 0) & (lit < 31)).all())
@@ -284,7 +318,7 @@ def test_no_face_anywhere() -> None:
     images, _ = scene()
     model = GazeResNet(Stub(), "mpiigaze", jitter=3)
     faces = [Faces.empty()] * 3
-    target = model.target(images, faces)
+    target = model.target(faces, SIZE)
     assert torch.equal(model.loss(images, target), torch.zeros(3))
     read = model.predict(images, faces)
     assert all(frame.gaze is not None and frame.gaze.shape == (0, 3) for frame in read)
@@ -321,23 +355,25 @@ def test_a_mirrored_frame_mirrors_the_gaze() -> None:
 
 
 def test_landmarks_of_both_kinds_lead_to_the_same_geometry() -> None:
-    images, _ = scene()
     camera = Camera.default(64, 64)
     model = GazeResNet(Stub(), "mpiigaze", jitter=4, jitter_size=0.03)
-    five, full = (model.target(images[:1], [face_at(0.02, -0.01, 0.4, camera, points)]) for points in (5, 68))
-    assert five.grid.shape == full.grid.shape == (1, 10, 36, 60, 2)
-    assert (five.grid[:, :2] - full.grid[:, :2]).abs().max() < 0.01
+    five, full = (
+        model.target([face_at(0.02, -0.01, 0.4, camera, points).replace(gaze=AHEAD)], SIZE) for points in (5, 68)
+    )
+    assert five.grid.shape == full.grid.shape == (1, 5, 2, 36, 60, 2)
+    assert (five.grid[:, 0] - full.grid[:, 0]).abs().max() < 0.01
     # Jitter moves the crops by the size asked for, with either kind.
     for target in (five, full):
-        centre = target.grid[0, :, 18, 30].reshape(5, 2, 2)
+        centre = target.grid[0, :, :, 18, 30]
         shift = (centre[1:] - centre[0]).norm(dim=-1).mean() / (0.056 / 0.4 * 64)
         assert 0.01 < float(shift) < 0.06
 
 
 def test_geometry_is_the_cameras() -> None:
     images, faces = scene()
-    narrow = GazeResNet(Stub(), "eth-xgaze", camera=Camera(100.0, 100.0, 30.0, 30.0)).target(images, faces)
-    default = GazeResNet(Stub(), "eth-xgaze").target(images, faces)
+    faces = GazeResNet(Stub(), "eth-xgaze").predict(images, faces)
+    narrow = GazeResNet(Stub(), "eth-xgaze", camera=Camera(100.0, 100.0, 30.0, 30.0)).target(faces, SIZE)
+    default = GazeResNet(Stub(), "eth-xgaze").target(faces, SIZE)
     assert not torch.allclose(narrow.basis, default.basis, atol=1e-2)
 
 
@@ -345,21 +381,24 @@ def test_garbage_landmarks_give_a_finite_loss() -> None:
     images, _ = scene(1)
     point = Faces(torch.tensor([[5.0, 5.0, 5.0, 5.0]]), torch.ones(1), torch.full((1, 5, 2), 5.0))
     model = GazeResNet(Stub(), "mpiigaze", jitter=2)
-    assert torch.isfinite(model.loss(1 - images, model.target(images, [point]))).all()
+    assert torch.isfinite(model.loss(1 - images, model.target(model.predict(images, [point]), SIZE))).all()
 
 
 def test_missing_landmarks_are_reported() -> None:
     images, faces = scene()
     model = GazeResNet(Stub(), "mpiigaze")
     boxes_only = [Faces(frame.boxes, frame.scores) for frame in faces]
-    for call in (model.predict, model.target):
-        with pytest.raises(ValueError, match="frame 0 have none"):
-            call(images, boxes_only)
+    with pytest.raises(ValueError, match="the reading lacks landmarks: the faces of frame 0 have none"):
+        model.predict(images, boxes_only)
+    with pytest.raises(ValueError, match="the reading lacks landmarks: the faces of frame 0 have none"):
+        model.target(boxes_only, SIZE)
+    with pytest.raises(ValueError, match="the reading lacks gaze: the faces of frame 0 have none"):
+        model.target(faces, SIZE)
     with pytest.raises(ValueError, match="needs the boxes"):
         model.predict(images)
     mixed = [faces[0], Faces.empty(), face_at(0.0, 0.0, 0.5, Camera.default(64, 64), points=68)]
     with pytest.raises(ValueError, match="68 landmarks and some 5"):
-        model.target(images, mixed)
+        model.predict(images, mixed)
 
 
 def test_settings_are_checked() -> None:
@@ -407,7 +446,7 @@ def test_gaze_can_be_written_into_hidden_eyes(shared: Path) -> None:
     hide = Pixelate(blocks=4)
     hidden = hide(original, [face])
     attack = IFGSMAttacker([model], max_iterations=12, step=MomentumSignStep(1 / 255))
-    result = attack(hidden, original, faces=[face], mask=hide.mask([face], 480, 480))
+    result = attack(hidden, model.predict(original, [face]), mask=hide.mask([face], 480, 480))
 
     wanted, before, after = (model.predict(images, [face])[0] for images in (original, hidden, result.images))
     assert degrees_between(wanted, before) > 6
@@ -424,7 +463,7 @@ def test_gaze_is_read_along_the_chain_from_the_file_alone(shared: Path) -> None:
     (wanted,) = observe(original, models)
     hide = Pixelate(blocks=4)
     attack = IFGSMAttacker(models, max_iterations=40, step=MomentumSignStep(1 / 255))
-    result = attack(hide(original, [wanted]), original, faces=[wanted], mask=hide.mask([wanted], 480, 480))
+    result = attack(hide(original, [wanted]), [wanted], mask=hide.mask([wanted], 480, 480))
 
     file = (result.images * 255).round().byte()
     (read,) = observe(file.float() / 255, models)
@@ -435,11 +474,47 @@ def test_gaze_is_read_along_the_chain_from_the_file_alone(shared: Path) -> None:
 
 def test_target_fields_are_rows() -> None:
     images, faces = scene()
-    target = GazeResNet(Stub(), "mpiigaze", jitter=2).target(images, faces)
+    model = GazeResNet(Stub(), "mpiigaze", jitter=2)
+    faces = model.predict(images, faces)
+    target = model.target(faces, SIZE)
     assert isinstance(target, GazeTarget)
     assert target.frame.tolist() == [0, 0, 2]
-    assert target.grid.shape == (3, 6, 36, 60, 2)
-    assert target.basis.shape == (3, 6, 3, 3)
-    # The goal is the original's gaze at the true geometry, for every geometry.
-    assert torch.equal(target.gaze[:, 2:4], target.gaze[:, :2])
-    assert torch.equal(target.gaze[:, 4:], target.gaze[:, :2])
+    assert target.grid.shape == (3, 3, 2, 36, 60, 2)
+    assert target.basis.shape == (3, 3, 2, 3, 3)
+    torch.testing.assert_close(target.gaze, torch.cat([known.gaze for known in faces if known.gaze is not None]))
+
+
+def test_what_is_not_known_of_a_face_costs_nothing() -> None:
+    images, faces = scene()
+    model = GazeResNet(Stub(), "eth-xgaze")
+    faces = model.predict(images, faces)
+    first = faces[0]
+    assert first.gaze is not None
+    assert first.landmarks is not None
+    gaze, landmarks = first.gaze.clone(), first.landmarks.clone()
+    gaze[0], landmarks[0, 2, 1] = torch.nan, torch.nan
+    for part in (first.replace(gaze=gaze), first.replace(landmarks=landmarks)):
+        target = model.target([part, *faces[1:]], SIZE)
+        assert target.frame.tolist() == [0, 2]
+        expected = model.loss(1 - images, model.target([first[[1]], *faces[1:]], SIZE))
+        torch.testing.assert_close(model.loss(1 - images, target), expected)
+    # The length of a gaze says nothing.
+    longer = model.target([first.replace(gaze=3 * first.gaze)], SIZE)
+    torch.testing.assert_close(longer.gaze, model.target([first], SIZE).gaze)
+
+
+def test_five_points_among_sixty_eight_are_read_as_five_and_unknown_ones_not_at_all() -> None:
+    images, _ = scene(1)
+    camera = Camera.default(64, 64)
+    fine, coarse = face_at(-0.05, -0.02, 0.5, camera, 68), face_at(0.1, 0.02, 0.6, camera)
+    unknown = coarse.replace(landmarks=torch.full((1, 5, 2), torch.nan))
+    model = GazeResNet(Stub(), "mpiigaze")
+    alone = torch.cat([model.predict(images, [face])[0].gaze for face in (fine, coarse)])  # type: ignore[misc]
+    (read,) = model.predict(images, [Faces.cat([fine, coarse, unknown])])
+    assert read.gaze is not None
+    torch.testing.assert_close(read.gaze[:2], alone, rtol=1e-4, atol=1e-5)
+    assert bool(read.gaze[2].isnan().all())
+    # Of what was not read nothing is asked.
+    target = model.target([read], (64, 64))
+    assert target.frame.tolist() == [0, 0]
+    assert float(model.loss(images, target)) < 1e-6

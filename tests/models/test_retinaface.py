@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import iou
+from deidlib.geometry.boxes import decode, iou
 from deidlib.media import VideoReader, read_image
 from deidlib.models.retinaface import RetinaFace
 
@@ -80,7 +80,7 @@ def test_loss_gradient_in_float64(shared: Path, frames: Tensor) -> None:
     model = RetinaFace().double()
     faces = model.predict(image)
     assert len(faces[0]) == 1
-    target = model.target(image, faces)
+    target = model.target(faces, (224, 192))
     hidden = (image + 0.05 * torch.rand_like(image)).clamp(0, 1).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: model.loss(x, target), (hidden,), fast_mode=True, atol=1e-3, rtol=1e-3)
 
@@ -92,7 +92,7 @@ def test_loss_by_hand_on_made_up_heads(shared: Path) -> None:
     from deidlib.geometry.boxes import encode, encode_points
     from deidlib.models.retinaface import RetinaFaceTarget
 
-    priors = model._priors(images)
+    priors = model._priors((64, 64), images)
     box = torch.tensor([[10.0, 10.0, 50.0, 50.0]])
     points = torch.rand(1, 5, 2) * 40 + 10
     rows = torch.tensor([3, 7])
@@ -122,20 +122,39 @@ def test_loss_by_hand_on_made_up_heads(shared: Path) -> None:
     )
 
 
-def test_only_faces_asked_for_become_targets(shared: Path) -> None:
+def test_anchors_are_chosen_by_geometry(shared: Path) -> None:
     image = read_image(shared / "media" / "group02.jpg")
     model = RetinaFace()
     (faces,) = model.predict(image)
     assert len(faces) >= 4
-    target = model.target(image, [faces[[1]]])
-    boxes = torch.unique(target.box, dim=0)
-    assert len(boxes) == 1
-    assert iou(boxes, faces.boxes[1:2]).item() > 0.99
-    all_faces = model.target(image, [faces])
-    assert len(torch.unique(all_faces.box, dim=0)) == len(faces)
-    # Each face weighs the same: shares sum to 1 per face.
-    torch.testing.assert_close(all_faces.share.sum(), torch.tensor(float(len(faces))))
-    assert len(model.target(image, [Faces.empty()]).frame) == 0
+    size = (image.shape[2], image.shape[3])
+    target = model.target([faces], size)
+    # Each face weighs the same: shares sum to 1 per face, over three anchors.
+    torch.testing.assert_close(target.share.sum(), torch.tensor(float(len(faces))))
+    with torch.no_grad():
+        code, logits, _ = model.raw(image)
+    for box in faces.boxes:
+        mine = (target.box == box).all(dim=1)
+        carriers = target.anchor[mine & (target.share > 0)]
+        assert len(carriers) == 3
+        # On the original these fire, and give the box that was read, though nobody has looked.
+        decoded = decode(code[0, carriers], model._priors(size, image)[carriers])
+        assert iou(decoded, box[None]).min() > 0.85
+        assert (logits[0, carriers, 1] > logits[0, carriers, 0]).all()
+    # No anchor belongs to two faces.
+    assert len(torch.unique(target.anchor)) == len(target.anchor)
+    alone = model.target([faces[[1]]], size)
+    assert torch.unique(alone.box, dim=0).tolist() == faces.boxes[1:2].tolist()
+    assert len(model.target([Faces.empty()], size).frame) == 0
+
+
+@pytest.mark.parametrize("side", [2.0, 14.0, 900.0])
+def test_faces_of_any_size_have_their_anchors(shared: Path, side: float) -> None:
+    face = Faces(torch.tensor([[70.0, 60, 70 + side, 60 + side]]), torch.ones(1))
+    model = RetinaFace()
+    target = model.target([face], (480, 480))
+    assert int((target.share > 0).sum()) == 3
+    assert torch.isfinite(model.loss(torch.rand(1, 3, 480, 480), target)).all()
 
 
 def test_resnet50_runs_with_its_own_conventions() -> None:

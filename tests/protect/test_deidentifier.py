@@ -28,7 +28,7 @@ from deidlib.media import (
 )
 from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 from deidlib.models.mtcnn import MTCNN
-from deidlib.obfuscate import Pixelate
+from deidlib.obfuscate import Pixelate, Solid
 from deidlib.protect.batches import ProtectedBatch
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.image import protect_image
@@ -374,7 +374,7 @@ def test_faces_may_be_found_by_others_than_the_authorised() -> None:
     # The authorised one sees the first face a little elsewhere, and in the second frame another face.
     other: Box = (24, 2, 34, 12)
     authorised, stranger = Scripted({0: [(8, 9, 18, 19)], 1: [FACE]}), Stranger({0: [FACE], 1: [other]})
-    (batch,) = run(deidentifier(authorised, detectors=[stranger], smoothing=0), clip(2), 2)
+    (batch,) = run(deidentifier(authorised, detectors=[stranger], smoothing=0, hold=0, after_hold="drop"), clip(2), 2)
     assert batch.treatment == ["found", "found"]
     # It does not decide what is hidden, and is to read what it read of what is.
     assert colours(batch.hidden[0], inside(FOUND)) == 16
@@ -608,3 +608,44 @@ def test_a_real_face(tmp_path: Path) -> None:
 def test_errors_can_be_caught_as_one() -> None:
     assert issubclass(MediaReadError, MediaError)
     assert issubclass(NoFaceError, ValueError)
+
+
+# A way of hiding of one's own
+
+
+class Curtain:
+    """Not one of ours: covers the boxes that it is given, and says nothing of following faces."""
+
+    def __init__(self) -> None:
+        self.given: list[Faces] = []
+
+    def __call__(self, images: Tensor, faces: Sequence[Faces]) -> Tensor:
+        self.given += faces
+        return Solid()(images, faces)
+
+    def mask(self, faces: Sequence[Faces], height: int, width: int) -> Tensor:
+        return Solid().mask(faces, height, width)
+
+    def hide_frame(self, images: Tensor) -> Tensor:
+        return Solid().hide_frame(images)
+
+
+class Mask(Curtain):
+    follows_face = True
+
+
+def test_a_cover_of_ones_own_does_not_tremble_and_what_follows_the_face_does() -> None:
+    # A box that trembles by a pixel.
+    frames, script = clip(9), {k: [(8 + k % 2, 8, 20 + k % 2, 20)] for k in range(9)}
+    given = {}
+    for kind in (Curtain, Mask):
+        hide = kind()
+        run(deidentifier(Scripted(script), obfuscator=hide), frames, 9)
+        given[kind] = [known.boxes for known in hide.given]
+    boxes = [torch.tensor(box, dtype=torch.float32) for box in script.values()]
+    # One smoothed place, the same in every frame of the middle, and it holds the box.
+    for k in range(3, 6):
+        assert torch.equal(given[Curtain][k], given[Curtain][4])
+        assert bool((given[Curtain][k][0, :2] <= boxes[k][0, :2]).all())
+        assert bool((given[Curtain][k][0, 2:] >= boxes[k][0, 2:]).all())
+    assert all(torch.equal(faces, box) for faces, box in zip(given[Mask], boxes, strict=True))

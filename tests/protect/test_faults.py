@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -122,12 +122,6 @@ ORDER: dict[str, Any] = {"segment": SEGMENT, "batch_size": 2, "repairs": 1}
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("clips") / "in.mkv", filmed(steady(COUNT)))
 
@@ -172,11 +166,14 @@ def assert_goes_on(forks: Forks, clip: Path, target: Path, whole: Path) -> None:
 
 
 @linux
-def test_killed_at_any_moment_it_goes_on(forks: Forks, clip: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_goes_on(
+    forks: Forks, clip: Path, whole: tuple[Path, float], tmp_path: Path, moments: int
+) -> None:
     chance, looked = random.Random(11), 0
-    for k in range(10):
+    for k in range(moments):
         target = tmp_path / str(k) / "out.mkv"
-        delay = whole[1] * (k + chance.random()) / 10
+        delay = whole[1] * (k + chance.random()) / moments
         killed = False
         while not killed:
             # A machine that became faster may be done already: then earlier.

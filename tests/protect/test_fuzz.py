@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,12 +24,6 @@ CLIPS = {
     "ffv1.mkv": ("ffv1", "bgr0"),
     "mjpeg.avi": ("mjpeg", "yuvj420p"),
 }
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +68,14 @@ def changed(content: bytes, seed: int) -> bytes:
     return bytes(mutated)
 
 
+@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CLIPS)
-def test_whatever_the_bytes_frames_or_our_error(forks: Forks, clips: dict[str, bytes], name: str) -> None:
+def test_whatever_the_bytes_frames_or_our_error(
+    forks: Forks, clips: dict[str, bytes], name: str, examples: int
+) -> None:
     outcomes: list[bool] = []
 
-    @settings(max_examples=10, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    @settings(max_examples=examples, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
     @given(seed=st.integers(0, 2**32 - 1))
     def attempt(seed: int) -> None:
         with TemporaryDirectory() as folder:

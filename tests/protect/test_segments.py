@@ -285,6 +285,24 @@ def test_a_full_disk_loses_nothing_that_is_complete(
     assert sha(target) == sha(whole[0])
 
 
+def test_nothing_half_written_lies_outside_the_work_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may be killed at any moment, and nobody clears up elsewhere."""
+    written = list[Path]()
+
+    def seen(temporary: Path, path: Path) -> None:
+        written.append(temporary)
+        commit(temporary, path)
+
+    for module in ("deidlib.records.files", "deidlib.media.writer"):
+        monkeypatch.setattr(f"{module}.commit", seen)
+    protect_video(protector(), source, tmp_path / "out.mkv", batch_size=4)
+    # Three segments and their records, the job, two notes or more, the output and its description.
+    assert len(written) >= 10
+    assert {path.relative_to(tmp_path).parts[0] for path in written} == {".out.mkv.deidlib-work"}
+
+
 # Nothing is exposed
 
 

@@ -1,0 +1,211 @@
+"""The loop of the attack: ``Active``, the frames that are still attacked; ``Trace``, what is kept of each iterate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from deidlib.attack.aggregation import Aggregator, Losses
+from deidlib.attack.distortion import Distortion
+from deidlib.attack.steps import StepRule, StepState
+from deidlib.images import sum_in_order, to_grid
+from deidlib.models.base import Target, TargetModel
+
+Goal = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""Which frames are done ``(B,)``, by each model's losses ``(B,)`` and the objective ``(B,)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Active:
+    """The frames of a batch that are still attacked, K of them: all that goes on from one step to the next.
+
+    Args:
+        number: ``(K,)`` long, which frames of the batch they are.
+        images: ``(K, 3, H, W)`` the iterates.
+        low: ``(K, 3, H, W)`` the ball's lowest values.
+        high: ``(K, 3, H, W)`` and its highest.
+        mask: ``(K, 1 or 3, H, W)``, or ``(K, 1, 1, 1)``, where the perturbation may be.
+        state: what the step rule remembers.
+        targets: per model, what it is to read.
+        distortions: what the frames must survive.
+        first: per model ``(K,)``, the losses at the first iterate; nothing before it.
+    """
+
+    number: Tensor
+    images: Tensor
+    low: Tensor
+    high: Tensor
+    mask: Tensor
+    state: StepState
+    targets: Mapping[str, Target]
+    distortions: Sequence[Distortion]
+    first: Mapping[str, Tensor]
+
+    def select(self, rows: Tensor) -> Self:
+        """Some of the frames.
+
+        Args:
+            rows: ``(R,)`` long, their places among these.
+        """
+        tensors = {f.name: v[rows] for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(
+            self,
+            **tensors,
+            state=self.state.select(rows),
+            targets={name: target.select(rows) for name, target in self.targets.items()},
+            distortions=[distortion.select(rows) for distortion in self.distortions],
+            first={name: loss[rows] for name, loss in self.first.items()},
+        )
+
+    def stepped(self, rule: StepRule[Any], gradient: Tensor, objective: Tensor) -> Self:
+        """One step of the rule, and back into the ball."""
+        images, state = rule(self.images, gradient * self.mask, objective, self.state)
+        return replace(self, images=project(images, self.low, self.high), state=state)
+
+
+class Trace:
+    """The best iterate so far of every frame of a batch, and how it went.
+
+    Args:
+        images: ``(B, 3, H, W)`` the first iterates, on the uint8 grid.
+        names: of the models.
+        steps: at most.
+    """
+
+    def __init__(self, images: Tensor, names: Sequence[str], steps: int) -> None:
+        rows = (steps + 1, len(images))
+        self.images = images
+        self.losses = {name: images.new_full(rows, torch.nan) for name in names}
+        self.objective = images.new_full(rows, torch.nan)
+        self.iterations = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        self.best = torch.zeros_like(self.iterations)
+        self.converged = torch.zeros_like(self.iterations, dtype=torch.bool)
+        self._least = images.new_full((len(images),), torch.inf)
+
+    def record(
+        self,
+        step: int,
+        number: Tensor,
+        images: Tensor,
+        losses: Mapping[str, Tensor],
+        objective: Tensor,
+        done: Tensor | None,
+    ) -> None:
+        """Look at an iterate of some of the frames.
+
+        Args:
+            step: how many steps led to it.
+            number: ``(K,)`` long, the frames.
+            images: ``(K, 3, H, W)`` as they would be saved.
+            losses: per model ``(K,)``.
+            objective: ``(K,)``.
+            done: ``(K,)`` bool, which have reached the goal; None if there is no goal.
+        """
+        for name, loss in losses.items():
+            self.losses[name][step, number] = loss
+        self.objective[step, number] = objective
+        self.iterations[number] = step
+        better = objective < self._least[number]
+        if done is not None:
+            # An iterate that meets the goal is the answer even if an earlier sum was lower.
+            better = better | done
+            self.converged[number[done]] = True
+        self.images[number[better]] = images[better]
+        self._least[number[better]] = objective[better]
+        self.best[number[better]] = step
+
+
+def descend(
+    active: Active,
+    models: Mapping[str, TargetModel[Any]],
+    *,
+    steps: int,
+    rule: StepRule[Any],
+    aggregate: Aggregator,
+    weights: Mapping[str, float],
+    goal: Goal | None,
+) -> Trace:
+    """Step until every frame has reached the goal, or ``steps`` times.
+
+    Args:
+        active: the frames before the first step.
+        models: by name.
+        steps: at most.
+        rule: the step rule.
+        aggregate: how several models' losses are summed.
+        weights: per model.
+        goal: which frames are done; None: none before the last step.
+    """
+    trace = Trace(to_grid(active.images), list(models), steps)
+    for n in range(steps + 1):
+        shipped = to_grid(active.images)
+        losses, gradients = _evaluate(models, active, shipped, with_gradient=n < steps)
+        active = active if active.first else replace(active, first=losses)
+        objective, gradient = aggregate(Losses(losses, active.first, weights), gradients)
+        done = None if goal is None else goal(losses, objective)
+        trace.record(n, active.number, shipped, losses, objective, done)
+        if n == steps or (done is not None and bool(done.all())):
+            break
+        if done is not None and bool(done.any()):
+            rows = (~done).nonzero().squeeze(1)
+            active, gradient, objective = active.select(rows), gradient[rows], objective[rows]
+        active = active.stepped(rule, gradient, objective)
+    return trace
+
+
+def project(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The nearest images of a ball, given its lowest and highest values."""
+    return torch.minimum(torch.maximum(images, low), high)
+
+
+def _evaluate(
+    models: Mapping[str, TargetModel[Any]], active: Active, images: Tensor, *, with_gradient: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Each model's losses and gradients, means over the distortions."""
+    losses: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
+    for name, model in models.items():
+        # One after the other: only one graph lives at a time.
+        readings = [
+            _read(name, model, active.targets[name], images, distortion, with_gradient=with_gradient)
+            for distortion in active.distortions or (None,)
+        ]
+        losses[name] = _mean([loss for loss, _ in readings])
+        if with_gradient:
+            gradients[name] = _mean([gradient for _, gradient in readings if gradient is not None])
+    return losses, gradients
+
+
+def _read(
+    name: str,
+    model: TargetModel[Any],
+    target: Target,
+    images: Tensor,
+    distortion: Distortion | None,
+    *,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """A model's loss ``(B,)`` on what comes out of a distortion, and its gradient if wanted."""
+    leaf = images.detach().requires_grad_(with_gradient)
+    with torch.set_grad_enabled(with_gradient):
+        loss = model.loss(leaf if distortion is None else distortion(leaf), target)
+    if loss.shape != (len(images),):
+        raise ValueError(
+            f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
+        )
+    gradient = None
+    if with_gradient:
+        # Without a face in the whole batch, nothing depends on the images.
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
+        gradient = torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
+    # A loss that is not a number must never be the best.
+    return loss.detach().nan_to_num(nan=torch.inf), gradient
+
+
+def _mean(terms: list[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else sum_in_order(torch.stack(terms)) / len(terms)

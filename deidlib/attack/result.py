@@ -1,0 +1,91 @@
+"""``AttackResult``: what an attack produced and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from deidlib.attack.loop import Trace
+from deidlib.faces import Faces
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack produced and how it went.
+
+    Args:
+        images: ``(B, 3, H, W)`` the best iterate of each frame, exactly representable in uint8.
+        losses: per model ``(T + 1, B)``, not weighted; row n after n steps, NaN once a frame has finished.
+        objective: ``(T + 1, B)`` the combined loss, by which the best iterate is chosen.
+        iterations: ``(B,)`` long, steps taken.
+        best: ``(B,)`` long, the step whose iterate was returned: ``losses[m][best[i], i]`` are the losses of
+            ``images[i]`` as it would be saved.
+        converged: ``(B,)`` bool, whether the threshold was reached.
+        readings: per model what it was to read, one entry per frame.
+
+    Example:
+        >>> from deidlib import MTCNN, IFGSMAttacker
+        >>> attack = IFGSMAttacker([MTCNN()], max_iterations=2)
+        >>> result = attack(torch.rand(1, 3, 32, 32), [Faces.empty()])
+        >>> result.losses["mtcnn"].shape, result.final_losses()["mtcnn"]  # without a face there is nothing to reach
+        (torch.Size([3, 1]), tensor([0.]))
+    """
+
+    images: Tensor
+    losses: dict[str, Tensor]
+    objective: Tensor
+    iterations: Tensor
+    best: Tensor
+    converged: Tensor
+    readings: dict[str, list[Faces]]
+
+    def final_losses(self) -> dict[str, Tensor]:
+        """Per model ``(B,)``: the losses of the returned images."""
+        return {name: rows.gather(0, self.best[None])[0] for name, rows in self.losses.items()}
+
+    @classmethod
+    def of(cls, trace: Trace, readings: dict[str, list[Faces]]) -> AttackResult:
+        """What a loop kept.
+
+        Args:
+            trace: of the loop.
+            readings: per model what it was to read.
+        """
+        steps = int(trace.iterations.max()) + 1
+        return cls(
+            images=trace.images,
+            losses={name: rows[:steps] for name, rows in trace.losses.items()},
+            objective=trace.objective[:steps],
+            iterations=trace.iterations,
+            best=trace.best,
+            converged=trace.converged,
+            readings=readings,
+        )
+
+    @classmethod
+    def joined(cls, results: Sequence[AttackResult]) -> AttackResult:
+        """Attacks on some frames and on those after them, as one.
+
+        Args:
+            results: at least one, by the same models on frames of one size.
+        """
+        length = max(len(result.objective) for result in results)
+
+        def rows(values: Sequence[Tensor]) -> Tensor:
+            return torch.cat([pad(value, (0, 0, 0, length - len(value)), value=torch.nan) for value in values], dim=1)
+
+        return cls(
+            images=torch.cat([result.images for result in results]),
+            losses={name: rows([result.losses[name] for result in results]) for name in results[0].losses},
+            objective=rows([result.objective for result in results]),
+            iterations=torch.cat([result.iterations for result in results]),
+            best=torch.cat([result.best for result in results]),
+            converged=torch.cat([result.converged for result in results]),
+            readings={
+                name: [faces for result in results for faces in result.readings[name]] for name in results[0].readings
+            },
+        )
