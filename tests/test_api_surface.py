@@ -70,6 +70,9 @@ OF_PACKAGES = {
         "read_image",
         "write_image",
     ],
+    "models": [
+        *("Target", "TargetModel", "frame_mean", "frame_of", "observe", "observe_each", "read_originals", "rows_of"),
+    ],
     "protect": [
         *("Check", "Deidentifier", "FileResult", "FolderSummary", "NoFaceError", "Output", "ProtectedBatch", "Sidecar"),
         *("Summary", "protect_file", "protect_folder", "protect_image", "protect_video", "with_key"),
