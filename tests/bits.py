@@ -16,7 +16,7 @@ from recipe import image
 from skimage.data import astronaut
 from torch import Tensor
 
-from deidlib.attack.aggregation import GradientNorm
+from deidlib.attack.aggregation import GradientNorm, Losses
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
 from deidlib.faces import Faces
@@ -24,7 +24,7 @@ from deidlib.geometry.region import FaceRegion
 from deidlib.geometry.warp import perspective_grid
 from deidlib.images import sum_in_order, to_grid
 from deidlib.models.mtcnn import MTCNN
-from deidlib.obfuscate import BoxBlur, GaussianBlur, Pixelate
+from deidlib.obfuscate import GaussianBlur, Pixelate
 
 # Large enough that torch spreads work over threads, and no multiples of its vectors.
 HEIGHT, WIDTH, FRAMES = 170, 150, 3
@@ -56,8 +56,8 @@ def results(frames: Tensor, boxes: list[Faces]) -> Iterator[tuple[str, Tensor]]:
             yield f"{distortion}, from {side}: gradient", gradient
     for region in (FaceRegion(), FaceRegion(shape="ellipse", feather=7.5)):
         yield f"{region}", region.mask(boxes, HEIGHT, WIDTH)
-        mosaic, blur, box = Pixelate(4, region=region), GaussianBlur(region=region), BoxBlur(region=region)
-        for hide in (mosaic, blur, box):
+        mosaic, blur = Pixelate(4, region=region), GaussianBlur(region=region)
+        for hide in (mosaic, blur):
             yield f"{hide}", hide(frames, boxes)
     matrices = torch.stack(
         [torch.tensor([[1.1, 0.1, 3.0], [-0.1, 0.9, b.boxes[0, 0]], [1e-4, 2e-4, 1.0]]) for b in boxes]
@@ -81,7 +81,7 @@ def attacked(frames: Tensor) -> Iterator[tuple[str, Tensor]]:
                 (gradients[str(distortion)],) = torch.autograd.grad(error.square().sum() / 2, leaf)
                 losses[str(distortion)] = sum_in_order(error.detach().square().flatten(1).T)
             first = first or losses
-            objective, gradient = GradientNorm()(losses, gradients, first, dict.fromkeys(losses, 1.0))
+            objective, gradient = GradientNorm()(Losses(losses, first, dict.fromkeys(losses, 1.0)), gradients)
             x, state = rule(x, gradient, objective, state)
             x = to_grid(x.clamp(0, 1))
         yield f"attack by {rule}", x

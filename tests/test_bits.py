@@ -46,7 +46,7 @@ def runs(capability: str) -> list[dict[str, Any]]:
 class TestElsewhere:
     def test_own_arithmetic_gives_the_same_bits(self, capability: str) -> None:
         expected = runs("")[0]["digests"]
-        assert len(expected) > 30
+        assert len(expected) > 25
         for run in runs(capability):
             differ = [name for name, digest in expected.items() if run["digests"][name] != digest]
             assert not differ, f"{run['threads']} threads, oneDNN {run['onednn']}, {run['capability']}"

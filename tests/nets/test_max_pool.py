@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deidlib.nets.max_pool import MaxPool2d, with_shared_ties
 
@@ -36,7 +36,7 @@ def test_what_is_as_great_shares_the_gradient() -> None:
 def test_the_last_bits_of_a_flat_picture_do_not_matter() -> None:
     flat = torch.randn(1, 4, 4, 4).repeat_interleave(6, dim=2).repeat_interleave(6, dim=3)
     weights = torch.randn(1, 4, 11, 11)
-    gradients = []
+    gradients: list[Tensor] = []
     for _ in range(2):
         maps = (flat * (1 + 2e-7 * torch.randn_like(flat))).requires_grad_()
         gradients += torch.autograd.grad((MaxPool2d(3, 2)(maps) * weights).sum(), maps)
