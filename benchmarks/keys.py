@@ -35,10 +35,11 @@ from deidlib.keys.key import Key
 from deidlib.keys.scramble import CellPermutation, Scramble
 from deidlib.media import VideoReader, VideoWriter
 from deidlib.metrics import gaze_angle
-from deidlib.models.base import TargetModel, observe, read_originals
+from deidlib.models.base import TargetModel
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.observe import observe, read_originals
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Obfuscator, Pixelate

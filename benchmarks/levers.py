@@ -28,9 +28,10 @@ from deidlib.faces import Faces
 from deidlib.geometry.region import FaceRegion
 from deidlib.media import VideoReader, VideoWriter
 from deidlib.metrics import DiffScore, NormalisedDiffScore, OnnxEmbedder, align
-from deidlib.models.base import Target, TargetModel, observe
+from deidlib.models.base import Target, TargetModel
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace, RetinaFaceTarget
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Obfuscator, Pixelate, Solid

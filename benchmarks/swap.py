@@ -27,6 +27,7 @@ from deidlib.geometry.boxes import iou
 from deidlib.images import from_pixels, from_uint8, to_uint8
 from deidlib.media import VideoReader, VideoWriter, read_image
 from deidlib.metrics import OnnxEmbedder, align
+from deidlib.models.base import FaceModel
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD
@@ -34,7 +35,6 @@ from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.swap import FaceSwapper, WarpSwapper, average_face, steady
 from deidlib.swap.base import Patch
-from deidlib.swap.landmarks import Landmarker
 from deidlib.swap.warp import Part
 
 MEDIA = SHARED / "media"
@@ -181,7 +181,7 @@ def main() -> None:
     from skimage.data import astronaut
 
     detector, pfld, embed = RetinaFace(), PFLD(), OnnxEmbedder()
-    fine: list[Landmarker] = [detector, pfld]
+    fine: list[FaceModel] = [detector, pfld]
     portraits = [interpolate(read_image(MEDIA / f"portrait0{i}.jpg"), scale_factor=0.4, mode="area") for i in range(2)]
     people = [*portraits, from_pixels(astronaut())[None]]
     nobody = average_face(people, fine, size=384)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from deidlib.models.base import Target as Target
     from deidlib.models.base import TargetModel as TargetModel
     from deidlib.models.base import frame_mean as frame_mean
-    from deidlib.models.base import observe as observe
     from deidlib.models.fan import FAN as FAN
     from deidlib.models.gaze import GazeResNet as GazeResNet
     from deidlib.models.keyed import Keyed as Keyed
     from deidlib.models.mtcnn import MTCNN as MTCNN
+    from deidlib.models.observe import observe as observe
     from deidlib.models.retinaface import RetinaFace as RetinaFace
     from deidlib.obfuscate import GaussianBlur as GaussianBlur
     from deidlib.obfuscate import Pixelate as Pixelate
@@ -60,7 +60,7 @@ _HOME = {
     "WarmStart": "attack.warm_start",
     "WarpSwapper": "swap.warp",
     "frame_mean": "models.base",
-    "observe": "models.base",
+    "observe": "models.observe",
     "protect_image": "protect.image",
     "protect_video": "protect.video",
     "read_image": "media.images",

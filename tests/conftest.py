@@ -13,6 +13,10 @@ from footage import SHARED
 if TYPE_CHECKING:
     from forks import Forks
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores: more threads would only wait for each other, here and in what the tests start.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 if (SHARED / "weights").is_dir():
     os.environ.setdefault("DEIDLIB_WEIGHTS", str(SHARED / "weights"))
 

@@ -20,8 +20,9 @@ from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
 from deidlib.media import read_image, write_image
 from deidlib.metrics import OnnxEmbedder, align, gaze_angle
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel
 from deidlib.models.gaze import GazeResNet
+from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier

@@ -14,9 +14,10 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.media import VideoReader, VideoWriter
 from deidlib.metrics import DiffScore, NormalisedDiffScore, flicker, psnr
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD, YuNet
 from deidlib.protect.deidentifier import Deidentifier

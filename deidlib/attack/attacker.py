@@ -113,7 +113,7 @@ class IFGSMAttacker:
         Args:
             hidden: ``(B, 3, H, W)`` the hidden frames, RGB in [0, 1]; rounded to the uint8 grid first.
             readings: B entries: the faces, and what is to be read of them, for all models; or by name each model's own,
-                as :func:`~deidlib.models.base.read_originals` returns them. Where they come from does not matter.
+                as :func:`~deidlib.models.observe.read_originals` returns them. Where they come from does not matter.
             mask: ``(B, 1, H, W)`` in [0, 1], where the perturbation may be: it scales epsilon and the
                 gradient. Everywhere if not given.
             init: ``(B, 3, H, W)`` where to start instead of ``hidden`` (the perturbed frame before this one,

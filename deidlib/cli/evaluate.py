@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deidlib.keys.key import Key
     from deidlib.keys.record import KeyRecord
     from deidlib.metrics import LPIPS, Embedder
-    from deidlib.models.strangers import Reader
+    from deidlib.models.base import FaceModel
 
 Lpips = Literal["alex", "vgg", "squeeze"]
 
@@ -242,7 +242,7 @@ def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[Ke
     return opened(Sidecar.read(protected, sidecar, wanted=True), secret, protected), secret
 
 
-def _authorised(names: Names, device: str, record: KeyRecord | None, key: Key | None) -> dict[str, Reader]:
+def _authorised(names: Names, device: str, record: KeyRecord | None, key: Key | None) -> dict[str, FaceModel]:
     """The authorised readers; by a key under names of their own: the same without it may be asked, too."""
     from deidlib.models.keyed import Keyed
 

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from deidlib.attack.distortion import Distortion
     from deidlib.attack.steps import StepRule
     from deidlib.keys.record import KeyRecord
-    from deidlib.models.base import TargetModel
-    from deidlib.models.strangers import Reader
+    from deidlib.models.base import FaceModel, TargetModel
 
-R = TypeVar("R", bound="Reader", covariant=True)
+R = TypeVar("R", bound="FaceModel", covariant=True)
 
 Steps = Literal["auto", "i-fgsm", "mi-fgsm", "ni-fgsm"]
 Combine = Literal["auto", "gradient-norm", "sum"]
@@ -74,7 +73,7 @@ def targets() -> dict[str, Entry[TargetModel[Any]]]:
     }
 
 
-def readers() -> dict[str, Entry[Reader]]:
+def readers() -> dict[str, Entry[FaceModel]]:
     """Whom a file can be shown to: every target, and readers that nobody can attack through."""
     from deidlib.models.retinaface import RetinaFace
     from deidlib.models.strangers import PFLD, YuNet
@@ -100,7 +99,7 @@ def models_of(names: Sequence[str], device: str, option: str = "--targets") -> d
     return models
 
 
-def readers_of(names: Sequence[str], device: str, option: str) -> dict[str, Reader]:
+def readers_of(names: Sequence[str], device: str, option: str) -> dict[str, FaceModel]:
     """The readers of a list, which may be empty."""
     return named(names, device, option, readers()) if names else {}
 

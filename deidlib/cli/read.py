@@ -109,7 +109,7 @@ def _read(
     """What the models read on every frame; of the pixels nothing is kept."""
     from tqdm.auto import tqdm
 
-    from deidlib.models.base import observe
+    from deidlib.models.observe import observe
 
     frames: list[Faces] = []
     with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr) as bar:

@@ -18,7 +18,7 @@ from deidlib.evaluation.result import Evaluation
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
 from deidlib.media.files import input_sha256
-from deidlib.models.strangers.reader import Reader
+from deidlib.models.base import FaceModel
 from deidlib.records.detections import Detections, read_detections
 from deidlib.records.versions import versions
 
@@ -34,8 +34,8 @@ def evaluate(
     original: str | Path,
     protected: str | Path,
     *,
-    authorised: Mapping[str, Reader],
-    unauthorised: Mapping[str, Reader] | None = None,
+    authorised: Mapping[str, FaceModel],
+    unauthorised: Mapping[str, FaceModel] | None = None,
     truth: Detections | str | Path | None = None,
     reading: ReadingSettings = _READING,
     quality: QualitySettings | None = _QUALITY,
@@ -216,7 +216,7 @@ def _check_readers(groups: Groups, told: bool) -> None:
         raise EvaluationError("there is nobody to read the files: name at least one authorised or unauthorised reader.")
     for group in groups.values():
         for name, reader in group.items():
-            if not isinstance(reader, Reader):
+            if not isinstance(reader, FaceModel):
                 raise EvaluationError(
                     f"{name} must have `task`, `name` and `predict`, as a TargetModel has; got {type(reader).__name__}."
                 )

@@ -24,7 +24,7 @@ from deidlib.metrics import (
     align,
     cosine,
 )
-from deidlib.models.strangers.reader import Reader
+from deidlib.models.base import FaceModel
 
 _FALSE_ACCEPT_RATE = 1e-3
 
@@ -214,7 +214,7 @@ class IdentityComparison:
         return None
 
 
-def aligned_strangers(strangers: Sequence[Tensor], detectors: Sequence[Reader], device: str) -> Tensor:
+def aligned_strangers(strangers: Sequence[Tensor], detectors: Sequence[FaceModel], device: str) -> Tensor:
     """The strangers' faces, as the first detector that finds some with points finds them.
 
     Args:

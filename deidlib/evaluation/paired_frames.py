@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 from torch import Tensor
 
 from deidlib.evaluation.reading import Role
 from deidlib.faces import Faces
-from deidlib.models.base import TargetModel, observe_each, united
-from deidlib.models.strangers.reader import Reader
+from deidlib.models.base import FaceModel, TargetModel
+from deidlib.models.observe import observe_each, united
 
-Groups = Mapping[Role, Mapping[str, Reader]]
+Groups = Mapping[Role, Mapping[str, FaceModel]]
 """Who is shown the files: readers by name, the authorised ones and the others."""
 
 Readings = dict[str, list[Faces]]
@@ -66,17 +65,17 @@ class PairedFrames:
         return cls(originals, protected, here, there, places, beside)
 
 
-def for_originals(reader: Reader) -> Reader:
+def for_originals(reader: FaceModel) -> FaceModel:
     """As whom a reader reads the originals: a model with a key reads them without."""
     return reader.for_originals if isinstance(reader, TargetModel) else reader
 
 
-def detectors(group: Mapping[str, Reader]) -> list[str]:
+def detectors(group: Mapping[str, FaceModel]) -> list[str]:
     """The names of those that find faces by themselves."""
     return [name for name, reader in group.items() if reader.task == "boxes"]
 
 
-def _at(reader: Reader, numbers: Sequence[int]) -> Reader:
+def _at(reader: FaceModel, numbers: Sequence[int]) -> FaceModel:
     return reader.at(numbers) if isinstance(reader, TargetModel) else reader
 
 
@@ -87,9 +86,7 @@ def _read_by(groups: Groups, images: Tensor, places: Sequence[Faces] | None) -> 
     for group in groups.values():
         if not group:
             continue
-        # Only name, task and predict are used, which every reader has.
-        models = cast(Mapping[str, TargetModel[Any]], group)
-        read |= observe_each(images, models, united(found) if found else places)
+        read |= observe_each(images, group, united(found) if found else places)
         found += [read[name] for name in detectors(group)]
     return read
 

@@ -169,13 +169,9 @@ def area_sample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         ``(F, K, C, h, w)``: what ``F.interpolate(slice, size=(h, w), mode="area")`` gives for each slice. Two matrix
         products, so the gradient is deterministic on every device.
-
-        Where the image is flat, so is the result, to the last bit: a max pool after it has the same ties whatever the
-        batch, and gives its gradient to the same pixel. That takes sums in float64 (which MPS has not).
     """
-    wide = images if images.device.type == "mps" else images.double()
-    across = torch.einsum("fchw,fknw->fkcnh", wide, _averages(columns, images.shape[-1], wide.dtype))
-    return torch.einsum("fkcnh,fkmh->fkcmn", across, _averages(rows, images.shape[-2], wide.dtype)).to(images.dtype)
+    across = torch.einsum("fchw,fknw->fkcnh", images, _averages(columns, images.shape[-1], images.dtype))
+    return torch.einsum("fkcnh,fkmh->fkcmn", across, _averages(rows, images.shape[-2], images.dtype))
 
 
 def _averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:

@@ -6,16 +6,15 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from deidlib.faces import Faces, five_points
-from deidlib.geometry.matching import same_face, union
 
-_ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
+ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +67,44 @@ class Target:
                 kept[field.name] = tuple(v.select(frames) for v in value)
         kept["frame"] = match[rows].long().argmax(dim=1)
         return replace(self, **kept)
+
+
+@runtime_checkable
+class FaceModel(Protocol):
+    """Whatever reads faces: frames in, faces out. Every :class:`TargetModel` is one; others need no gradient.
+
+    Example:
+        >>> class Everywhere:
+        ...     task, name = "boxes", "everywhere"
+        ...     def predict(self, images, faces=None):
+        ...         height, width = images.shape[-2:]
+        ...         return [Faces(images.new_tensor([[0, 0, width, height]]), images.new_ones(1)) for _ in images]
+        >>> isinstance(Everywhere(), FaceModel)
+        True
+    """
+
+    @property
+    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
+        """The field of :class:`~deidlib.Faces` that ``predict`` fills in."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        """Read the frames.
+
+        Args:
+            images: ``(B, 3, H, W)`` RGB in [0, 1].
+            faces: B entries, what others have read; a detector needs none.
+
+        Returns:
+            B entries. A detector returns the faces that it finds; any other reader returns ``faces`` with its own
+            field filled in.
+        """
+        ...
 
 
 T = TypeVar("T", bound=Target)
@@ -194,118 +231,10 @@ def with_network(model: M, name: str, network: nn.Module) -> M:
     return other
 
 
-def observe(images: Tensor, models: Iterable[TargetModel[Any]], faces: Sequence[Faces] | None = None) -> list[Faces]:
-    """Read frames with several models: detectors first, then landmarks, then gaze, whatever their order.
-
-    This is also how an authorised party reads a protected file. With several detectors, faces that a later
-    one finds and an earlier one does not are added.
-
-    Args:
-        images: ``(B, 3, H, W)`` RGB in [0, 1].
-        models: at least one of them a detector, unless ``faces`` are given.
-        faces: B entries, what is known already; detectors add to it.
-
-    Returns:
-        B entries with every field that the models can fill in.
-
-    Raises:
-        ValueError: no detector among the models.
-
-    Example:
-        >>> from deidlib.models.mtcnn import MTCNN
-        >>> observe(torch.rand(1, 3, 64, 64), [MTCNN()])
-        [Faces(n=0)]
-    """
-    ordered = sorted(models, key=lambda model: _ORDER[model.task])
-    if faces is None and (not ordered or ordered[0].task != "boxes"):
-        names = [model.name for model in ordered]
-        raise ValueError(f"observe needs a detector among the models, got {names}. Add RetinaFace() or MTCNN().")
-    known = None if faces is None else list(faces)
-    for model in ordered:
-        seen = model.predict(images, known)
-        if len(seen) != len(images):
-            raise ValueError(
-                f"{model.name}.predict must return one Faces per frame: expected {len(images)}, got {len(seen)}."
-            )
-        if model.task == "boxes" and known is not None:
-            seen = [union(first, second) for first, second in zip(known, seen, strict=True)]
-        known = seen
-    assert known is not None
-    return known
+N = TypeVar("N", bound=FaceModel)
 
 
-def observe_each(
-    images: Tensor,
-    models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]],
-    faces: Sequence[Faces] | None = None,
-    *,
-    read: Mapping[str, Sequence[Faces]] | None = None,
-) -> dict[str, list[Faces]]:
-    """What each model reads, by name: :func:`observe`, with every step kept.
-
-    Args:
-        images: ``(B, 3, H, W)`` RGB in [0, 1].
-        models: at least one of them a detector, unless ``faces`` are given.
-        faces: B entries, where the faces are, if there is no detector among the models.
-        read: what detectors have read already, by name; those are not asked again.
-
-    Returns:
-        Per model B entries: a detector's own faces; any other model's are the faces of all detectors, with what it and
-        the models before it have filled in.
-
-    Raises:
-        ValueError: neither a detector nor faces; two models of one name.
-
-    Example:
-        >>> from deidlib.models.mtcnn import MTCNN
-        >>> observe_each(torch.rand(1, 3, 64, 64), [MTCNN()])
-        {'mtcnn': [Faces(n=0)]}
-    """
-    models = by_name(models)
-    found = {} if read is None else {name: list(known) for name, known in read.items() if name in models}
-    for name, model in models.items():
-        if model.task == "boxes" and name not in found:
-            found[name] = observe(images, [model])
-    known = united(list(found.values())) if found else faces
-    if known is None:
-        raise ValueError(f"observe_each needs a detector among the models, or faces; got {list(models)}.")
-    result = {name: found[name] for name in models if name in found}
-    for name, model in sorted(models.items(), key=lambda item: _ORDER[item[1].task]):
-        if name not in result:
-            result[name] = known = observe(images, [model], known)
-    return result
-
-
-def read_originals(
-    originals: Tensor,
-    models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]],
-    faces: Sequence[Faces] | None = None,
-    *,
-    read: Mapping[str, Sequence[Faces]] | None = None,
-) -> dict[str, list[Faces]]:
-    """What each model reads on frames as they came from the camera: the readings that an attack is to bring back.
-
-    As :func:`observe_each`, but that models which read protected frames only (with a key, say) are represented by the
-    models that they stand for, under their own names.
-
-    Args:
-        originals: ``(B, 3, H, W)`` RGB in [0, 1].
-        models: the models of the attack.
-        faces: as for :func:`observe_each`.
-        read: as for :func:`observe_each`.
-
-    Example:
-        >>> from deidlib.keys.key import Key
-        >>> from deidlib.models.keyed import Keyed
-        >>> from deidlib.models.mtcnn import MTCNN
-        >>> read_originals(torch.rand(1, 3, 64, 64), [Keyed(MTCNN(), Key.generate())])
-        {'keyed-mtcnn': [Faces(n=0)]}
-    """
-    clear = {name: model.for_originals for name, model in by_name(models).items()}
-    return observe_each(originals, clear, faces, read=read)
-
-
-def by_name(models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]]) -> dict[str, TargetModel[Any]]:
+def by_name(models: Mapping[str, N] | Iterable[N]) -> dict[str, N]:
     """Models by name, in order: the names that a mapping gives, or the models' own.
 
     Raises:
@@ -313,7 +242,7 @@ def by_name(models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]])
     """
     if isinstance(models, Mapping):
         return dict(models)
-    named: dict[str, TargetModel[Any]] = {}
+    named: dict[str, N] = {}
     for model in models:
         if model.name in named:
             raise ValueError(
@@ -321,14 +250,6 @@ def by_name(models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]])
             )
         named[model.name] = model
     return named
-
-
-def united(readings: Sequence[Sequence[Faces]]) -> list[Faces]:
-    """Per frame the first reading's faces, and those that a later one has beside them."""
-    total = list(readings[0])
-    for other in readings[1:]:
-        total = [union(first, second) for first, second in zip(total, other, strict=True)]
-    return total
 
 
 def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] | None) -> Sequence[Faces]:
@@ -436,8 +357,3 @@ def huber(error: Tensor, tolerance: float, *, dims: int = 1) -> Tensor:
     """
     scaled = (error / tolerance).flatten(dims)
     return smooth_l1_loss(scaled, torch.zeros_like(scaled), reduction="none").mean(dim=-1)
-
-
-def matched(boxes: Tensor, faces: Faces) -> Tensor:
-    """Which of a detector's ``boxes`` (N, 4) show one of ``faces``, as a mask ``(N,)``."""
-    return same_face(boxes, faces.boxes)

@@ -32,6 +32,7 @@ from deidlib.models.mtcnn_cascade import (
     suppress,
     whole_pixels,
 )
+from deidlib.nets.max_pool import with_shared_ties
 
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _R_SIDE, _O_SIDE = 24, 48
@@ -147,9 +148,9 @@ class MTCNN(TargetModel[MTCNNTarget]):
         from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
         self.min_face = min_face
-        self.pnet = _without_softmax(PNet(), "softmax4_1")
-        self.rnet = _without_softmax(RNet(), "softmax5_1")
-        self.onet = _without_softmax(ONet(), "softmax6_1")
+        self.pnet = with_shared_ties(_without_softmax(PNet(), "softmax4_1"))
+        self.rnet = with_shared_ties(_without_softmax(RNet(), "softmax5_1"))
+        self.onet = with_shared_ties(_without_softmax(ONet(), "softmax6_1"))
 
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:

@@ -14,8 +14,10 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.result import AttackResult
 from deidlib.attack.warm_start import PreviousFrame, WarmStart
 from deidlib.faces import Faces
+from deidlib.geometry.matching import same_face
 from deidlib.images import to_grid, to_uint8
-from deidlib.models.base import TargetModel, matched, observe, observe_each, united
+from deidlib.models.base import TargetModel
+from deidlib.models.observe import observe, observe_each, united
 from deidlib.obfuscate import Concealment, Pixelate
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
@@ -333,7 +335,7 @@ def _tells(faces: Faces, task: str) -> bool:
 
 def _among(seen: Faces, wanted: Faces) -> Faces:
     """Those of the faces seen that show one of the wanted."""
-    return seen[matched(seen.boxes, wanted)]
+    return seen[same_face(seen.boxes, wanted.boxes)]
 
 
 def _held_by(boxes: Tensor, larger: Tensor) -> Tensor:

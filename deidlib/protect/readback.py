@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.models.base import TargetModel, observe_each
+from deidlib.models.base import TargetModel
+from deidlib.models.observe import observe_each
 
 # Boxes that overlap by less than this are not of the same face.
 _FOUND = 0.5

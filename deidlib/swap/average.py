@@ -12,8 +12,9 @@ from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.face_model import face_model
 from deidlib.images import check_images
+from deidlib.models.base import FaceModel
 from deidlib.swap import outline
-from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
+from deidlib.swap.landmarks import landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
 from deidlib.swap.tps import ThinPlate
 
@@ -29,7 +30,7 @@ _STIFFNESS = 1e-3
 @torch.no_grad()
 def average_face(
     images: Sequence[Tensor],
-    landmarks: Landmarker | Sequence[Landmarker] = (),
+    landmarks: FaceModel | Sequence[FaceModel] = (),
     *,
     faces: Sequence[Faces] | None = None,
     size: int = 512,

@@ -13,7 +13,8 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.geometry.matching import match
 from deidlib.media.clip import kind_of, open_frames
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel
+from deidlib.models.observe import observe
 
 
 def steady(faces: Sequence[Faces], *, sigma: float = 2.0) -> list[Faces]:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.geometry.matching import match
+from deidlib.models.base import FaceModel
 
 
-class Landmarker(Protocol):
-    """A model that says where faces or their landmarks are: every authorised model and every reader is one."""
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """``(B, 3, H, W)`` to B entries; a detector needs no ``faces``."""
-        ...
-
-
-def read_landmarks(images: Tensor, models: Sequence[Landmarker], faces: Sequence[Faces] | None = None) -> list[Faces]:
+def read_landmarks(images: Tensor, models: Sequence[FaceModel], faces: Sequence[Faces] | None = None) -> list[Faces]:
     """What the last of the models reads, each being given what the one before it has read."""
     known = None if faces is None else list(faces)
     for model in models:
@@ -30,7 +22,7 @@ def read_landmarks(images: Tensor, models: Sequence[Landmarker], faces: Sequence
     return known
 
 
-def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[Landmarker]) -> list[list[Tensor | None]]:
+def landmarks_of(images: Tensor, faces: Sequence[Faces], models: Sequence[FaceModel]) -> list[list[Tensor | None]]:
     """The landmarks of faces.
 
     Landmarks that faces come with are taken, except that five points give way to a model that reads 68. Models are

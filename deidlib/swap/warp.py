@@ -13,11 +13,12 @@ from torch import Tensor
 from deidlib.faces import Faces, five_points
 from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_images
+from deidlib.models.base import FaceModel
 from deidlib.obfuscate import Obfuscator
 from deidlib.swap import outline
 from deidlib.swap.base import FaceSwapper, Patch
 from deidlib.swap.colour import match_colour
-from deidlib.swap.landmarks import Landmarker, landmarks_of, read_landmarks
+from deidlib.swap.landmarks import landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
 from deidlib.swap.tps import ThinPlate
 
@@ -78,7 +79,7 @@ class WarpSwapper(FaceSwapper):
     def __init__(
         self,
         source: Tensor | str | Path,
-        landmarks: Landmarker | Sequence[Landmarker] = (),
+        landmarks: FaceModel | Sequence[FaceModel] = (),
         *,
         source_faces: Faces | None = None,
         which: int | None = None,
@@ -153,7 +154,7 @@ class WarpSwapper(FaceSwapper):
 
 
 def source_face(
-    source: Tensor | str | Path, models: Sequence[Landmarker], faces: Faces | None, which: int | None
+    source: Tensor | str | Path, models: Sequence[FaceModel], faces: Faces | None, which: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The source, and the landmarks and the box of its one face.
 

@@ -18,12 +18,13 @@ from deidlib.geometry.boxes import iou
 from deidlib.geometry.warp import crop_resize
 from deidlib.keys.key import Key
 from deidlib.keys.scramble import Scramble
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel
 from deidlib.models.cropped import CroppedDetector
 from deidlib.models.fan import FAN
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.obfuscate import Pixelate

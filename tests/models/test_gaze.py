@@ -18,9 +18,10 @@ from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
 from deidlib.geometry.camera import Camera, NormalizedCamera, angle_between, angles_to_vectors, denormalize
 from deidlib.geometry.face_model import face_model
-from deidlib.models.base import TargetModel, observe
+from deidlib.models.base import TargetModel
 from deidlib.models.equalize import equalize
 from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey
+from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet

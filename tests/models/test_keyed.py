@@ -21,9 +21,10 @@ from deidlib.images import to_grid
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord, new_nonce
 from deidlib.keys.scramble import CellPermutation
-from deidlib.models.base import TargetModel, observe, read_originals
+from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.observe import observe, read_originals
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Pixelate
 

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from deidlib.faces import Faces
 from deidlib.geometry.warp import area_sample
 from deidlib.media import read_image
-from deidlib.models.mtcnn import MTCNN, _standardised
+from deidlib.models.mtcnn import MTCNN, _refined, _standardised
 from deidlib.models.mtcnn_cascade import cell_boxes, pyramid, scaled_size, suppress, whole_pixels
 from deidlib.obfuscate import Pixelate
 
@@ -135,3 +135,33 @@ def test_suppression_is_over_the_smaller_box() -> None:
     boxes = torch.tensor([[0.0, 0, 99, 99], [20.0, 20, 39, 39], [100.0, 0, 199, 99]])
     assert suppress(boxes, torch.tensor([0.8, 0.9, 0.7]), 0.7).tolist() == [1, 2]
     assert suppress(boxes[:0], torch.zeros(0), 0.7).tolist() == []
+
+
+def test_the_gradient_on_a_mosaic_is_that_of_the_frame_alone(model: MTCNN, picture: Tensor) -> None:
+    # A mosaic is full of ties, which a max pool of torch's breaks by the rounding of whatever shares the batch.
+    frames = torch.cat([picture[..., i : i + 240, 100 + 2 * i : 340 + 2 * i] for i in range(4)])
+    faces = model.predict(frames)
+    hidden = Pixelate(blocks=4)(frames, faces)
+
+    def gradient(images: Tensor, reading: list[Faces]) -> Tensor:
+        leaf = images.clone().requires_grad_()
+        loss = model.loss(leaf, model.target(reading, (240, 240)))
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+        return slope
+
+    together = gradient(hidden, faces)
+    for i in range(4):
+        alone = gradient(hidden[i : i + 1], faces[i : i + 1])[0]
+        assert (together[i] - alone).abs().sum() <= 1e-3 * alone.abs().sum()
+
+
+def test_suppression_is_the_same_for_every_frame_of_a_batch() -> None:
+    # Their overlap is a hair above 0.7; boxes of frame 63, moved apart by 63 frames, would be rounded in float32.
+    boxes = torch.tensor([[0.0, 0.0, 100.0, 100.0], [0.0, 0.0, 100.0, 70.0001]])
+    far = torch.tensor([[4000.0, 4000.0, 4100.0, 4100.0]])
+    score = torch.tensor([0.9, 0.8, 0.95])
+    for frame in (0, 1, 63):
+        owner = torch.tensor([frame, frame, 64])
+        kept, owners = _refined(torch.cat([boxes, far]), torch.cat([boxes, far]), score, owner)
+        assert owners.tolist() == [64, frame]
+        assert kept.tolist() == [far[0].tolist(), boxes[0].tolist()]

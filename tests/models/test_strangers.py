@@ -13,7 +13,8 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
 from deidlib.images import to_grid
-from deidlib.models.strangers import PFLD, Reader, YuNet
+from deidlib.models.base import FaceModel
+from deidlib.models.strangers import PFLD, YuNet
 from deidlib.nets.onnx import OnnxNet
 
 
@@ -156,10 +157,10 @@ def test_pfld_needs_boxes(pfld: PFLD, frames: Tensor) -> None:
 
 
 def test_readers_satisfy_the_protocol(yunet: YuNet, pfld: PFLD) -> None:
-    assert isinstance(yunet, Reader)
-    assert isinstance(pfld, Reader)
+    assert isinstance(yunet, FaceModel)
+    assert isinstance(pfld, FaceModel)
     assert (yunet.task, pfld.task) == ("boxes", "landmarks")
-    assert not isinstance(Faces.empty(), Reader)
+    assert not isinstance(Faces.empty(), FaceModel)
 
 
 def test_missing_onnxruntime_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.models.base import Target, TargetModel, needs_boxes, observe_each
+from deidlib.models.base import Target, TargetModel, needs_boxes
+from deidlib.models.observe import observe_each
 from deidlib.protect.readback import ReadbackTally
 
 BOX = [10.0, 10.0, 30.0, 30.0]

@@ -18,12 +18,12 @@ from deidlib.images import to_grid
 from deidlib.media import VideoReader, VideoWriter, read_image
 from deidlib.metrics.alignment import align
 from deidlib.metrics.embedders import OnnxEmbedder
+from deidlib.models.base import FaceModel
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.swap import WarpSwapper, average_face
-from deidlib.swap.landmarks import Landmarker
 
 STRIDE = 34
 
@@ -84,7 +84,7 @@ def test_the_driver_is_somebody_else_at_the_same_place(
     tmp_path: Path,
 ) -> None:
     picture: Tensor = request.getfixturevalue(source)
-    models: list[Landmarker] = [retinaface, PFLD()] if points == 68 else [retinaface]
+    models: list[FaceModel] = [retinaface, PFLD()] if points == 68 else [retinaface]
     swap = WarpSwapper(picture, models)
     places = [known.replace(landmarks=None) for known in seen]
     assert all(patch is not None for frame in swap.swap(driver, places) for patch in frame)

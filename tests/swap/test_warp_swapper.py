@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -58,6 +59,9 @@ def swapper(**arguments: object) -> WarpSwapper:
 
 class Sees:
     """A detector that sees the given faces in every frame, whatever it is told."""
+
+    task: Literal["boxes", "landmarks", "gaze"] = "boxes"
+    name = "sees"
 
     def __init__(self, faces: Faces) -> None:
         self.faces = faces

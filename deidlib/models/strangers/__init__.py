@@ -1,7 +1,6 @@
 """Readers: models that nobody authorised, for measuring what a stranger gets out of a frame."""
 
 from deidlib.models.strangers.pfld import PFLD as PFLD
-from deidlib.models.strangers.reader import Reader as Reader
 from deidlib.models.strangers.yunet import YuNet as YuNet
 
-__all__ = ["PFLD", "Reader", "YuNet"]
+__all__ = ["PFLD", "YuNet"]
