@@ -16,7 +16,7 @@ from deidlib.images import sum_in_order
 class Losses(NamedTuple):
     """The losses of all models at one iterate.
 
-    Args:
+    Attributes:
         now: per model ``(B,)``, at the current iterate, not yet weighted.
         first: per model ``(B,)``, at the first iterate.
         weights: per model.

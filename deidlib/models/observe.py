@@ -30,6 +30,7 @@ def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] 
         ValueError: no detector among the models.
 
     Example:
+        >>> import torch
         >>> from deidlib.models.mtcnn import MTCNN
         >>> observe(torch.rand(1, 3, 64, 64), [MTCNN()])
         [Faces(n=0)]
@@ -75,6 +76,7 @@ def observe_each(
         ValueError: neither a detector nor faces; two models of one name.
 
     Example:
+        >>> import torch
         >>> from deidlib.models.mtcnn import MTCNN
         >>> observe_each(torch.rand(1, 3, 64, 64), [MTCNN()])
         {'mtcnn': [Faces(n=0)]}
@@ -113,6 +115,7 @@ def read_originals(
         read: as for :func:`observe_each`.
 
     Example:
+        >>> import torch
         >>> from deidlib.keys.key import Key
         >>> from deidlib.models.keyed import Keyed
         >>> from deidlib.models.mtcnn import MTCNN
