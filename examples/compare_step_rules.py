@@ -31,7 +31,7 @@ def main(iterations: int = 40) -> None:
     for name, rule in rules.items():
         began = time.perf_counter()
         attack = IFGSMAttacker([model], max_iterations=iterations, step=rule)
-        result = attack(hidden, picture, faces=faces, mask=mask)
+        result = attack(hidden, faces, mask=mask)
         seconds = time.perf_counter() - began
         (seen,) = model.predict(result.images)
         overlap = float(iou(faces[0].boxes, seen.boxes).max()) if len(seen) else 0.0

@@ -11,9 +11,9 @@ from facenet_pytorch.models.mtcnn import ONet
 from skimage.data import astronaut
 from torch import Tensor
 
-from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, observe, recommended
+from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, recommended
 from deidlib.geometry.warp import crop_resize
-from deidlib.models.base import needs_boxes
+from deidlib.models.base import frame_of, needs_boxes, read_originals, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +41,13 @@ class FivePoints(TargetModel[PointsTarget]):
         return boxes[:, None, :2] + xs_then_ys.reshape(-1, 2, 5).mT * sides(boxes)
 
     @torch.no_grad()
-    def target(self, images: Tensor, faces: Sequence[Faces]) -> PointsTarget:
-        frame = [torch.full((len(known),), i, device=images.device) for i, known in enumerate(faces)]
-        boxes = torch.cat([known.boxes for known in faces])
-        return PointsTarget(torch.cat(frame), boxes, self.read(images, boxes, torch.cat(frame)))
-
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         known = needs_boxes(self, images, faces)
-        seen = self.target(images, known)
-        return [here.replace(landmarks=seen.points[seen.frame == i]) for i, here in enumerate(known)]
+        points = torch.split(self.read(images, rows_of(known), frame_of(known)), [len(here) for here in known])
+        return [here.replace(landmarks=part) for here, part in zip(known, points, strict=True)]
+
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PointsTarget:
+        return PointsTarget(frame_of(reading), rows_of(reading), rows_of(reading, "landmarks"))
 
     def loss(self, images: Tensor, target: PointsTarget) -> Tensor:
         # 1 where the points are a tenth of the box off.
@@ -72,14 +70,15 @@ def error(model: FivePoints, images: Tensor, faces: Sequence[Faces], truth: Tens
 def main(iterations: int = 40) -> None:
     picture = torch.from_numpy(astronaut()[:256, 96:352]).permute(2, 0, 1)[None] / 255
     detector, mine = MTCNN(), FivePoints()
-    faces = observe(picture, [detector, mine])
+    readings = read_originals(picture, [detector, mine])
+    faces = readings["fivepoints"]
     truth = faces[0].landmarks
     assert truth is not None
 
     hide = Pixelate(blocks=4)
     hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
     attack = recommended([detector, mine], max_iterations=iterations)
-    result = attack(hidden, picture, faces=faces, mask=mask)
+    result = attack(hidden, readings, mask=mask)
 
     print(f"{'':<12}{'MTCNN finds':>12}{'points off by':>16}")
     for stage, images in {"original": picture, "hidden": hidden, "protected": result.images}.items():
