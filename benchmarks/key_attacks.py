@@ -133,7 +133,7 @@ def seen(model: RetinaFace, images: Tensor, truth: Sequence[Faces]) -> str:
     """Found, mean IoU with what the model reads on the original, greatest score over the face."""
     overlaps, scores = [], []
     code, logits, _ = model.raw(images)
-    priors = model._priors(images)
+    priors = model._priors((SIZE, SIZE), images)
     for i, known in enumerate(truth):
         overlap = iou(known.boxes[:1], decode(code[i], priors))[0]
         margin = logits[i].softmax(-1)[:, 1]
@@ -208,7 +208,7 @@ def face_anywhere(model: RetinaFace, known: Faces) -> Loss:
 
     def loss(images: Tensor) -> Tensor:
         _, logits, _ = model.raw(images)
-        priors = model._priors(images)
+        priors = model._priors((SIZE, SIZE), images)
         corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], dim=1)
         near = iou(known.boxes[:1], corners)[0] > 0.4
         margin = logits[:, near, 1] - logits[:, near, 0]

@@ -11,10 +11,9 @@ from facenet_pytorch.models.mtcnn import ONet
 from skimage.data import astronaut
 from torch import Tensor
 
-from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, observe, recommended
-from deidlib.geometry import crop_resize
-from deidlib.models import frame_of, rows_of
-from deidlib.models.base import needs_boxes
+from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, recommended
+from deidlib.geometry.warp import crop_resize
+from deidlib.models.base import frame_of, needs_boxes, read_originals, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +43,8 @@ class FivePoints(TargetModel[PointsTarget]):
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         known = needs_boxes(self, images, faces)
-        frame = frame_of(known)
-        points = self.read(images, rows_of(known), frame)
-        return [here.replace(landmarks=points[frame == i]) for i, here in enumerate(known)]
+        points = torch.split(self.read(images, rows_of(known), frame_of(known)), [len(here) for here in known])
+        return [here.replace(landmarks=part) for here, part in zip(known, points, strict=True)]
 
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PointsTarget:
         return PointsTarget(frame_of(reading), rows_of(reading), rows_of(reading, "landmarks"))
@@ -72,14 +70,15 @@ def error(model: FivePoints, images: Tensor, faces: Sequence[Faces], truth: Tens
 def main(iterations: int = 40) -> None:
     picture = torch.from_numpy(astronaut()[:256, 96:352]).permute(2, 0, 1)[None] / 255
     detector, mine = MTCNN(), FivePoints()
-    faces = observe(picture, [detector, mine])
+    readings = read_originals(picture, [detector, mine])
+    faces = readings["fivepoints"]
     truth = faces[0].landmarks
     assert truth is not None
 
     hide = Pixelate(blocks=4)
     hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
     attack = recommended([detector, mine], max_iterations=iterations)
-    result = attack(hidden, faces, mask=mask)
+    result = attack(hidden, readings, mask=mask)
 
     print(f"{'':<12}{'MTCNN finds':>12}{'points off by':>16}")
     for stage, images in {"original": picture, "hidden": hidden, "protected": result.images}.items():
