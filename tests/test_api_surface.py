@@ -53,6 +53,7 @@ OF_PACKAGES = {
             "Losses",
             "MomentumSignStep",
             "OptimizerStep",
+            "ReadingError",
             "SignStep",
             "Staged",
             "StepRule",

@@ -21,4 +21,6 @@ from deidlib.attack.steps import OptimizerStep as OptimizerStep
 from deidlib.attack.steps import SignStep as SignStep
 from deidlib.attack.steps import StepRule as StepRule
 from deidlib.attack.steps import StepState as StepState
+from deidlib.attack.tolerance import ReadingError as ReadingError
+from deidlib.attack.tolerance import Tolerance as Tolerance
 from deidlib.attack.warm_start import WarmStart as WarmStart

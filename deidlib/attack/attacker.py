@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, Sum
 from deidlib.attack.distortion import Distortion
-from deidlib.attack.loop import Active, descend, project
+from deidlib.attack.loop import Active, Threshold, descend, project
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep, StepRule
+from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
 from deidlib.models.base import TargetModel, by_name
@@ -31,7 +32,8 @@ class IFGSMAttacker:
     until L < threshold or n = N ("HCMUS at MediaEval 2021", CEUR-WS Vol-3181, paper 72; the paper prints
     +alpha, but L is to fall). Where it goes beyond the paper:
 
-    - every frame is attacked on its own: it stops by its own loss and then leaves the batch;
+    - every frame is attacked on its own: it stops by its own loss, or when the models read it as they should, and then
+      leaves the batch;
     - each loss is taken at the iterate rounded to uint8, since that is what a file holds;
     - the best iterate so far is returned rather than the last;
     - epsilon may be a map, a mask confines the perturbation, a negative weight repels;
@@ -48,13 +50,17 @@ class IFGSMAttacker:
         max_iterations: N, the number of steps at most.
         threshold: a frame is done when its objective, or each named model's own loss, is below it. ``None``:
             always N steps.
+        until: a frame is done when every model, or each that is named here, reads it within its tolerance of the
+            reading given, as it would be saved: seen in the forward pass that the loss makes anyway where a model can
+            (:meth:`TargetModel.loss_and_reading`), and confirmed by ``predict``. With a threshold as well, a frame that
+            reaches either is done.
         step: the step rule.
         aggregate: how several models are summed: ``Sum()`` (the paper), ``GradientNorm()``, ``Staged(...)``.
         distortions: what may happen to the frames after they leave, such as ``[H264(23)]``. None: they are read as they
             are. Each costs an evaluation of every model; all losses reported are the means over them.
 
     Raises:
-        ValueError: no models, two of one name, an unknown name in ``weights`` or ``threshold``, a negative
+        ValueError: no models, two of one name, an unknown name in ``weights``, ``threshold`` or ``until``, a negative
             epsilon or number of iterations.
 
     Example:
@@ -75,6 +81,7 @@ class IFGSMAttacker:
     epsilon: float | Tensor = 8 / 255
     max_iterations: int = 150
     threshold: float | Mapping[str, float] | None = None
+    until: Tolerance | Mapping[str, Tolerance] | None = None
     step: StepRule[Any] = field(default_factory=SignStep)
     aggregate: Aggregator = field(default_factory=Sum)
     distortions: Sequence[Distortion] = ()
@@ -83,7 +90,7 @@ class IFGSMAttacker:
         names = list(self.named_models())
         if not names:
             raise ValueError("IFGSMAttacker needs at least one target model, got none.")
-        for what, given in (("weights", self.weights), ("threshold", self.threshold)):
+        for what, given in (("weights", self.weights), ("threshold", self.threshold), ("until", self.until)):
             unknown = [n for n in given if n not in names] if isinstance(given, Mapping) else []
             if unknown:
                 raise ValueError(f"{what} names unknown models {unknown}; the models are {names}.")
@@ -152,6 +159,11 @@ class IFGSMAttacker:
             size = (hidden.shape[2], hidden.shape[3])
             targets = {name: model.target(readings[name], size) for name, model in models.items()}
 
+        # Pixels outside the mask stay as they are, and so does what becomes of them.
+        distortions = [distortion.within(start, mask) for distortion in self.distortions]
+        threshold = None if self.threshold is None else Threshold(self.threshold)
+        tolerances = self._tolerances()
+        examiner = Examiner(self.named_models(), numbers, readings, tolerances, threshold) if tolerances else None
         trace = descend(
             Active(
                 number=torch.arange(len(hidden), device=hidden.device),
@@ -161,8 +173,7 @@ class IFGSMAttacker:
                 mask=mask,
                 state=self.step.init(x),
                 targets=targets,
-                # Pixels outside the mask stay as they are, and so does what becomes of them.
-                distortions=[distortion.within(start, mask) for distortion in self.distortions],
+                distortions=distortions,
                 first={},
             ),
             models,
@@ -170,9 +181,12 @@ class IFGSMAttacker:
             rule=self.step,
             aggregate=self.aggregate,
             weights=weights,
-            goal=None if self.threshold is None else self._done,
+            goal=examiner or threshold,
         )
         result = AttackResult.of(trace, readings)
+        if examiner is not None:
+            examiner.finish(result.images, distortions)
+            result = replace(result, within=examiner.within, errors=examiner.errors)
         self._check_promise(result.images, start, mask)
         return result
 
@@ -190,11 +204,11 @@ class IFGSMAttacker:
         radius = (epsilon * mask * 255 + 1e-4).floor() / 255
         return (start - radius).clamp(min=0), (start + radius).clamp(max=1)
 
-    def _done(self, losses: Mapping[str, Tensor], objective: Tensor) -> Tensor:
-        if isinstance(self.threshold, Mapping):
-            return torch.stack([losses[name] < limit for name, limit in self.threshold.items()]).all(dim=0)
-        assert self.threshold is not None
-        return objective < self.threshold
+    def _tolerances(self) -> dict[str, Tolerance]:
+        """By model, those that there are."""
+        if isinstance(self.until, Tolerance):
+            return dict.fromkeys(self.named_models(), self.until)
+        return dict(self.until or {})
 
     def _check_promise(self, images: Tensor, start: Tensor, mask: Tensor) -> None:
         """Ball, range, mask and grid hold whatever a rule or a model did; anything else is our bug."""

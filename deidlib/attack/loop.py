@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,11 +13,60 @@ from torch import Tensor
 from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.steps import StepRule, StepState
+from deidlib.faces import Faces
 from deidlib.images import sum_in_order, to_grid
 from deidlib.models.base import Target, TargetModel
 
-Goal = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-"""Which frames are done ``(B,)``, by each model's losses ``(B,)`` and the objective ``(B,)``."""
+Readings = Mapping[str, Sequence[Sequence[Faces] | None]]
+"""Per model, one entry per distortion: what it reads on each frame, None if it has not said so."""
+
+
+class Iterate(NamedTuple):
+    """The frames that are still attacked, K of them, after some steps.
+
+    Args:
+        step: how many steps.
+        active: the frames.
+        images: ``(K, 3, H, W)`` as they would be saved.
+        losses: per model ``(K,)``.
+        objective: ``(K,)`` the combined loss.
+        readings: what models read in the forward pass of the losses.
+    """
+
+    step: int
+    active: Active
+    images: Tensor
+    losses: Mapping[str, Tensor]
+    objective: Tensor
+    readings: Readings
+
+
+class Goal(ABC):
+    """When a frame is done."""
+
+    reads = False
+    """Whether it goes by what models read."""
+
+    @abstractmethod
+    def reached(self, iterate: Iterate) -> Tensor:
+        """Which of the frames are done: ``(K,)`` bool."""
+
+
+@dataclass(frozen=True)
+class Threshold(Goal):
+    """The paper's: a low loss.
+
+    Args:
+        below: what the objective must be below, or each named model's own loss.
+    """
+
+    below: float | Mapping[str, float]
+
+    def reached(self, iterate: Iterate) -> Tensor:
+        """Which losses are low enough."""
+        if isinstance(self.below, Mapping):
+            return torch.stack([iterate.losses[name] < limit for name, limit in self.below.items()]).all(dim=0)
+        return iterate.objective < self.below
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,26 +136,15 @@ class Trace:
         self.converged = torch.zeros_like(self.iterations, dtype=torch.bool)
         self._least = images.new_full((len(images),), torch.inf)
 
-    def record(
-        self,
-        step: int,
-        number: Tensor,
-        images: Tensor,
-        losses: Mapping[str, Tensor],
-        objective: Tensor,
-        done: Tensor | None,
-    ) -> None:
+    def record(self, iterate: Iterate, done: Tensor | None) -> None:
         """Look at an iterate of some of the frames.
 
         Args:
-            step: how many steps led to it.
-            number: ``(K,)`` long, the frames.
-            images: ``(K, 3, H, W)`` as they would be saved.
-            losses: per model ``(K,)``.
-            objective: ``(K,)``.
-            done: ``(K,)`` bool, which have reached the goal; None if there is no goal.
+            iterate: K frames.
+            done: ``(K,)`` bool, which of them have reached the goal; None if there is no goal.
         """
-        for name, loss in losses.items():
+        step, number, images, objective = iterate.step, iterate.active.number, iterate.images, iterate.objective
+        for name, loss in iterate.losses.items():
             self.losses[name][step, number] = loss
         self.objective[step, number] = objective
         self.iterations[number] = step
@@ -140,16 +179,19 @@ def descend(
         weights: per model.
         goal: which frames are done; None: none before the last step.
     """
-    trace = Trace(to_grid(active.images), list(models), steps)
+    trace, reads = Trace(to_grid(active.images), list(models), steps), goal is not None and goal.reads
     for n in range(steps + 1):
         shipped = to_grid(active.images)
-        losses, gradients = _evaluate(models, active, shipped, with_gradient=n < steps)
+        losses, readings, gradients = _look(models, active, shipped, with_gradient=n < steps, reading=reads)
         active = active if active.first else replace(active, first=losses)
-        objective, gradient = aggregate(Losses(losses, active.first, weights), gradients)
-        done = None if goal is None else goal(losses, objective)
-        trace.record(n, active.number, shipped, losses, objective, done)
+        combined = Losses(losses, active.first, weights)
+        objective, _ = aggregate(combined, {})
+        iterate = Iterate(n, active, shipped, losses, objective, readings)
+        done = None if goal is None else goal.reached(iterate)
+        trace.record(iterate, done)
         if n == steps or (done is not None and bool(done.all())):
             break
+        _, gradient = aggregate(combined, gradients())
         if done is not None and bool(done.any()):
             rows = (~done).nonzero().squeeze(1)
             active, gradient, objective = active.select(rows), gradient[rows], objective[rows]
@@ -162,25 +204,31 @@ def project(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(images, low), high)
 
 
-def _evaluate(
-    models: Mapping[str, TargetModel[Any]], active: Active, images: Tensor, *, with_gradient: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Each model's losses and gradients, means over the distortions."""
+def _look(
+    models: Mapping[str, TargetModel[Any]], active: Active, images: Tensor, *, with_gradient: bool, reading: bool
+) -> tuple[dict[str, Tensor], Readings, Callable[[], dict[str, Tensor]]]:
+    """Each model's losses, what it reads if wanted, and its gradients when asked for: means over the distortions."""
     losses: dict[str, Tensor] = {}
-    gradients: dict[str, Tensor] = {}
+    readings: dict[str, list[Sequence[Faces] | None]] = {}
+    gradients: dict[str, Callable[[], Tensor]] = {}
     for name, model in models.items():
-        # One after the other: only one graph lives at a time.
-        readings = [
-            _read(name, model, active.targets[name], images, distortion, with_gradient=with_gradient)
+        seen = [
+            _see(name, model, active.targets[name], images, distortion, with_gradient=with_gradient, reading=reading)
             for distortion in active.distortions or (None,)
         ]
-        losses[name] = _mean([loss for loss, _ in readings])
+        losses[name] = _mean([loss for loss, _, _ in seen])
+        readings[name] = [read for _, read, _ in seen]
         if with_gradient:
-            gradients[name] = _mean([gradient for _, gradient in readings if gradient is not None])
-    return losses, gradients
+            slopes = [slope for _, _, slope in seen]
+            gradients[name] = lambda slopes=slopes: _mean([slope() for slope in slopes])  # type: ignore[misc]
+            if not reading:
+                # At once, so that only one graph lives at a time; a frame that may be done needs none.
+                known = gradients[name]()
+                gradients[name] = lambda known=known: known  # type: ignore[misc]
+    return losses, readings, lambda: {name: gradient() for name, gradient in gradients.items()}
 
 
-def _read(
+def _see(
     name: str,
     model: TargetModel[Any],
     target: Target,
@@ -188,23 +236,31 @@ def _read(
     distortion: Distortion | None,
     *,
     with_gradient: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """A model's loss ``(B,)`` on what comes out of a distortion, and its gradient if wanted."""
+    reading: bool,
+) -> tuple[Tensor, Sequence[Faces] | None, Callable[[], Tensor]]:
+    """A model's loss ``(B,)`` on what comes out of a distortion, what it reads there, and the loss's gradient."""
     leaf = images.detach().requires_grad_(with_gradient)
+    read = None
     with torch.set_grad_enabled(with_gradient):
-        loss = model.loss(leaf if distortion is None else distortion(leaf), target)
+        seen = leaf if distortion is None else distortion(leaf)
+        if reading:
+            loss, read = model.loss_and_reading(seen, target)
+        else:
+            loss = model.loss(seen, target)
     if loss.shape != (len(images),):
         raise ValueError(
             f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
         )
-    gradient = None
-    if with_gradient:
+
+    def slope() -> Tensor:
+        gradient = None
         # Without a face in the whole batch, nothing depends on the images.
         if loss.requires_grad:
             (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
-        gradient = torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
+        return torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
+
     # A loss that is not a number must never be the best.
-    return loss.detach().nan_to_num(nan=torch.inf), gradient
+    return loss.detach().nan_to_num(nan=torch.inf), read, slope
 
 
 def _mean(terms: list[Tensor]) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from deidlib.attack.loop import Trace
+from deidlib.attack.tolerance import ReadingError
 from deidlib.faces import Faces
 
 
@@ -26,6 +27,10 @@ class AttackResult:
             ``images[i]`` as it would be saved.
         converged: ``(B,)`` bool, whether the threshold was reached.
         readings: per model what it was to read, one entry per frame.
+        within: ``(B,)`` bool, which frames every model reads within its tolerance, by ``predict`` on the images
+            returned; None if the attack was told none.
+        errors: per model how far its reading of the images returned is from what it was to be: least IoU, largest NME,
+            gaze and fall of the score, ``(B,)`` each; empty if the attack was told no tolerance.
 
     Example:
         >>> from deidlib import MTCNN, IFGSMAttacker
@@ -42,6 +47,8 @@ class AttackResult:
     best: Tensor
     converged: Tensor
     readings: dict[str, list[Faces]]
+    within: Tensor | None = None
+    errors: Mapping[str, ReadingError] = field(default_factory=dict)
 
     def final_losses(self) -> dict[str, Tensor]:
         """Per model ``(B,)``: the losses of the returned images."""
@@ -75,6 +82,8 @@ class AttackResult:
         """
         length = max(len(result.objective) for result in results)
 
+        judged = [result.within for result in results if result.within is not None]
+
         def rows(values: Sequence[Tensor]) -> Tensor:
             return torch.cat([pad(value, (0, 0, 0, length - len(value)), value=torch.nan) for value in values], dim=1)
 
@@ -88,4 +97,6 @@ class AttackResult:
             readings={
                 name: [faces for result in results for faces in result.readings[name]] for name in results[0].readings
             },
+            within=torch.cat(judged) if len(judged) == len(results) else None,
+            errors={name: ReadingError.cat([result.errors[name] for result in results]) for name in results[0].errors},
         )

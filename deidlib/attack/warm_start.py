@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import MomentumSignStep, StepRule
 from deidlib.faces import Faces
-from deidlib.geometry.matching import same_face
+from deidlib.geometry.boxes import grid_window
+from deidlib.geometry.matching import match, same_face
+
+# The surroundings of a face that its perturbation may cover, in units of its longer side.
+_AROUND = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +25,12 @@ class PreviousFrame:
     Args:
         image: ``(1, 3, H, W)`` as it was protected.
         boxes: ``(N, 4)`` of the faces that were attacked in it.
+        hidden: ``(1, 3, H, W)`` before it was attacked; None if that is not known any more.
     """
 
     image: Tensor
     boxes: Tensor
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class WarmStart:
             attacker's own.
         step: the step rule for both.
         overlap: IoU with a face of the frame before from which on a face is taken for the same.
+        follow: whether the perturbation goes along with each face, by whole pixels, rather than stand still.
         chain: frames after which one starts afresh: the clip is cut into chains of so many, each of which depends on
             none of the others.
 
@@ -60,6 +68,7 @@ class WarmStart:
     newcomers: int = 60
     step: StepRule[Any] = field(default_factory=lambda: MomentumSignStep(0.5 / 255))
     overlap: float = 0.5
+    follow: bool = False
     chain: int = 64
 
     def __post_init__(self) -> None:
@@ -85,6 +94,35 @@ class WarmStart:
         """
         steps = effort * min(self.newcomers if new_faces else self.iterations, attacker.max_iterations)
         return replace(attacker, max_iterations=steps, step=self.step)
+
+    def start(self, previous: PreviousFrame, hidden: Tensor, faces: Faces) -> Tensor:
+        """Where the attack on a frame begins.
+
+        Args:
+            previous: the frame before it.
+            hidden: ``(1, 3, H, W)`` the frame.
+            faces: those of the frame.
+
+        Returns:
+            ``(1, 3, H, W)``, not yet projected into the frame's ball: the frame before it, or, with ``follow``, the
+            hidden frame with that one's perturbation, which goes along with each face by whole pixels.
+        """
+        if not self.follow or previous.hidden is None:
+            return previous.image.to(hidden)
+        perturbation = previous.image.to(hidden) - previous.hidden.to(hidden)
+        moved = torch.zeros_like(perturbation)
+        height, width = hidden.shape[-2:]
+        # The first face is the likeliest: it is drawn last.
+        for mine, theirs in sorted(match(faces.boxes, previous.boxes, min_iou=self.overlap).items(), reverse=True):
+            then, now = previous.boxes[theirs].tolist(), faces.boxes[mine].tolist()
+            dx, dy = (round((now[k] + now[k + 2] - then[k] - then[k + 2]) / 2) for k in (0, 1))
+            x1, y1, x2, y2 = grid_window(then, _AROUND * max(then[2] - then[0], then[3] - then[1]), 1, height, width)
+            # What would leave the frame is cut off.
+            x1, y1 = max(x1, -dx), max(y1, -dy)
+            x2, y2 = min(x2, width - dx), min(y2, height - dy)
+            if x1 < x2 and y1 < y2:
+                moved[..., y1 + dy : y2 + dy, x1 + dx : x2 + dx] = perturbation[..., y1:y2, x1:x2]
+        return (hidden + moved).clamp(0, 1)
 
     def same_faces(self, previous: PreviousFrame, faces: Faces) -> Tensor:
         """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""

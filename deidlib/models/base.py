@@ -137,6 +137,12 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         super().__init__()
         super().train(False)
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "loss" in vars(cls) and "loss_and_reading" not in vars(cls):
+            # Another loss than the parent's: what the parent computes beside its own does not belong to it.
+            cls.loss_and_reading = TargetModel.loss_and_reading  # type: ignore[method-assign]
+
     @property
     def name(self) -> str:
         """What weights, thresholds and results call this model when the user gives no name."""
@@ -201,6 +207,21 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         Returns:
             ``(B,)``, finite, >= 0; row i from frame i alone, its faces weighted equally; 0 without a face.
         """
+
+    def loss_and_reading(self, images: Tensor, target: T) -> tuple[Tensor, list[Faces] | None]:
+        """The loss, and what the model reads on the same images, where the same forward pass says so.
+
+        An attack that ends when a frame reads as it should asks this at every step. A model need not answer: its
+        ``predict`` is asked then, every few steps, and once in any case.
+
+        Args:
+            images: as for :meth:`loss`.
+            target: as for :meth:`loss`.
+
+        Returns:
+            :meth:`loss`, and per frame the faces read, without gradient, those of the target at least; or None.
+        """
+        return self.loss(images, target), None
 
     def train(self, mode: bool = True) -> Self:
         """Does nothing: a target model stays in eval mode."""

@@ -142,12 +142,21 @@ class CroppedDetector(TargetModel[CroppedTarget]):
 
     def loss(self, images: Tensor, target: CroppedTarget) -> Tensor:
         """The detector's loss in the windows, ``(B,)``: the mean over a frame's faces."""
+        return self.loss_and_reading(images, target)[0]
+
+    def loss_and_reading(self, images: Tensor, target: CroppedTarget) -> tuple[Tensor, list[Faces] | None]:
+        """The loss, and what the detector reads in the windows, if it says so."""
         check_image_shape(images)
         total = images.new_zeros(len(images))
+        found: list[list[Faces]] = [[] for _ in images]
+        silent = False
         for part in target.windows:
-            losses = self.model.loss(_cut(images, part.places, part.extent), part.inner)
+            losses, reading = self.model.loss_and_reading(_cut(images, part.places, part.extent), part.inner)
             total = total.index_add(0, part.frame, losses * part.share.to(losses))
-        return total
+            silent |= reading is None
+            for (i, left, top), faces in zip(part.places, reading or [], strict=False):
+                found[i].append(_moved(faces, -left, -top))
+        return total, None if silent else [Faces.cat(parts) if parts else Faces.empty() for parts in found]
 
     def extra_repr(self) -> str:
         """The context."""

@@ -145,6 +145,11 @@ class Keyed(TargetModel[KeyedTarget]):
         check_image_shape(images)
         return self.model.loss(self.scramble(images, target.plan), target.inner)
 
+    def loss_and_reading(self, images: Tensor, target: KeyedTarget) -> tuple[Tensor, list[Faces] | None]:
+        """The model's, on the scrambled frames."""
+        check_image_shape(images)
+        return self.model.loss_and_reading(self.scramble(images, target.plan), target.inner)
+
     def extra_repr(self) -> str:
         """The public name of the key, and how it is used."""
         return f"key={self.key!r}, scramble={self.scramble!r}, nonce={self.nonce!r}"

@@ -186,12 +186,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         code, points, logits = self.onet(crops)
         score = logits.softmax(dim=1)[:, 1]
         boxes, points = shift_crop(boxes, code), crop_points(boxes, points)
-        result = []
-        for i in range(len(images)):
-            mine = ((frame == i) & (score > _THRESHOLDS[2])).nonzero().squeeze(1)
-            mine = mine[suppress(boxes[mine], score[mine], 0.7)]
-            result.append(Faces(boxes[mine], score[mine], points[mine]))
-        return result
+        return _found(boxes, score, points, frame, len(images))
 
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> MTCNNTarget:
@@ -222,10 +217,20 @@ class MTCNN(TargetModel[MTCNNTarget]):
 
     def loss(self, images: Tensor, target: MTCNNTarget) -> Tensor:
         """L_B of each frame, ``(B,)``; around 60 for a hidden face, 1 to 2 for one that reads as it should."""
+        return self._cascade(images, target)[0]
+
+    def loss_and_reading(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, list[Faces] | None]:
+        """The loss, and what its last stage reads of the faces, in the crops that the cascade proposes now."""
+        loss, last = self._cascade(images, target)
+        return loss, _found(*last, len(images))
+
+    def _cascade(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The loss, and what O-Net reads in the crops proposed: boxes, scores, points, frames."""
         check_image_shape(images)
         faces = len(target.frame)
         if not faces:
-            return images.new_zeros(len(images))
+            nothing = images.new_zeros(0, 4), images.new_zeros(0), images.new_zeros(0, 5, 2), target.frame
+            return images.new_zeros(len(images)), nothing
         frames = images.unbind(0)
         height, width = target.extent
         wide = torch.stack(
@@ -249,35 +254,38 @@ class MTCNN(TargetModel[MTCNNTarget]):
 
         def refine(
             boxes: Tensor, face: Tensor, net: nn.Module, side: int, tolerance: float
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-            """Read crops; their losses, scores, boxes before and after, and faces."""
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+            """Read crops; their losses, scores, boxes before and after, faces, and points if the net has some."""
             crops, boxes, face = _crops(patches, target.near, boxes, face, side, *pixels)
             if not len(face):
-                return images.new_zeros(0), images.new_zeros(0), boxes, boxes, face
+                return images.new_zeros(0), images.new_zeros(0), boxes, boxes, face, boxes.new_zeros(0, 5, 2)
             code, *points, logits = net(crops)
             moved = shift_crop(boxes, code)
             loss = softplus(logits[:, 0] - logits[:, 1])
             loss = loss + huber((moved - target.box[face]) / size[face].tile(2), tolerance)
+            seen = boxes.new_zeros(0, 5, 2)
             for code in points:
-                error = crop_points(boxes, code) - target.points[face]
+                seen = crop_points(boxes, code)
+                error = seen - target.points[face]
                 error = error.masked_fill(target.points[face].isnan(), 0)
                 loss = loss + huber(error / size[face].prod(dim=1).sqrt()[:, None, None], tolerance)
-            return loss, logits.detach().softmax(dim=1)[:, 1], boxes, moved.detach(), face
+            return loss, logits.detach().softmax(dim=1)[:, 1], boxes, moved.detach(), face, seen.detach()
 
         for fixed, net, side, tolerance in (
             (target.r_crops, self.rnet, _R_SIDE, _R_TOLERANCE),
             (target.o_crops, self.onet, _O_SIDE, _O_TOLERANCE),
         ):
             repeated = every.repeat_interleave(fixed.shape[1])
-            row, _, _, _, owner = refine(fixed.flatten(0, 1), repeated, net, side, tolerance)
+            row, _, _, _, owner, _ = refine(fixed.flatten(0, 1), repeated, net, side, tolerance)
             always = frame_mean(row, owner, faces)
-            row, score, boxes, moved, face = refine(proposals, face, net, side, tolerance)
+            row, score, boxes, moved, face, points = refine(proposals, face, net, side, tolerance)
             current = frame_mean(row, face, faces)
             # Where no crop comes through, that must not look better than one that does.
             none = torch.bincount(face, minlength=faces) == 0
             total = total + always + torch.where(none, always.detach(), current)
-            proposals, face = _refined(moved, boxes, score, face)
-        return frame_mean(total, target.frame, len(images))
+            if net is self.rnet:
+                proposals, face = _refined(moved, boxes, score, face)
+        return frame_mean(total, target.frame, len(images)), (moved, score, points, target.frame[face])
 
     def _propose(self, wide: Tensor, target: MTCNNTarget, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """P-Net's loss per face ``(F,)``, and what it proposes for the faces now: boxes ``(Q, 4)``, faces ``(Q,)``."""
@@ -478,6 +486,16 @@ def _refined(moved: Tensor, boxes: Tensor, score: Tensor, owner: Tensor) -> tupl
         apart, rank = apart.double(), rank.double()
     passed = passed[batched_nms(apart, rank, owner[passed], 0.7)]
     return square(moved[passed]), owner[passed]
+
+
+def _found(boxes: Tensor, score: Tensor, points: Tensor, frame: Tensor, frames: int) -> list[Faces]:
+    """The faces of each frame, best first, from what O-Net reads."""
+    result = []
+    for i in range(frames):
+        mine = ((frame == i) & (score > _THRESHOLDS[2])).nonzero().squeeze(1)
+        mine = mine[suppress(boxes[mine], score[mine], 0.7)]
+        result.append(Faces(boxes[mine], score[mine], points[mine]))
+    return result
 
 
 def _crops(

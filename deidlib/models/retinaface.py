@@ -142,8 +142,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         """Boxes, scores and five points of the faces found, best first; ``faces`` is not needed."""
         check_images(images)
         priors = self._priors((images.shape[2], images.shape[3]), images)
-        code, logits, points = self.raw(images)
-        return [self._detect(*heads, priors) for heads in zip(code, logits.softmax(-1)[..., 1], points, strict=True)]
+        return self._read(self.raw(images), priors)
 
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> RetinaFaceTarget:
@@ -184,7 +183,18 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
     def loss(self, images: Tensor, target: RetinaFaceTarget) -> Tensor:
         """L_B of each frame, ``(B,)``; around 20 for a hidden face, below 0.2 for one that reads as it should."""
         check_image_shape(images)
-        code, logits, points = self.raw(images)
+        return self._loss(self.raw(images), images, target)
+
+    def loss_and_reading(self, images: Tensor, target: RetinaFaceTarget) -> tuple[Tensor, list[Faces] | None]:
+        """The loss, and what :meth:`predict` reads, from one pass of the network."""
+        check_image_shape(images)
+        heads = self.raw(images)
+        with torch.no_grad():
+            reading = self._read(heads, self._priors((images.shape[2], images.shape[3]), images))
+        return self._loss(heads, images, target), reading
+
+    def _loss(self, heads: tuple[Tensor, Tensor, Tensor], images: Tensor, target: RetinaFaceTarget) -> Tensor:
+        code, logits, points = heads
         margin = logits[..., 1] - logits[..., 0]
         at = (target.frame, target.anchor)
         size = (target.box[:, 2:] - target.box[:, :2]).to(images)
@@ -203,6 +213,11 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
     def _priors(self, size: tuple[int, int], like: Tensor) -> Tensor:
         """The anchors of frames of that height and width."""
         return anchors(*size, self.anchor_sizes, _STRIDES, device=like.device).to(like)
+
+    def _read(self, heads: tuple[Tensor, Tensor, Tensor], priors: Tensor) -> list[Faces]:
+        """The faces of each frame from the heads."""
+        code, logits, points = heads
+        return [self._detect(*rows, priors) for rows in zip(code, logits.softmax(-1)[..., 1], points, strict=True)]
 
     def _detect(self, code: Tensor, scores: Tensor, points: Tensor, priors: Tensor) -> Faces:
         """The faces of one frame from its heads."""

@@ -83,4 +83,4 @@ class ProtectedBatch:
         """What the frame after these may start from, if the last of them was attacked."""
         if self.treatment[-1] != "found":
             return None
-        return PreviousFrame(self.images[-1:], self.faces[-1].boxes)
+        return PreviousFrame(self.images[-1:], self.faces[-1].boxes, self.hidden[-1:])

@@ -305,9 +305,9 @@ class Deidentifier:
             attacker, init = self.attacker, None
             if previous is not None and bool((same := self.warm_start.same_faces(previous, faces)).any()):
                 attacker = self.warm_start.attacker(attacker, new_faces=not bool(same.all()))
-                init = previous.image.to(hidden)
+                init = self.warm_start.start(previous, hidden[i : i + 1], faces)
             parts.append(self._attack(attacker, batch, tracked, [i], hidden, known, init))
-            previous, last = PreviousFrame(parts[-1].images, faces.boxes), i
+            previous, last = PreviousFrame(parts[-1].images, faces.boxes, hidden[i : i + 1]), i
         return AttackResult.joined(parts)
 
     def _attack(
