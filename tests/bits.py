@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ from deidlib.faces import Faces
 from deidlib.geometry.region import FaceRegion
 from deidlib.geometry.warp import perspective_grid
 from deidlib.images import sum_in_order, to_grid
+from deidlib.models.base import TargetModel
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Pixelate
 
 # Large enough that torch spreads work over threads, and no multiples of its vectors.
@@ -100,18 +103,38 @@ def digests() -> dict[str, str]:
     return found
 
 
-def readings() -> dict[str, list[float]]:
-    """What MTCNN makes of the pictures: boxes, and losses and gradients of their mosaics."""
-    model, frames = MTCNN(), pictures()
-    boxes = model.predict(frames)
-    hidden = Pixelate(4)(frames, boxes).requires_grad_()
-    loss = model.loss(hidden, model.target(boxes, (HEIGHT, WIDTH)))
-    (gradient,) = torch.autograd.grad(loss.sum(), hidden)
+def readings() -> dict[str, dict[str, list[float]]]:
+    """What networks make of the pictures, together and one by one: boxes, and losses and gradients of their mosaics."""
+    frames = pictures()
+    found = {}
+    for model in models():
+        boxes = model.predict(frames)
+        hidden = Pixelate(4)(frames, boxes)
+        found[f"{model.name}, together"] = reading(model, frames, boxes, hidden)
+        parts = [slice(i, i + 1) for i in range(FRAMES)]
+        alone = [reading(model, frames[part], boxes[part], hidden[part]) for part in parts]
+        found[f"{model.name}, alone"] = {name: [x for one in alone for x in one[name]] for name in alone[0]}
+    return found
+
+
+def models() -> list[TargetModel[Any]]:
+    """Those whose weights are at hand."""
+    detectors: list[TargetModel[Any]] = [MTCNN()]
+    with suppress(FileNotFoundError):
+        detectors.append(RetinaFace())
+    return detectors
+
+
+def reading(model: TargetModel[Any], frames: Tensor, boxes: list[Faces], hidden: Tensor) -> dict[str, list[float]]:
+    """Boxes read on ``frames``; loss of ``hidden`` frames that are to be read as ``boxes``, and its gradient."""
+    leaf = hidden.clone().requires_grad_()
+    loss = model.loss(leaf, model.target(boxes, (HEIGHT, WIDTH)))
+    (gradient,) = torch.autograd.grad(loss.sum(), leaf)
     return {
-        "boxes": torch.cat([found.boxes for found in boxes]).flatten().tolist(),
+        "boxes": torch.cat([read.boxes for read in model.predict(frames)]).flatten().tolist(),
         "loss": loss.detach().tolist(),
-        # Means over 10 x 10 pixels tell as much of a gradient as is to be compared.
-        "gradient": torch.nn.functional.avg_pool2d(gradient, 10).flatten().tolist(),
+        # Every tenth pixel tells enough.
+        "gradient": gradient[..., ::10, ::10].flatten().tolist(),
     }
 
 
