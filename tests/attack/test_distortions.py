@@ -211,6 +211,7 @@ class TestAttack:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared media and weights")
 def test_a_protected_face_survives_what_the_attack_was_told_of() -> None:
+    # At quality 12; at 15 some networks' last bits decide whether the plain attack survives.
     originals = frames(T002[0], (0, 2))[..., 16:304, 104:392].contiguous()
     model = RetinaFace()
     truth = model.predict(originals)
@@ -220,13 +221,13 @@ def test_a_protected_face_survives_what_the_attack_was_told_of() -> None:
         IFGSMAttacker([model], max_iterations=25, step=APGDStep(), distortions=channels)(
             hidden, truth, mask=mask
         ).images
-        for channels in ((), [JPEG(15)])
+        for channels in ((), [JPEG(12)])
     )
 
     def reading(images: Tensor, quality: int) -> Reading:
         return compare(truth, model.predict(torch.cat([pillow(image[None], quality) for image in images])))
 
     assert compare(truth, model.predict(plain)).found == 1
-    assert reading(plain, 15).found == 0
-    assert reading(told, 15).found == 1
-    assert reading(told, 15).iou.mean() >= 0.85
+    assert reading(plain, 12).found == 0
+    assert reading(told, 12).found == 1
+    assert reading(told, 12).iou.mean() >= 0.85
