@@ -13,7 +13,8 @@ from torch import Tensor
 
 from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, recommended
 from deidlib.geometry.warp import crop_resize
-from deidlib.models.base import frame_of, needs_boxes, read_originals, rows_of
+from deidlib.models.base import frame_of, needs_boxes, rows_of
+from deidlib.models.observe import read_originals
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,11 @@ from protection import Protection, chain, compare, facenet_detect, identity, pro
 from deidlib.attack.aggregation import GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
-from deidlib.models.base import TargetModel, read_originals
+from deidlib.models.base import TargetModel
 from deidlib.models.fan import FAN
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.observe import read_originals
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Pixelate
