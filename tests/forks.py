@@ -162,31 +162,15 @@ def _child(order: dict[str, Any], pipe: int) -> None:
 
 
 def _obey(order: dict[str, Any]) -> dict[str, Any]:
-    import torch
-    from toys import Pixels, PixelTarget
+    from toys import Pixels, White
 
     from deidlib.attack.attacker import IFGSMAttacker
-    from deidlib.faces import Faces
     from deidlib.media import MediaError, VideoReader
-    from deidlib.models.base import frame_of
     from deidlib.models.mtcnn import MTCNN
     from deidlib.protect import clip
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.video import protect_video
-
-    class Blind(Pixels):
-        """Reads nothing in protected frames, so that all of them are attacked again."""
-
-        for_originals = Pixels()
-
-        def predict(self, images: Any, faces: Any = None) -> list[Faces]:
-            return [Faces.empty()] * len(images)
-
-        def target(self, reading: Any, size: tuple[int, int]) -> PixelTarget:
-            # White: another process knows nothing of the pictures that toys remember.
-            frame = frame_of(reading)
-            return PixelTarget(frame, torch.ones(len(frame), 3, *size))
 
     if order["powerless"]:
         _drop_capabilities()
@@ -198,7 +182,9 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(MediaError), VideoReader(order["source"]) as reader:
             read = sum(len(batch.images) for batch in reader.batches(4))
     detectors = [Pixels()] if order["toy"] else [MTCNN()]
-    protector = Deidentifier(IFGSMAttacker([Blind()], max_iterations=1), detectors=detectors)
+    # Nothing is read in protected frames, so that all of them are attacked again.
+    blind = White(lambda image, number: [], original=Pixels())
+    protector = Deidentifier(IFGSMAttacker([blind], max_iterations=1), detectors=detectors)
     began = time.monotonic()
     try:
         video = order["video"]

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from toys import boxed
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
@@ -17,10 +18,6 @@ from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
 
 TIGHT = FaceRegion(factor=1.0)
 EVERY: Sequence[Obfuscator] = (Pixelate(), GaussianBlur(), Solid((0.2, 0.4, 0.6)))
-
-
-def at(*boxes: Sequence[float]) -> Faces:
-    return Faces(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.ones(len(boxes)))
 
 
 def grey_levels(*shape: int, seed: int = 0) -> Tensor:
@@ -36,7 +33,7 @@ def scenes(draw: st.DrawFn) -> tuple[Tensor, Faces]:
     """A frame of odd sizes and up to three faces, overlapping, outside or without area."""
     image = grey_levels(1, 3, draw(side), draw(side), seed=draw(st.integers(0, 9)))
     corners = draw(st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), max_size=3))
-    return image, at(*[(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners])
+    return image, boxed(*[(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners])
 
 
 regions = st.builds(
@@ -82,7 +79,7 @@ def test_solid_shows_nothing_of_the_face(scene: tuple[Tensor, Faces], region: Fa
 @pytest.mark.parametrize("hide", EVERY)
 def test_frames_do_not_influence_each_other(hide: Obfuscator) -> None:
     images = grey_levels(3, 3, 30, 41)
-    faces = [at((5, 5, 25, 20), (20, 10, 50, 28)), Faces.empty(), at((-8, -3, 12.5, 19.25))]
+    faces = [boxed((5, 5, 25, 20), (20, 10, 50, 28)), Faces.empty(), boxed((-8, -3, 12.5, 19.25))]
     together = hide(images, faces)
     for i in range(3):
         assert torch.equal(together[i : i + 1], hide(images[i : i + 1], faces[i : i + 1]))
@@ -91,7 +88,7 @@ def test_frames_do_not_influence_each_other(hide: Obfuscator) -> None:
 
 @pytest.mark.parametrize("hide", EVERY)
 def test_mask_is_the_regions(hide: Obfuscator) -> None:
-    faces = [at((5, 5, 25, 20)), Faces.empty()]
+    faces = [boxed((5, 5, 25, 20)), Faces.empty()]
     assert torch.equal(hide.mask(faces, 30, 41), FaceRegion().mask(faces, 30, 41))
 
 
@@ -101,20 +98,20 @@ def test_mask_is_the_regions(hide: Obfuscator) -> None:
 def test_hide_frame_reaches_every_pixel(hide: Obfuscator, region: FaceRegion, size: tuple[int, int]) -> None:
     images = grey_levels(2, 3, *size)
     out = type(hide)(region=region).hide_frame(images)
-    whole = [at((0, 0, size[1], size[0]))] * 2
+    whole = [boxed((0, 0, size[1], size[0]))] * 2
     assert torch.equal(out, type(hide)(region=TIGHT)(images, whole))
 
 
 def test_a_soft_edge_blends_outside_the_region() -> None:
     hide = Solid((1.0, 1.0, 1.0), region=FaceRegion(factor=1.0, feather=2))
-    out = hide(torch.zeros(1, 3, 1, 10), [at((4, 0, 6, 1))])
+    out = hide(torch.zeros(1, 3, 1, 10), [boxed((4, 0, 6, 1))])
     # Pixel centres lie 0.5 and 1.5 px from the region's edge.
     assert out[0, 0, 0].tolist() == [0, 0, 0.25, 0.75, 1, 1, 0.75, 0.25, 0, 0]
 
 
 def test_where_faces_overlap_nothing_of_the_original_shows() -> None:
     hide = Solid((1.0, 1.0, 1.0), region=FaceRegion(factor=1.0, feather=2))
-    out = hide(torch.zeros(1, 3, 1, 6), [at((0, 0, 3, 1), (2, 0, 4, 1))])
+    out = hide(torch.zeros(1, 3, 1, 6), [boxed((0, 0, 3, 1), (2, 0, 4, 1))])
     # Pixel 4: 0.25 by the first face's edge, then 0.75 of the rest by the second's.
     assert out[0, 0, 0].tolist() == [1, 1, 1, 1, 0.8125, 0.25]
 
@@ -123,8 +120,8 @@ def test_where_faces_overlap_nothing_of_the_original_shows() -> None:
 def test_half_a_face_is_hidden_as_coarsely_as_a_whole_one(hide: Obfuscator) -> None:
     """What the frame cuts off changes neither cells nor blur of what is left, away from the cut."""
     image = grey_levels(1, 3, 60, 80)
-    whole = hide(image, [at((20, 10, 60, 50))])
-    half = hide(image[..., 40:], [at((-20, 10, 20, 50))])
+    whole = hide(image, [boxed((20, 10, 60, 50))])
+    half = hide(image[..., 40:], [boxed((-20, 10, 20, 50))])
     torch.testing.assert_close(half[..., 10:], whole[..., 50:])
 
 
@@ -170,7 +167,7 @@ def test_a_subclass_says_only_what_fills_the_face() -> None:
             return 1 - image[:, inside.top : inside.bottom, inside.left : inside.right]
 
     image = grey_levels(1, 3, 10, 12)
-    out = Invert(region=FaceRegion(factor=1.0, feather=1.5))(image, [at((-3, 2, 4.5, 6))])
+    out = Invert(region=FaceRegion(factor=1.0, feather=1.5))(image, [boxed((-3, 2, 4.5, 6))])
     # The feather reaches pixels whose centres are less than 1.5 px away.
     assert seen == [(Rectangle(0, 1, 6, 7), Rectangle(-3, 2, 5, 6))]
     assert torch.equal(out[..., 2:6, :5], 1 - image[..., 2:6, :5])
@@ -182,7 +179,7 @@ def test_a_subclass_says_only_what_fills_the_face() -> None:
 def test_cells_are_means_of_the_original() -> None:
     image = grey_levels(1, 3, 20, 20)
     # Region 12 x 8 at (3, 5): 4 cells of 3 px across; 8 / 3 = 2.67, so 3 rows, of 3, 2 and 3 px.
-    out = Pixelate(4, region=TIGHT)(image, [at((3, 5, 15, 13))])
+    out = Pixelate(4, region=TIGHT)(image, [boxed((3, 5, 15, 13))])
     expected = image.clone()
     for top, bottom in ((5, 8), (8, 10), (10, 13)):
         for left in (3, 6, 9, 12):
@@ -195,7 +192,7 @@ def test_cells_are_means_of_the_original() -> None:
 def test_cells_at_the_border_are_means_of_what_the_frame_holds() -> None:
     image = grey_levels(1, 3, 8, 8)
     # Unclipped region (-6, -6) to (6, 6): 4 x 4 cells of 3 px, of which 2 x 2 lie in the frame.
-    out = Pixelate(4, region=TIGHT)(image, [at((-6, -6, 6, 6))])
+    out = Pixelate(4, region=TIGHT)(image, [boxed((-6, -6, 6, 6))])
     for top in (0, 3):
         for left in (0, 3):
             cell = image[..., top : top + 3, left : left + 3].mean(dim=(2, 3), keepdim=True)
@@ -203,7 +200,7 @@ def test_cells_at_the_border_are_means_of_what_the_frame_holds() -> None:
                 out[..., top : top + 3, left : left + 3], cell.expand(1, 3, 3, 3), rtol=0, atol=1e-7
             )
     # 5 px of the second cell's row: one cell only is cut off by the frame.
-    cut = Pixelate(1, region=TIGHT)(image, [at((6, 0, 16, 10))])
+    cut = Pixelate(1, region=TIGHT)(image, [boxed((6, 0, 16, 10))])
     torch.testing.assert_close(cut[..., 6:], image[..., 6:].mean(dim=(2, 3), keepdim=True).expand(1, 3, 8, 2))
 
 
@@ -218,7 +215,7 @@ def test_pixelate_is_idempotent_and_keeps_the_mean(
     seed: int, blocks: int, corner: tuple[float, float], size: tuple[float, float]
 ) -> None:
     image = grey_levels(1, 3, 31, 37, seed=seed)
-    faces = [at((*corner, corner[0] + size[0], corner[1] + size[1]))]
+    faces = [boxed((*corner, corner[0] + size[0], corner[1] + size[1]))]
     hide = Pixelate(blocks)
     once = hide(image, faces)
     assert torch.equal(hide(once, faces), once)
@@ -232,7 +229,7 @@ def test_pixelate_is_idempotent_and_keeps_the_mean(
 def test_small_faces_are_hidden_too(width: int) -> None:
     """4 cells across 4 pixels would show the face as it is."""
     image = grey_levels(1, 3, 16, 16)
-    out = Pixelate(4, region=TIGHT)(image, [at((2, 2, 2 + width, 2 + width))])
+    out = Pixelate(4, region=TIGHT)(image, [boxed((2, 2, 2 + width, 2 + width))])
     patch = out[0, :, 2 : 2 + width, 2 : 2 + width]
     runs = 1 + int((patch[..., 1:] != patch[..., :-1]).any(0).any(0).sum())
     assert runs == max(1, min(4, width // 2))
@@ -245,7 +242,7 @@ def test_small_faces_are_hidden_too(width: int) -> None:
 def test_gaussian_blur_equals_kornia_away_from_the_border(shape: str) -> None:
     image = grey_levels(1, 3, 90, 100)
     hide = GaussianBlur(0.1, region=FaceRegion(factor=1.0, shape=shape))  # type: ignore[arg-type]
-    faces = [at((35, 30, 65, 60))]
+    faces = [boxed((35, 30, 65, 60))]
     # 30 px wide: sigma 3 px, cut off at 12 px.
     blurred = kornia.filters.gaussian_blur2d(image, (25, 25), (3.0, 3.0))
     mask = hide.mask(faces, 90, 100)
@@ -255,7 +252,7 @@ def test_gaussian_blur_equals_kornia_away_from_the_border(shape: str) -> None:
 def test_gaussian_weights_are_renormalised_at_the_border() -> None:
     image = torch.zeros(1, 3, 1, 3)
     image[..., 0] = 1
-    out = GaussianBlur(0.001, region=TIGHT)(image, [at((0, 0, 3, 1))])
+    out = GaussianBlur(0.001, region=TIGHT)(image, [boxed((0, 0, 3, 1))])
     # sigma is one pixel at least: weights exp(-1/2) and exp(-2) for neighbours at 1 and 2 px.
     a, b = math.exp(-0.5), math.exp(-2.0)
     expected = torch.tensor([1 / (1 + a + b), a / (1 + 2 * a), b / (1 + a + b)])
@@ -266,7 +263,7 @@ def test_gaussian_weights_are_renormalised_at_the_border() -> None:
 @pytest.mark.parametrize("box", [(10, 10, 50, 50), (-20, -20, 20, 20), (30, 40, 90, 90), (12, 12, 15, 14)])
 def test_no_pixel_stays_sharp(hide: Obfuscator, box: tuple[float, ...]) -> None:
     """What a pixel shows comes for the greater part from its neighbours, wherever it lies."""
-    faces = [at(box)]
+    faces = [boxed(box)]
     image = torch.full((1, 3, 64, 64), 0.5, dtype=torch.float64, requires_grad=True)
     out = hide(image, faces)
     inside = hide.mask(faces, 64, 64)[0, 0].nonzero().tolist()
@@ -282,7 +279,7 @@ def test_blur_grows_with_the_face() -> None:
     """The same picture at twice the size looks the same after hiding."""
     small = grey_levels(1, 3, 20, 20)
     big = small.repeat_interleave(3, dim=2).repeat_interleave(3, dim=3)
-    faces, bigger = [at((5, 5, 15, 15))], [at((15, 15, 45, 45))]
+    faces, bigger = [boxed((5, 5, 15, 15))], [boxed((15, 15, 45, 45))]
     for hide, tolerance in ((Pixelate(5, region=TIGHT), 1e-6), (GaussianBlur(0.2, region=TIGHT), 0.01)):
         out = torch.nn.functional.avg_pool2d(hide(big, bigger), 3)
         torch.testing.assert_close(out, hide(small, faces), rtol=0, atol=tolerance)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, rows_of
+from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 from deidlib.tracking import FaceTracker
+
+
+def boxed(*boxes: Sequence[float], scores: Sequence[float] | None = None) -> Faces:
+    """Faces of those boxes; score 1, unless given."""
+    return Faces(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.ones(len(boxes)) if scores is None else torch.tensor(scores),
+    )
 
 
 def one_face(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]:
@@ -61,6 +71,114 @@ class Pixels(TargetModel[PixelTarget]):
     def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
         rows = (images[target.frame] - target.pixels).square().sum(dim=(1, 2, 3)) / 2
         return frame_mean(rows, target.frame, len(images))
+
+
+class Sees(Pixels):
+    """Reads on a frame what a script says, and counts what it is shown.
+
+    Args:
+        script: of a frame ``(3, H, W)`` and its number in the clip, -1 if the model was not told, the faces, or the
+            boxes of faces with score 1. Or the same faces for every frame.
+        task: what it is taken to read.
+        original: who reads frames as they came from the camera; itself if None.
+    """
+
+    def __init__(
+        self,
+        script: Callable[[Tensor, int], Faces | Sequence[Sequence[float]]] | Faces,
+        *,
+        task: Literal["boxes", "landmarks", "gaze"] = "boxes",
+        original: TargetModel[Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.script, self.original = script, original
+        self.task = task  # type: ignore[misc]
+        self._numbers: tuple[int, ...] | None = None
+        # Shared with the copies that are told numbers.
+        self._read: list[int] = []
+        self._attacked: list[int] = []
+        self._told: list[tuple[int, ...]] = []
+
+    @property
+    def frames_read(self) -> int:
+        """By ``predict``, however often."""
+        return sum(self._read)
+
+    @property
+    def frames_attacked(self) -> int:
+        """By ``loss``, once a step."""
+        return sum(self._attacked)
+
+    @property
+    def told(self) -> list[tuple[int, ...]]:
+        """The numbers of all batches that were announced."""
+        return self._told
+
+    @property
+    def for_originals(self) -> TargetModel[Any]:
+        return self.original or self
+
+    def at(self, numbers: Sequence[int]) -> Self:
+        told = copy.copy(self)
+        told._numbers = tuple(numbers)
+        self._told.append(told._numbers)
+        return told
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        self._read.append(len(images))
+        if isinstance(self.script, Faces):
+            return seen_on(images, [self.script] * len(images))
+        numbers = (-1,) * len(images) if self._numbers is None else self._numbers
+        found = [self.script(image, number) for image, number in zip(images, numbers, strict=True)]
+        return seen_on(images, [faces if isinstance(faces, Faces) else boxed(*faces) for faces in found])
+
+    def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
+        self._attacked.append(len(images))
+        return super().loss(images, target)
+
+
+class White(Sees):
+    """As ``Sees``, but wants white: for processes that know nothing of the pictures that toys remember."""
+
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PixelTarget:
+        frame = frame_of(reading)
+        return PixelTarget(frame, torch.ones(len(frame), 3, *size))
+
+
+class Points(TargetModel[Target]):
+    """Reads five points, so many pixels to the right of a box's corner; its loss is the brightness."""
+
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "landmarks"
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = shift
+        self.asked: list[Faces] = []
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        known = needs_boxes(self, images, faces)
+        shift = torch.tensor([self.shift, 0.0])
+        return [face.replace(landmarks=face.boxes[:, None, :2].repeat(1, 5, 1) + shift) for face in known]
+
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Target:
+        self.asked += reading
+        return Target(frame_of(reading))
+
+    def loss(self, images: Tensor, target: Target) -> Tensor:
+        return images.mean(dim=(1, 2, 3))
+
+
+class Looks(Points):
+    """Reads a gaze into the camera, turned to the right by so many degrees, once landmarks are known."""
+
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "gaze"
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        known = needs_boxes(self, images, faces)
+        assert all(face.landmarks is not None for face in known), "landmarks come before gaze"
+        angle = math.radians(self.shift)
+        gaze = torch.tensor([[math.sin(angle), 0.0, -math.cos(angle)]])
+        return [face.replace(gaze=gaze.repeat(len(face), 1)) for face in known]
 
 
 class Linear(Pixels):

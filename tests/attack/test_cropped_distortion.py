@@ -3,12 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from toys import Pixels, PixelTarget, seen_on
+from toys import Pixels, PixelTarget, Sees, boxed
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.distortion import CroppedDistortion, Distortion
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
-from deidlib.faces import Faces
 
 CHANNELS = [H264(23), H264(35), JPEG(60), Blur(1.0), Blur(2.5), ChromaSubsampling()]
 # Left, top, right, bottom of what may change: inside, at two borders, a pixel, at the last row and column.
@@ -105,10 +104,7 @@ def test_an_attack_without_a_mask_is_felt_everywhere() -> None:
 
 
 def test_an_attack_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Middle(Pixels):
-        def predict(self, images: Tensor, faces: list[Faces] | None = None) -> list[Faces]:  # type: ignore[override]
-            return seen_on(images, [Faces(torch.tensor([[60.0, 40, 110, 90]]), torch.ones(1))] * len(images))
-
+    class Middle(Sees):
         def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
             return super().loss(images, target) / 1000
 
@@ -116,7 +112,8 @@ def test_an_attack_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch)
     originals = torch.rand_like(start)
     # Frames that end at different times: what is local must follow those that stay.
     originals[1] = start[1]
-    attacker = IFGSMAttacker([Middle()], max_iterations=6, threshold=2.0, distortions=[H264(20), Blur(1.0)])
+    middle = Middle(boxed((60, 40, 110, 90)))
+    attacker = IFGSMAttacker([middle], max_iterations=6, threshold=2.0, distortions=[H264(20), Blur(1.0)])
     used: list[int] = []
     call = CroppedDistortion.__call__
 
@@ -125,9 +122,9 @@ def test_an_attack_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch)
         return call(self, images)
 
     monkeypatch.setattr(CroppedDistortion, "__call__", counted)
-    got = attacker(start, Middle().predict(originals), mask=mask)
+    got = attacker(start, Middle(boxed((60, 40, 110, 90))).predict(originals), mask=mask)
     monkeypatch.setattr(Distortion, "within", lambda self, start, mask: self)
-    expected = attacker(start, Middle().predict(originals), mask=mask)
+    expected = attacker(start, Middle(boxed((60, 40, 110, 90))).predict(originals), mask=mask)
     assert used[0] == 2
     assert used[-1] == 1
     assert torch.equal(got.images, expected.images)

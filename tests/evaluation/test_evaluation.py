@@ -12,7 +12,7 @@ import torchvision
 from clips import make_video
 from patches import HEIGHT, LEFT, MOVED, RIGHT, WIDTH, Patches, brightness, frame
 from torch import Tensor, nn
-from toys import Pixels, one_face
+from toys import Sees
 
 from deidlib.evaluation import (
     Evaluation,
@@ -172,32 +172,17 @@ def evaluate_image(folder: Path, **options: Any) -> Evaluation:
     return evaluate(folder / "a.png", folder / "a.png", authorised={"red": Patches()}, **options)
 
 
-class Keyed(Pixels):
-    """Reads protected frames only; the originals are read by another model."""
-
-    def __init__(self, told: list[tuple[int, ...]], original: bool = False) -> None:
-        super().__init__()
-        self.told, self.original = told, original
-
-    @property
-    def for_originals(self) -> Keyed:
-        return Keyed(self.told, original=True)
-
-    def at(self, numbers: Sequence[int]) -> Keyed:
-        self.told.append(tuple(numbers))
-        return self
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        return one_face(images) if self.original == bool(images.mean() > 0.5) else [Faces.empty() for _ in images]
-
-
 def test_target_models_are_told_the_frames_and_read_originals_in_their_own_way(tmp_path: Path) -> None:
     before = make_video(tmp_path / "a.mkv", [torch.ones(3, 32, 32)] * 5)
     after = make_video(tmp_path / "b.mkv", [torch.zeros(3, 32, 32)] * 5)
-    told: list[tuple[int, ...]] = []
-    result = evaluate(before, after, authorised={"keyed": Keyed(told)}, batch_size=2, quality=None)
+    middle = (8, 8, 24, 24)
+    keyed = Sees(
+        lambda image, number: [] if image.mean() > 0.5 else [middle],
+        original=Sees(lambda image, number: [middle] if image.mean() > 0.5 else []),
+    )
+    result = evaluate(before, after, authorised={"keyed": keyed}, batch_size=2, quality=None)
     assert (result.readers["keyed"].faces, result.readers["keyed"].found) == (5, 5)
-    assert told == [(0, 1), (2, 3), (4,)]
+    assert keyed.told == [(0, 1), (2, 3), (4,)]
 
 
 # Files

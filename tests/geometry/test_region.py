@@ -6,14 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import boxed
 
 from deidlib.faces import Faces
 from deidlib.geometry.region import FaceRegion
-
-
-def at(*boxes: tuple[float, float, float, float]) -> Faces:
-    return Faces(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.ones(len(boxes)))
-
 
 coordinate = st.floats(-20, 50, width=32)
 boxes = st.tuples(coordinate, coordinate, coordinate, coordinate).map(
@@ -24,8 +20,8 @@ factors = st.sampled_from([1.0, 1.2, 1.7])
 
 def test_box_is_rounded_outwards() -> None:
     region = FaceRegion(factor=1.0)
-    assert region.rectangles(at((2.5, 1.0, 5.25, 3.0)), 5, 8) == [(2, 1, 6, 3)]
-    cover = region.cover(at((2.5, 1.0, 5.25, 3.0)), 5, 8)
+    assert region.rectangles(boxed((2.5, 1.0, 5.25, 3.0)), 5, 8) == [(2, 1, 6, 3)]
+    cover = region.cover(boxed((2.5, 1.0, 5.25, 3.0)), 5, 8)
     expected = torch.zeros(1, 5, 8)
     expected[0, 1:3, 2:6] = 1
     assert torch.equal(cover, expected)
@@ -33,11 +29,11 @@ def test_box_is_rounded_outwards() -> None:
 
 def test_factor_scales_about_the_centre() -> None:
     # 10 x 20 around (15, 20), times 1.2: 12 x 24.
-    assert FaceRegion(factor=1.2).rectangles(at((10, 10, 20, 30)), 99, 99) == [(9, 8, 21, 32)]
+    assert FaceRegion(factor=1.2).rectangles(boxed((10, 10, 20, 30)), 99, 99) == [(9, 8, 21, 32)]
 
 
 def test_rectangles_are_cut_at_the_frame_and_left_out_beyond_it() -> None:
-    faces = at((-4, -4, 3, 3), (50, 50, 60, 60), (6, 2, 30, 4), (-9, -9, 0, 0))
+    faces = boxed((-4, -4, 3, 3), (50, 50, 60, 60), (6, 2, 30, 4), (-9, -9, 0, 0))
     assert FaceRegion(factor=1.0).rectangles(faces, 5, 8) == [(0, 0, 3, 3), (6, 2, 8, 4)]
     assert FaceRegion(factor=1.0).cover(faces, 5, 8).sum(dim=(1, 2)).tolist() == [9, 0, 4, 0]
 
@@ -47,16 +43,16 @@ def test_rectangles_are_cut_at_the_frame_and_left_out_beyond_it() -> None:
 def test_a_hard_box_covers_exactly_its_rectangle(box: tuple[float, float, float, float], factor: float) -> None:
     region = FaceRegion(factor=factor)
     expected = torch.zeros(23, 31)
-    for left, top, right, bottom in region.rectangles(at(box), 23, 31):
+    for left, top, right, bottom in region.rectangles(boxed(box), 23, 31):
         expected[top:bottom, left:right] = 1
-    assert torch.equal(region.cover(at(box), 23, 31)[0], expected)
+    assert torch.equal(region.cover(boxed(box), 23, 31)[0], expected)
 
 
 @settings(max_examples=100, deadline=None)
 @given(boxes, factors, st.sampled_from(["box", "ellipse"]), st.sampled_from([0.5, 1.0, 4.0]))
 def test_a_feather_only_adds(box: tuple[float, float, float, float], factor: float, shape: str, feather: float) -> None:
-    hard = FaceRegion(factor, shape).cover(at(box), 23, 31)  # type: ignore[arg-type]
-    soft = FaceRegion(factor, shape, feather).cover(at(box), 23, 31)  # type: ignore[arg-type]
+    hard = FaceRegion(factor, shape).cover(boxed(box), 23, 31)  # type: ignore[arg-type]
+    soft = FaceRegion(factor, shape, feather).cover(boxed(box), 23, 31)  # type: ignore[arg-type]
     assert torch.equal(soft == 1, hard == 1)
     assert 0 <= soft.min() <= soft.max() <= 1
 
@@ -66,7 +62,7 @@ def test_a_feather_only_adds(box: tuple[float, float, float, float], factor: flo
 def test_the_ellipse_is_the_pixels_whose_centres_lie_in_it(
     box: tuple[float, float, float, float], factor: float
 ) -> None:
-    cover = FaceRegion(factor, "ellipse").cover(at(box), 23, 31)[0]
+    cover = FaceRegion(factor, "ellipse").cover(boxed(box), 23, 31)[0]
     x0, y0, x1, y1 = box
     cx, cy, a, b = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2 * factor, (y1 - y0) / 2 * factor
     for y in range(23):
@@ -77,7 +73,7 @@ def test_the_ellipse_is_the_pixels_whose_centres_lie_in_it(
 
 
 def test_feather_of_a_box_falls_with_the_distance() -> None:
-    cover = FaceRegion(factor=1.0, feather=4).cover(at((5, 5, 6, 6)), 11, 11)[0]
+    cover = FaceRegion(factor=1.0, feather=4).cover(boxed((5, 5, 6, 6)), 11, 11)[0]
     # Pixel centres: 0.5, 1.5, 2.5, 3.5 px from the edge; the diagonal neighbour at hypot(0.5, 0.5).
     expected = [0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 7 / 8, 5 / 8, 3 / 8, 1 / 8, 0]
     assert cover[5].tolist() == pytest.approx(expected)
@@ -86,7 +82,7 @@ def test_feather_of_a_box_falls_with_the_distance() -> None:
 
 
 def test_feather_of_an_ellipse_along_its_axes() -> None:
-    cover = FaceRegion(factor=1.0, shape="ellipse", feather=4).cover(at((7, 8, 14, 13)), 21, 21)[0]
+    cover = FaceRegion(factor=1.0, shape="ellipse", feather=4).cover(boxed((7, 8, 14, 13)), 21, 21)[0]
     # Half axes 3.5 and 2.5 about (10.5, 10.5), the centre of pixel 10.
     assert cover[10].tolist() == pytest.approx(
         [0] * 3 + [1 / 8, 3 / 8, 5 / 8, 7 / 8] + [1] * 7 + [7 / 8, 5 / 8, 3 / 8, 1 / 8] + [0] * 3
@@ -98,7 +94,7 @@ def test_feather_of_an_ellipse_along_its_axes() -> None:
 
 @pytest.mark.parametrize("shape", ["box", "ellipse"])
 def test_a_box_without_area_gives_no_nan(shape: str) -> None:
-    faces = at((5, 5, 5, 5), (3, 2, 3, 9), (0, 0, 0, 0))
+    faces = boxed((5, 5, 5, 5), (3, 2, 3, 9), (0, 0, 0, 0))
     for feather in (0.0, 2.0):
         cover = FaceRegion(1.0, shape, feather).cover(faces, 11, 11)  # type: ignore[arg-type]
         assert torch.isfinite(cover).all()
@@ -106,7 +102,7 @@ def test_a_box_without_area_gives_no_nan(shape: str) -> None:
 
 def test_mask_is_the_union_per_frame() -> None:
     region = FaceRegion(factor=1.0, feather=2)
-    faces = [at((0, 0, 2, 4), (4, 0, 6, 4)), Faces.empty(), at((1, 1, 3, 3))]
+    faces = [boxed((0, 0, 2, 4), (4, 0, 6, 4)), Faces.empty(), boxed((1, 1, 3, 3))]
     mask = region.mask(faces, 4, 8)
     assert mask.shape == (3, 1, 4, 8)
     # Between the two faces the nearer one counts.

@@ -17,6 +17,7 @@ from face_alignment.models import FAN as UpstreamNet
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
+from toys import boxed
 
 from deidlib.faces import Faces
 from deidlib.geometry.face_model import face_model
@@ -37,13 +38,9 @@ def read(path: Path) -> Tensor:
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255
 
 
-def at(*boxes: Sequence[float]) -> Faces:
-    return Faces(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.ones(len(boxes)))
-
-
 def marked(*boxes: Sequence[float]) -> Faces:
     """Faces with the landmarks of the mean face in their boxes, whole pixels."""
-    faces, mean = at(*boxes), face_model(68)[:, :2].float()
+    faces, mean = boxed(*boxes), face_model(68)[:, :2].float()
     low, high = mean.amin(dim=0), mean.amax(dim=0)
     corner, side = faces.boxes[:, None, :2], (faces.boxes[:, 2:] - faces.boxes[:, :2])[:, None]
     return faces.replace(landmarks=(corner + side * (mean - low) / (high - low)).round())
@@ -157,7 +154,7 @@ def test_crops_against_the_papers_differentiable_ones(
 
 def test_odd_boxes_give_finite_numbers(fan1: FAN) -> None:
     images = torch.rand(1, 3, 60, 80)
-    faces = [at([30, 30, 30, 30], [-500, -500, -400, -400], [10, 10, 10, 40], [0, 0, 4000, 4000])]
+    faces = [boxed([30, 30, 30, 30], [-500, -500, -400, -400], [10, 10, 10, 40], [0, 0, 4000, 4000])]
     points = fan1.predict(images, faces)[0].landmarks
     assert points is not None
     assert points.isfinite().all()
@@ -194,7 +191,7 @@ def test_heatmaps_and_landmarks_against_parity(
         assert torch.equal(maps.flatten(1).argmax(dim=1), expected["heatmaps_last"]["argmax"])
         for flip in (False, True):
             fan.flip = flip
-            points = fan.predict(frame60, [at(box)])[0].landmarks
+            points = fan.predict(frame60, [boxed(box)])[0].landmarks
             assert points is not None
             # The crop differs from upstream's by OpenCV's rounding, which decides between cells of equal height.
             decided = expected["heatmaps_flip_sum" if flip else "heatmaps_last"]["top2_margin"] > 1e-3
@@ -404,7 +401,7 @@ def test_frames_without_faces() -> None:
 def test_gradients(flip: bool, coordinates: float) -> None:
     fan = stub(flip=flip, coordinates=coordinates).double()
     images = torch.rand(2, 3, 6, 7, dtype=torch.float64)
-    faces = [Faces(torch.tensor([[1.0, 1, 5, 5], [0, 2, 6, 6]]).double(), torch.ones(2).double()), at([2, 1, 6, 6])]
+    faces = [Faces(torch.tensor([[1.0, 1, 5, 5], [0, 2, 6, 6]]).double(), torch.ones(2).double()), boxed([2, 1, 6, 6])]
     target = fan.target(fan.predict(images, faces), (6, 7))
     leaf = torch.rand(2, 3, 6, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: fan.loss(x, target), (leaf,), fast_mode=True)
@@ -438,7 +435,7 @@ def test_coordinates_measure_how_far_the_points_moved() -> None:
     fan.net = Fixed()
     # 200 pixels in 64 cells: points are whole pixels, a third of a cell.
     dark, light = torch.full((1, 3, 300, 300), 0.1), torch.full((1, 3, 300, 300), 0.9)
-    target = fan.target(fan.predict(dark, [at([100, 110, 182, 193])]), (300, 300))
+    target = fan.target(fan.predict(dark, [boxed([100, 110, 182, 193])]), (300, 300))
     only_maps = replace(target, unit=torch.full((1,), torch.inf))
     # 32 of 64 cells are half the crop: 5 times a tenth of it.
     assert fan.loss(light, only_maps).item() == pytest.approx(25, rel=0.03)
@@ -458,7 +455,7 @@ def test_frozen_and_without_batch_norm(fan1: FAN) -> None:
 
 def test_predict_fills_in_landmarks_alone(fan1: FAN) -> None:
     images = torch.rand(2, 3, 60, 60)
-    faces = [at([10, 10, 40, 50], [0, 0, 30, 30]), at([20, 20, 50, 50])]
+    faces = [boxed([10, 10, 40, 50], [0, 0, 30, 30]), boxed([20, 20, 50, 50])]
     seen = fan1.predict(images, faces)
     for before, after in zip(faces, seen, strict=True):
         assert torch.equal(before.boxes, after.boxes)
@@ -521,10 +518,10 @@ def test_boxes_are_needed(fan1: FAN) -> None:
     with pytest.raises(ValueError, match="FAN needs the boxes of the faces, got none"):
         fan1.predict(images)
     with pytest.raises(ValueError, match="2 frames, got 1 entries"):
-        fan1.predict(images, [at([1, 1, 9, 9])])
+        fan1.predict(images, [boxed([1, 1, 9, 9])])
     with pytest.raises(ValueError, match="the reading lacks landmarks: the faces of frame 0 have none"):
-        fan1.target([at([1, 1, 9, 9])], (40, 40))
-    five = at([1, 1, 9, 9]).replace(landmarks=torch.zeros(1, 5, 2))
+        fan1.target([boxed([1, 1, 9, 9])], (40, 40))
+    five = boxed([1, 1, 9, 9]).replace(landmarks=torch.zeros(1, 5, 2))
     with pytest.raises(ValueError, match="FAN needs 68 landmarks to aim at, the reading has 5"):
         fan1.target([five], (40, 40))
     with pytest.raises(ValueError, match=r"must have shape \(B, 3, H, W\)"):

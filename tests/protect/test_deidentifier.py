@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from skimage.data import astronaut
 from torch import Tensor
-from toys import Pixels, seen_on, tracking
+from toys import Looks, PixelTarget, Points, Sees, seen_on, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.faces import Faces
@@ -26,7 +26,7 @@ from deidlib.media import (
     read_image,
     write_image,
 )
-from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
+from deidlib.models.base import frame_mean, rows_of
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate, Solid
 from deidlib.protect.batches import ProtectedBatch
@@ -56,70 +56,32 @@ def numbers(images: Tensor) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Content(Target):
-    pixels: Tensor
+class Content(PixelTarget):
     face: Tensor
 
 
-class Scripted(TargetModel[Content]):
+class Scripted(Sees):
     """Finds faces by the number of the frame, and wants their pixels back."""
 
-    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
-
     def __init__(self, script: Mapping[int, Sequence[Box]], fails_at: int | None = None) -> None:
-        super().__init__()
-        self.script, self.fails_at = script, fails_at
-        self.frames_read = 0
+        super().__init__(lambda image, _: script.get(numbers(image[None])[0], ()))
+        self.fails_at = fails_at
         self.asked: list[Faces] = []
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        self.frames_read += len(images)
-        boxes = [torch.tensor(self.script.get(k, ()), dtype=torch.float32).reshape(-1, 4) for k in numbers(images)]
-        return seen_on(images, [Faces(found, torch.ones(len(found))) for found in boxes])
 
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Content:
         self.asked += reading
-        target = Pixels().target(reading, size)
+        target = super().target(reading, size)
         if self.fails_at in numbers(target.pixels):
             raise RuntimeError("the model broke down")
         return Content(target.frame, target.pixels, rows_of(reading))
 
-    def loss(self, images: Tensor, target: Content) -> Tensor:
+    def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
+        assert isinstance(target, Content)
         rows = []
         for k, (left, top, right, bottom) in enumerate(target.face.long().tolist()):
             here = (..., slice(top, bottom), slice(left, right))
             rows.append((images[target.frame[k]][here] - target.pixels[k][here]).square().mean())
         return frame_mean(torch.stack(rows) if rows else images.new_zeros(0), target.frame, len(images))
-
-
-class Reader(TargetModel[Target]):
-    """Reads a landmark or a gaze off the box, and remembers what it was given."""
-
-    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "landmarks"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[Faces] = []
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        known = needs_boxes(self, images, faces)
-        return [f.replace(landmarks=f.boxes[:, None, :2].repeat(1, 5, 1)) for f in known]
-
-    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Target:
-        self.asked += reading
-        return Target(frame_of(reading))
-
-    def loss(self, images: Tensor, target: Target) -> Tensor:
-        return images.mean(dim=(1, 2, 3))
-
-
-class GazeReader(Reader):
-    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "gaze"
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        known = needs_boxes(self, images, faces)
-        assert all(f.landmarks is not None for f in known), "landmarks come before gaze"
-        return [f.replace(gaze=torch.tensor([[0.0, 0.0, -1.0]]).repeat(len(f), 1)) for f in known]
 
 
 def deidentifier(model: Scripted, **settings: Any) -> Deidentifier:
@@ -289,11 +251,11 @@ def test_faces_that_are_given_are_hidden_and_no_detector_is_asked(size: int) -> 
 
 
 def test_settings_are_checked() -> None:
-    attacker = IFGSMAttacker([Reader()])
-    with pytest.raises(ValueError, match=r"needs a detector.*\['reader'\].*detectors=\[MTCNN\(\)\]"):
+    attacker = IFGSMAttacker([Points()])
+    with pytest.raises(ValueError, match=r"needs a detector.*\['points'\].*detectors=\[MTCNN\(\)\]"):
         Deidentifier(attacker)
     with pytest.raises(ValueError, match="needs a detector"):
-        Deidentifier(attacker, detectors=[Reader()])
+        Deidentifier(attacker, detectors=[Points()])
     with pytest.raises(ValueError, match="on_missing must be 'hold', 'whole-frame', 'error' or 'keep', got 'skip'"):
         deidentifier(Scripted({}), on_missing="skip")
     with pytest.raises(ValueError, match="hold must be >= 0 frames, got -1"):
@@ -325,7 +287,7 @@ def test_every_face_is_hidden_and_attacked_within_its_region() -> None:
 def test_a_model_that_looks_at_the_whole_frame_changes_only_the_region() -> None:
     frames = clip(2)
     # The landmark stub's loss falls wherever a pixel gets darker.
-    attacker = IFGSMAttacker([Scripted({0: [FACE], 1: [FACE]}), Reader()], weights={"scripted": 0.0}, max_iterations=2)
+    attacker = IFGSMAttacker([Scripted({0: [FACE], 1: [FACE]}), Points()], weights={"scripted": 0.0}, max_iterations=2)
     (batch,) = run(Deidentifier(attacker), frames, 2)
     area = inside(FOUND)
     assert torch.equal(batch.images[:, :, ~area], frames[:, :, ~area])
@@ -368,7 +330,7 @@ def test_inputs_are_not_modified() -> None:
 
 def test_faces_may_be_found_by_others_than_the_authorised() -> None:
     class Stranger(Scripted):
-        def loss(self, images: Tensor, target: Content) -> Tensor:
+        def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
             raise AssertionError("a stranger is not attacked")
 
     # The authorised one sees the first face a little elsewhere, and in the second frame another face.
@@ -400,12 +362,12 @@ def test_several_detectors_hide_the_union() -> None:
 
 
 def test_landmarks_and_gaze_are_read_from_the_original() -> None:
-    landmarks, gaze = Reader(), GazeReader()
+    landmarks, gaze = Points(), Looks()
     attacker = IFGSMAttacker([gaze, landmarks, Scripted({1: [FACE], 2: [FACE]})], max_iterations=1)
     (batch,) = run(Deidentifier(attacker), clip(4), 4)
     assert batch.treatment == ["held", "found", "found", "held"]
     # What is only supposed to be there has not been read.
-    assert [list(known) for known in batch.readings] == [[], *[["gazereader", "reader", "scripted"]] * 2, []]
+    assert [list(known) for known in batch.readings] == [[], *[["looks", "points", "scripted"]] * 2, []]
     for model in (landmarks, gaze):
         assert len(model.asked) == 2
         for known in model.asked:

@@ -18,7 +18,7 @@ import torch
 from clips import make_video
 from skimage.data import astronaut
 from torch import Tensor
-from toys import Pixels, PixelTarget, seen_on, tracking
+from toys import Sees, White, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import SignStep
@@ -27,7 +27,6 @@ from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError, VideoReader, read_image, write_image
-from deidlib.models.base import TargetModel
 from deidlib.obfuscate import Solid
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
@@ -45,25 +44,10 @@ SEGMENT = 16
 COUNT = 2 * SEGMENT + 6
 
 
-class Cornered(Pixels):
-    """Finds a face where, and as long as, the frame's corner pixel is bright; counts what it reads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._looked: list[int] = []
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        self._looked.append(len(images))
-        found = []
-        for image in images:
-            shift = 8 * float(image[1, 0, 0])
-            box = torch.tensor([[8 + shift, 8, 20 + shift, 20]])
-            found.append(Faces(box, torch.ones(1)) if image[0, 0, 0] > 0.5 else Faces.empty())
-        return seen_on(images, found)
-
-    @property
-    def looked(self) -> int:
-        return sum(self._looked)
+def cornered(image: Tensor, number: int) -> list[list[float]]:
+    """A face where, and as long as, the frame's corner pixel is bright."""
+    shift = 8 * float(image[1, 0, 0])
+    return [[8 + shift, 8, 20 + shift, 20]] if image[0, 0, 0] > 0.5 else []
 
 
 def moving(count: int = COUNT) -> Tensor:
@@ -88,9 +72,9 @@ def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deidlib.protect.clip._SEGMENT", SEGMENT)
 
 
-def protector(model: Cornered | None = None, **settings: Any) -> Deidentifier:
+def protector(model: Sees | None = None, **settings: Any) -> Deidentifier:
     tracker = tracking(settings)
-    return Deidentifier(IFGSMAttacker([model or Cornered()], max_iterations=2), tracker=tracker, **settings)
+    return Deidentifier(IFGSMAttacker([model or Sees(cornered)], max_iterations=2), tracker=tracker, **settings)
 
 
 def sha(path: Path) -> str:
@@ -136,7 +120,7 @@ def test_a_job_that_goes_on_gives_the_same_bytes(
         with pytest.raises(Stop):
             protect_video(protector(), source, target, batch_size=4, progress=stopping_after(stop))
         assert not target.exists()
-    again = Cornered()
+    again = Sees(cornered)
     counts: list[int] = []
     summary = protect_video(protector(again), source, target, batch_size=4, progress=counts.append)
     assert sha(target) == sha(whole[0])
@@ -171,7 +155,7 @@ def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: P
 
 
 def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> None:
-    once, again = Cornered(), Cornered()
+    once, again = Sees(cornered), Sees(cornered)
     protect_video(protector(once), source, tmp_path / "once.mkv", check=None, batch_size=4)
     with pytest.raises(Stop):
         protect_video(
@@ -181,12 +165,12 @@ def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> Non
     assert {"000000.0.json", "000000.0.mkv", "000001.0.json", "000001.0.mkv"} <= set(names(work))
     protect_video(protector(again), source, tmp_path / "out.mkv", check=None, batch_size=4)
     # Detectors and attack read the last 6 frames only.
-    assert 0 < again.looked < once.looked / 5
+    assert 0 < again.frames_read < once.frames_read / 5
     assert sha(tmp_path / "out.mkv") == sha(tmp_path / "once.mkv")
 
 
 def test_another_batch_goes_on_and_changes_nothing(source: Path, whole: tuple[Path, Summary], tmp_path: Path) -> None:
-    target, again = tmp_path / "out.mkv", Cornered()
+    target, again = tmp_path / "out.mkv", Sees(cornered)
     with pytest.raises(Stop):
         protect_video(protector(), source, target, batch_size=4, progress=stopping_after(COUNT))
     protect_video(protector(again), source, target, batch_size=7)
@@ -195,7 +179,7 @@ def test_another_batch_goes_on_and_changes_nothing(source: Path, whole: tuple[Pa
 
 def test_another_setting_or_input_starts_again(source: Path, tmp_path: Path) -> None:
     changed = make_video(tmp_path / "changed.mkv", 1 - moving())
-    fresh = Cornered()
+    fresh = Sees(cornered)
     protect_video(protector(fresh), source, tmp_path / "all.mkv", check=None, batch_size=4)
     attempts: list[tuple[Path, dict[str, Any], Output]] = [
         (source, {"hold": 3}, Output()),
@@ -206,9 +190,9 @@ def test_another_setting_or_input_starts_again(source: Path, tmp_path: Path) -> 
         target = tmp_path / "out.mkv"
         with pytest.raises(Stop):
             protect_video(protector(), source, target, check=None, batch_size=4, progress=stopping_after(COUNT))
-        again = Cornered()
+        again = Sees(cornered)
         protect_video(protector(again, **mine), path, target, output=output, check=None, batch_size=4)
-        assert again.looked >= COUNT
+        assert again.frames_read >= COUNT
     assert len({sha(tmp_path / name) for name in ("all.mkv", "out.mkv")}) == 2
 
 
@@ -325,13 +309,13 @@ def test_no_unhidden_frame_in_the_work_folder(source: Path, tmp_path: Path) -> N
                 assert (frame[face] - originals[first + k][face]).abs().max() > 0.02
                 looked_at += 1
 
-    class Hidden(Cornered):
+    class Hidden(Sees):
         """The attack leaves the hidden frame alone, so that nothing but hiding is looked at."""
 
         def loss(self, images: Tensor, target: Any) -> Tensor:
             return super().loss(images, target) * 0
 
-    protect_video(protector(Hidden()), source, tmp_path / "out.mkv", batch_size=4, stage=look, progress=look)
+    protect_video(protector(Hidden(cornered)), source, tmp_path / "out.mkv", batch_size=4, stage=look, progress=look)
     assert looked_at > 3 * COUNT
     readable = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix not in (".mkv", ".json")]
     assert readable == []
@@ -340,40 +324,21 @@ def test_no_unhidden_frame_in_the_work_folder(source: Path, tmp_path: Path) -> N
 # Read back, and mended
 
 
-class Marked(Cornered):
-    """Reads the face moved to the right by what its middle lacks to white, in some frames.
+class Marked(White):
+    """Reads, in some frames, the face moved to the right by what its middle lacks to white, which it wants it to be.
 
     Its loss falls with every step, so that more steps give a better reading.
     """
 
     def __init__(self, spoiled: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.spoiled = tuple(spoiled)
-        self._at: tuple[int, ...] = ()
-
-    def at(self, numbers: Sequence[int]) -> Marked:
-        told = Marked(self.spoiled)
-        told._at, told._looked = tuple(numbers), self._looked
-        return told
-
-    @property
-    def for_originals(self) -> TargetModel[Any]:
-        return Cornered()
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        (known,) = [super().predict(images)]
-        assert len(self._at) == len(images), "every frame is told its number"
-        result = []
-        for image, number, face in zip(images, self._at, known, strict=True):
+        def script(image: Tensor, number: int) -> list[list[float]]:
+            assert number >= 0, "every frame is told its number"
             # How far the pixels in the middle of the face still are from white.
             lack = float((1 - image[:, 14, 14]).mean())
-            shift = 40 * lack if number in self.spoiled else 0
-            result.append(Faces(face.boxes + torch.tensor([shift, 0, shift, 0]), face.scores))
-        return result
+            shift = 40 * lack if number in spoiled else 0
+            return [[x0 + shift, y0, x1 + shift, y1] for x0, y0, x1, y1 in cornered(image, number)]
 
-    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PixelTarget:
-        target = super().target(reading, size)
-        return PixelTarget(target.frame, torch.ones_like(target.pixels))
+        super().__init__(script, original=Sees(cornered))
 
 
 def test_the_written_file_is_read_back_and_mended(source: Path, tmp_path: Path) -> None:
@@ -469,18 +434,10 @@ def test_an_image_is_read_back_and_mended(tmp_path: Path) -> None:
 
 
 def test_a_face_that_is_not_found_counts_as_a_failure(tmp_path: Path) -> None:
-    class Lost(Cornered):
-        """Finds nothing in protected frames."""
-
-        @property
-        def for_originals(self) -> TargetModel[Any]:
-            return Cornered()
-
-        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-            return [Faces.empty()] * len(images)
-
+    # On protected frames.
+    blind = Sees(lambda image, number: [], original=Sees(cornered))
     many = make_video(tmp_path / "in.mkv", moving(140))
-    summary = protect_video(protector(Lost()), many, tmp_path / "out.mkv", check=Check(repairs=1), batch_size=4)
+    summary = protect_video(protector(blind), many, tmp_path / "out.mkv", check=Check(repairs=1), batch_size=4)
     assert summary.readback is not None
     (model,) = summary.readback.models.values()
     assert (model.found, model.mean_iou, model.min_iou) == (0, 0, 0)

@@ -5,24 +5,17 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
+from toys import Sees, boxed
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.region import FaceRegion
 from deidlib.images import to_grid
-from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Concealment, Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.swap import FaceSwapper
 from deidlib.swap.base import Patch
-
-
-def at(*boxes: Sequence[float], scores: Sequence[float] | None = None) -> Faces:
-    return Faces(
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        torch.ones(len(boxes)) if scores is None else torch.tensor(scores),
-    )
 
 
 class Painter(FaceSwapper):
@@ -53,7 +46,7 @@ def test_shows_the_patch_within_the_region_and_nothing_else_changes() -> None:
     images = torch.rand(1, 3, 20, 30)
     before = images.clone()
     swap = Painter(fallback=Pixelate(region=TIGHT))
-    out = swap(images, [at((4, 5, 10, 12), scores=[0.25])])
+    out = swap(images, [boxed((4, 5, 10, 12), scores=[0.25])])
     assert torch.equal(out[0, :, 5:12, 4:10], torch.full((3, 7, 6), 0.25))
     out[0, :, 5:12, 4:10] = images[0, :, 5:12, 4:10]
     assert torch.equal(out, images)
@@ -62,14 +55,14 @@ def test_shows_the_patch_within_the_region_and_nothing_else_changes() -> None:
 
 def test_a_share_blends() -> None:
     images = torch.full((1, 3, 8, 8), 0.5)
-    out = Painter(0.5, fallback=Pixelate(region=TIGHT))(images, [at((2, 2, 4, 4), scores=[1.0])])
+    out = Painter(0.5, fallback=Pixelate(region=TIGHT))(images, [boxed((2, 2, 4, 4), scores=[1.0])])
     assert torch.equal(out[0, 0, 2:4, 2:4], torch.full((2, 2), 0.75))
 
 
 @pytest.mark.parametrize("fallback", [Pixelate(blocks=4), Solid((1.0, 0.0, 0.0)), Pixelate(region=FaceRegion(1.5))])
 def test_a_face_that_cannot_be_swapped_is_hidden_by_the_fallback(fallback: Obfuscator) -> None:
     images = torch.rand(2, 3, 24, 24)
-    faces = [at((4, 4, 12, 12), scores=[0.0]), at((8, 8, 20, 22), scores=[0.0])]
+    faces = [boxed((4, 4, 12, 12), scores=[0.0]), boxed((8, 8, 20, 22), scores=[0.0])]
     assert torch.equal(Painter(fallback=fallback)(images, faces), fallback(images, faces))
 
 
@@ -82,16 +75,17 @@ def test_a_swapped_face_lies_above_one_that_cannot_be_swapped_whatever_their_ord
     boxes = ((2.0, 2.0, 14.0, 14.0), (8.0, 8.0, 20.0, 20.0))
     swap = Painter(fallback=Solid(region=TIGHT))
     for scores in ([0.5, 0.0], [0.0, 0.5]):
-        out = swap(images, [at(*boxes, scores=scores)])
+        out = swap(images, [boxed(*boxes, scores=scores)])
         mine, other = boxes[scores.index(0.5)], boxes[scores.index(0.0)]
-        expected = Solid(region=TIGHT)(images, [at(other)])
-        expected = Solid((0.5, 0.5, 0.5), region=TIGHT)(expected, [at(mine)])
+        expected = Solid(region=TIGHT)(images, [boxed(other)])
+        expected = Solid((0.5, 0.5, 0.5), region=TIGHT)(expected, [boxed(mine)])
         assert torch.equal(out, expected)
 
 
 def test_several_faces_and_frames_without_any() -> None:
     images = torch.rand(3, 3, 24, 30)
-    faces = [at((2, 2, 8, 8), (12, 4, 20, 16), scores=[0.25, 0.75]), Faces.empty(), at((1, 1, 9, 9), scores=[0.0])]
+    two = boxed((2, 2, 8, 8), (12, 4, 20, 16), scores=[0.25, 0.75])
+    faces = [two, Faces.empty(), boxed((1, 1, 9, 9), scores=[0.0])]
     swap = Painter()
     out = swap(images, faces)
     assert torch.equal(out[1], images[1])
@@ -106,7 +100,7 @@ def test_several_faces_and_frames_without_any() -> None:
 
 def test_only_the_faces_given_are_swapped() -> None:
     images = torch.rand(1, 3, 24, 30)
-    known = at((2, 2, 8, 8), (12, 4, 20, 16), scores=[0.25, 0.75])
+    known = boxed((2, 2, 8, 8), (12, 4, 20, 16), scores=[0.25, 0.75])
     out = Painter()(images, [known[[0]]])
     assert torch.equal(out[..., 10:], images[..., 10:])
 
@@ -124,18 +118,10 @@ def test_errors() -> None:
 def test_the_mask_and_whole_frames_are_the_fallbacks() -> None:
     fallback = Pixelate(blocks=2, region=FaceRegion(1.3, "ellipse", 2))
     swap: Concealment = Painter(fallback=fallback)
-    faces = [at((5, 5, 20, 20)), Faces.empty()]
+    faces = [boxed((5, 5, 20, 20)), Faces.empty()]
     assert torch.equal(swap.mask(faces, 30, 41), fallback.mask(faces, 30, 41))
     images = torch.rand(2, 3, 30, 41)
     assert torch.equal(swap.hide_frame(images), fallback.hide_frame(images))
-
-
-class Seer(MTCNN):
-    """A detector that always sees the same face."""
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        points = torch.tensor([[[18.0, 20.0], [32.0, 20.0], [25.0, 28.0], [20.0, 34.0], [30.0, 34.0]]])
-        return [at((10, 10, 40, 40)).replace(landmarks=points) for _ in images]
 
 
 class Grey(Painter):
@@ -144,11 +130,11 @@ class Grey(Painter):
 
 
 def test_serves_as_the_pipelines_obfuscator() -> None:
-    seer = Seer()
+    seer = Sees(boxed((10, 10, 40, 40)))
     images = to_grid(torch.rand(2, 3, 64, 64))
     swap = Grey()
     (batch,) = Deidentifier(IFGSMAttacker([seer], max_iterations=1), obfuscator=swap, detectors=[seer]).frames([images])
     assert batch.treatment == ["found", "found"]
     assert torch.equal(batch.hidden[:, :, 12:38, 12:38], to_grid(torch.full((2, 3, 26, 26), 0.5)))
-    outside = (swap.mask([at((10, 10, 40, 40))] * 2, 64, 64) == 0).expand_as(images)
+    outside = (swap.mask([boxed((10, 10, 40, 40))] * 2, 64, 64) == 0).expand_as(images)
     assert torch.equal(batch.images[outside], images[outside])

@@ -4,11 +4,11 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
+from toys import Sees
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
@@ -55,21 +55,6 @@ def smooth(seed: int, size: int = SIZE, *, cells: int = 12) -> Tensor:
 
 def swapper(**arguments: object) -> WarpSwapper:
     return WarpSwapper(smooth(1), source_faces=face(points_of()), **arguments)  # type: ignore[arg-type]
-
-
-class Sees:
-    """A detector that sees the given faces in every frame, whatever it is told."""
-
-    task: Literal["boxes", "landmarks", "gaze"] = "boxes"
-    name = "sees"
-
-    def __init__(self, faces: Faces) -> None:
-        self.faces = faces
-        self.asked = 0
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        self.asked += len(images)
-        return [self.faces] * len(images)
 
 
 # What it is made of
@@ -301,22 +286,19 @@ def test_models_are_asked_only_where_landmarks_lack() -> None:
     known = face(points_of())
     seer = Sees(known)
     swap = WarpSwapper(smooth(1), seer)
-    assert seer.asked == 1
+    assert seer.frames_read == 1
     target = torch.cat([smooth(2), smooth(3), smooth(4)])
     out = swap(target, [known, known.replace(landmarks=None), Faces.empty()])
-    assert seer.asked == 2
+    assert seer.frames_read == 2
     assert torch.equal(out[:2], swap(target[:2], [known, known]))
-
-
-class Reads68(Sees):
-    task = "landmarks"
 
 
 def test_68_points_are_preferred_to_the_five_that_a_face_comes_with() -> None:
     known = face(points_of())
     five = known.replace(landmarks=points_of(count=5, at=(49.0, 50.0))[None])
     target = smooth(2)
-    for model, expected in ((Reads68(known), known), (Reads68(Faces.empty()), five), (Sees(known), five)):
+    reads68, reads_none = Sees(known, task="landmarks"), Sees(Faces.empty(), task="landmarks")
+    for model, expected in ((reads68, known), (reads_none, five), (Sees(known), five)):
         swap = WarpSwapper(smooth(1), model, source_faces=known)
         assert torch.equal(swap(target, [five]), WarpSwapper(smooth(1), source_faces=known)(target, [expected]))
 
