@@ -24,7 +24,7 @@ from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
-from deidlib.protect.readback import Readback, ReadbackTally
+from deidlib.protect.readback import Readback, ReadbackComparison
 from deidlib.protect.segments import FrameRecord, SegmentStore, SegmentWriter, WorkFolder
 from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.summary import Summary
@@ -167,14 +167,14 @@ class ClipJob:
             note = store.folder.note(f"checked-{number}")
             if note is None:
                 file = self._write(store, number)
-                tally = self._read_back(store, number, file)
-                if tally is None or not tally.bad or number == self.rounds:
+                comparison = self._read_back(store, number, file)
+                if comparison is None or not comparison.bad or number == self.rounds:
                     break
-                note = {"bad": tally.bad}
+                note = {"bad": comparison.bad}
                 store.folder.leave(f"checked-{number}", note)
             repaired.update(note["bad"])
             self._repair(store, number + 1, note["bad"])
-        return self._publish(store, number, file, None if tally is None else tally.compute(len(repaired)))
+        return self._publish(store, number, file, None if comparison is None else comparison.compute(len(repaired)))
 
     # The frames
 
@@ -307,18 +307,18 @@ class ClipJob:
                 writer.write(images, [record.pts for record in records])
         return file
 
-    def _read_back(self, store: SegmentStore, upto: int, file: Path) -> ReadbackTally | None:
+    def _read_back(self, store: SegmentStore, upto: int, file: Path) -> ReadbackComparison | None:
         """Let the authorised models read the output."""
         if self.check is None:
             return None
         self.stage("checking")
-        tally = ReadbackTally(self.deidentifier.attacker.named_models(), self.check.min_iou)
+        comparison = ReadbackComparison(self.deidentifier.attacker.named_models(), self.check.min_iou)
         device, first = self.deidentifier.device(), 0
         known = (record.readings for k in store.known() for record in store.records(k, upto))
         with open_frames(file) as reader, Prefetch(reader.batches(self.size), _WAITING) as batches:
             for images, _ in batches:
                 numbers = range(first, first + len(images))
-                tally.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
+                comparison.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
                 first += len(images)
         if first != store.frames():
             codec = None if self.output is None else self.output.codec
@@ -326,7 +326,7 @@ class ClipJob:
                 f"{self.target}: {store.frames()} frames were written and {first} can be read back. "
                 f"Choose another codec; {codec!r} lost some."
             )
-        return tally
+        return comparison
 
     def _publish(self, store: SegmentStore, upto: int, file: Path, readback: Readback | None) -> Summary:
         """Give the output its name."""

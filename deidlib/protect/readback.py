@@ -62,7 +62,7 @@ class Readback:
         return asdict(self)
 
 
-class ReadbackTally:
+class ReadbackComparison:
     """Compares batch by batch, and keeps no pixels: a few dozen bytes per frame and model.
 
     Args:

@@ -11,7 +11,7 @@ from toys import Looks, PixelTarget, Points, Sees
 from deidlib.faces import Faces
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe_each
-from deidlib.protect.readback import ReadbackTally
+from deidlib.protect.readback import ReadbackComparison
 
 Models = dict[str, TargetModel[Any]]
 
@@ -46,7 +46,7 @@ def test_numbers_by_hand() -> None:
         "p": Points(2),
         "g": Looks(30),
     }
-    tally = ReadbackTally(protected, wanted=0.95)
+    tally = ReadbackComparison(protected, wanted=0.95)
     tally.update(images[:3], [0, 1, 2], truth[:3])
     tally.update(images[3:], [3], truth[3:])
     result = tally.compute(repaired=5)
@@ -78,10 +78,10 @@ def test_a_frame_is_as_good_as_the_worst_reading_of_a_detector() -> None:
     box = Faces(torch.tensor([BOX]), torch.ones(1))
     points = box.replace(landmarks=torch.tensor(BOX[:2]).repeat(1, 5, 1))
     truth = [{"a": box, "b": box, "p": points}, {"a": box, "p": points}, {"p": points}]
-    tally = ReadbackTally(protected, wanted=0.9)
+    tally = ReadbackComparison(protected, wanted=0.9)
     tally.update(images, [0, 1, 2], truth)
     assert tally.bad == []
-    strict = ReadbackTally(protected, wanted=0.95)
+    strict = ReadbackComparison(protected, wanted=0.95)
     strict.update(images[1:], [1, 2], truth[1:])
     strict.update(images[:1], [0], truth[:1])
     assert strict.bad == [0]
@@ -94,7 +94,7 @@ def test_without_a_detector_the_places_are_those_of_the_originals() -> None:
     images = torch.zeros(2, 3, 80, 80)
     faces = [Faces(torch.tensor([BOX]), torch.ones(1)), Faces.empty()]
     read = observe_each(images, {"p": Points(0)}, faces)["p"]
-    tally = ReadbackTally({"p": Points(5)}, wanted=0.9)
+    tally = ReadbackComparison({"p": Points(5)}, wanted=0.9)
     tally.update(images, [0, 1], [{"p": known} for known in read])
     (model,) = tally.compute(0).models.values()
     assert (model.faces, model.found) == (1, 1)
@@ -103,7 +103,7 @@ def test_without_a_detector_the_places_are_those_of_the_originals() -> None:
 
 
 def test_nothing_read_is_nothing_wrong() -> None:
-    tally = ReadbackTally({"d": Told([[]])}, wanted=0.9)
+    tally = ReadbackComparison({"d": Told([[]])}, wanted=0.9)
     tally.update(torch.zeros(1, 3, 8, 8), [0], [{}])
     (model,) = tally.compute(0).models.values()
     assert (model.faces, model.mean_iou, model.min_iou) == (0, None, None)
