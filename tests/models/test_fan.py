@@ -288,11 +288,11 @@ def test_loss_and_gradient_of_the_papers_code(
 
 
 def test_maps_are_those_that_the_net_was_trained_to_answer() -> None:
-    for x, y in ((20, 30), (1, 64), (2, 33), (63, 5)):
-        # Upstream counts cells from 1, and draws around whole ones.
-        theirs = upstream.draw_gaussian(np.zeros((64, 64), dtype=np.float32), [x, y], 1)
-        ours = _rendered(torch.tensor([x - 0.5, y - 0.5]).expand(1, 68, 2))[0, 5]
-        torch.testing.assert_close(ours, torch.from_numpy(theirs), rtol=0, atol=1e-6)
+    # Its training draws 7 x 7 cells of upstream's Gaussian around whole cells.
+    theirs = torch.zeros(64, 64)
+    theirs[29:36, 10:17] = torch.from_numpy(upstream._gaussian(7))
+    ours = _rendered(torch.tensor([13.5, 32.5]).expand(1, 68, 2))[0, 5]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("flip", [False, True])
