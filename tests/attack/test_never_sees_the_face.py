@@ -17,8 +17,9 @@ from deidlib import FAN, MTCNN, Deidentifier, Faces, GazeResNet, IFGSMAttacker, 
 from deidlib.geometry.face_model import face_model
 from deidlib.geometry.warp import crop_resize
 from deidlib.keys.key import Key
-from deidlib.models.base import TargetModel, read_originals
+from deidlib.models.base import TargetModel
 from deidlib.models.cropped import CroppedDetector
+from deidlib.models.observe import read_originals
 from deidlib.obfuscate import Obfuscator
 from deidlib.tracking import FaceTracker
 

@@ -162,8 +162,8 @@ def test_retinaface_sees_the_same_in_a_window(scene: tuple[RetinaFace, Tensor, l
         return slope[mask.expand_as(slope) > 0]
 
     whole, cut = gradient(model), gradient(CroppedDetector(model))
-    assert float(torch.nn.functional.cosine_similarity(whole, cut, dim=0)) >= 0.9995
-    assert float((whole.sign() == cut.sign())[whole != 0].float().mean()) >= 0.995
+    assert float(torch.nn.functional.cosine_similarity(whole, cut, dim=0)) >= 0.998
+    assert float((whole.sign() == cut.sign())[whole != 0].float().mean()) >= 0.975
     extents = [part.extent for part in CroppedDetector(model).target(known, (720, 1280)).windows]
     assert sum(height * width for height, width in extents) < 0.25 * 1280 * 720
 
