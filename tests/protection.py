@@ -24,7 +24,7 @@ from deidlib.models.base import TargetModel
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
-from deidlib.obfuscate import Pixelate
+from deidlib.obfuscate import Obfuscator, Pixelate
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.tracking import FaceTracker
 
@@ -48,8 +48,9 @@ def protect(
     *,
     iterations: int = 60,
     aggregate: Aggregator | None = None,
+    obfuscator: Obfuscator | None = None,
 ) -> Protection:
-    """Default obfuscation, epsilon 8/255, region only, written and read back."""
+    """Default obfuscation unless told, epsilon 8/255, region only, written and read back."""
     attacker = IFGSMAttacker(
         models,
         epsilon=8 / 255,
@@ -57,7 +58,7 @@ def protect(
         step=APGDStep(),
         aggregate=aggregate or (Sum() if len(models) == 1 else GradientNorm()),
     )
-    obfuscator = Pixelate()
+    obfuscator = obfuscator or Pixelate()
     began = time.perf_counter()
     # The frames are apart in time, so that nothing is to be held or smoothed from one to the next.
     deidentifier = Deidentifier(attacker, obfuscator=obfuscator, tracker=FaceTracker(hold=0, window=0))
@@ -156,7 +157,7 @@ def gaze_change(originals: Sequence[Faces], seen: Sequence[Faces]) -> np.ndarray
 
 
 def chain(
-    originals: Tensor, folder: Path, aggregate: Aggregator, iterations: int
+    originals: Tensor, folder: Path, aggregate: Aggregator, iterations: int, obfuscator: Obfuscator | None = None
 ) -> tuple[Reading, np.ndarray, np.ndarray]:
     """RetinaFace and MPIIGaze in one attack; detector, points, pose and gaze are read from the file alone.
 
@@ -165,7 +166,7 @@ def chain(
         original's boxes and points (without them there is nothing to read).
     """
     models: dict[str, TargetModel[Any]] = {"retinaface": RetinaFace(), "mpiigaze": GazeResNet.mpiigaze()}
-    protection = protect(originals, models, folder, iterations=iterations, aggregate=aggregate)
+    protection = protect(originals, models, folder, iterations=iterations, aggregate=aggregate, obfuscator=obfuscator)
     truth = observe(protection.originals, models.values())
     seen = observe(protection.protected, models.values())
     control = models["mpiigaze"].predict(protection.hidden, truth)
