@@ -227,6 +227,6 @@ def test_a_protected_face_survives_what_the_attack_was_told_of() -> None:
         return compare(truth, model.predict(torch.cat([pillow(image[None], quality) for image in images])))
 
     assert compare(truth, model.predict(plain)).found == 1
-    assert reading(plain, 15).found == 0
+    assert reading(plain, 15).found < 1
     assert reading(told, 15).found == 1
     assert reading(told, 15).iou.mean() >= 0.85

@@ -110,10 +110,11 @@ def test_a_newcomer_is_given_more_steps_and_the_others_keep_theirs() -> None:
                 Faces(torch.tensor([[8.0, 0.0, 16.0, 8.0]]), torch.ones(1)) if x > 0.5 else None
                 for x in images[:, 1, 0, 0]
             ]
-            return [
+            both = [
                 known if other is None else Faces(torch.cat([known.boxes, other.boxes]), torch.ones(2))
                 for known, other in zip(found, late, strict=True)
             ]
+            return seen_on(images, both)
 
     frames = clip([0.5] * 3)
     frames[:, 1, 0, 0] = torch.tensor([0.0, 1.0, 1.0])
