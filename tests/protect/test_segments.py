@@ -156,14 +156,15 @@ def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: P
 
 def test_what_is_complete_is_not_done_again(source: Path, tmp_path: Path) -> None:
     once, again = Sees(cornered), Sees(cornered)
-    protect_video(protector(once), source, tmp_path / "once.mkv", check=None, batch_size=4)
+    protect_video(protector(once), source, tmp_path / "once.mkv", check=None, batch_size=2)
+    # Three batches of the last segment: one that is being written, and two that wait.
     with pytest.raises(Stop):
         protect_video(
-            protector(), source, tmp_path / "out.mkv", check=None, batch_size=4, progress=stopping_after(COUNT)
+            protector(), source, tmp_path / "out.mkv", check=None, batch_size=2, progress=stopping_after(COUNT)
         )
     work = tmp_path / ".out.mkv.deidlib-work"
     assert {"000000.0.json", "000000.0.mkv", "000001.0.json", "000001.0.mkv"} <= set(names(work))
-    protect_video(protector(again), source, tmp_path / "out.mkv", check=None, batch_size=4)
+    protect_video(protector(again), source, tmp_path / "out.mkv", check=None, batch_size=2)
     # Detectors and attack read the last 6 frames only.
     assert 0 < again.frames_read < once.frames_read / 5
     assert sha(tmp_path / "out.mkv") == sha(tmp_path / "once.mkv")
@@ -201,7 +202,7 @@ def test_a_segment_that_the_disk_spoiled_is_done_again(
 ) -> None:
     target = tmp_path / "out.mkv"
     with pytest.raises(Stop):
-        protect_video(protector(), source, target, batch_size=4, progress=stopping_after(COUNT))
+        protect_video(protector(), source, target, batch_size=2, progress=stopping_after(COUNT))
     work = tmp_path / ".out.mkv.deidlib-work"
     for name, change in (("000000.0.mkv", 1), ("000001.0.json", -9)):
         content = (work / name).read_bytes()
@@ -236,7 +237,8 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(source: Path, whole: tuple[Path, Su
 
     def interrupt(more: int) -> None:
         total[0] += more
-        if total[0] == 24:
+        # A batch is written, and two wait, when the next one is done: the first segment is complete by now.
+        if total[0] == 36:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
