@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from deidlib import cli
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
+from deidlib.attack.chain import Chain
 from deidlib.attack.distortions import JPEG
-from deidlib.attack.presets import recommended, recommended_detectors, recommended_warm_start
+from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain, recommended_detectors
 from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep, StepRule
-from deidlib.attack.warm_start import WarmStart
 from deidlib.keys.key import Key
 from deidlib.media import CODECS, write_image
 from deidlib.models.cropped import CroppedDetector
@@ -109,10 +109,20 @@ def test_mtcnn_helps_to_hide() -> None:
 
 
 def test_frames_start_from_those_before_them_where_the_codec_keeps_that() -> None:
-    starts = {codec: recommended_warm_start(codec) for codec in CODECS}
-    assert starts.pop("h264") == WarmStart()
+    starts = {codec: recommended_chain(codec) for codec in CODECS}
+    assert starts.pop("h264") == Chain()
     assert set(starts.values()) == {None}
-    assert recommended_warm_start("h264", keyed=True) is None
+    assert recommended_chain("h264", keyed=True) is None
+    # A frame before that reads well enough is nearly right, unless the key made another frame of it.
+    assert recommended_chain("ffv1", until=TOLERANCES["quick"]) == Chain()
+    assert recommended_chain("ffv1", keyed=True, until=TOLERANCES["quick"]) is None
+
+
+def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
+    attacker = recommended([MTCNN()], until=TOLERANCES["fine"])
+    assert attacker.until == TOLERANCES["fine"]
+    assert attacker.step == MomentumSignStep()
+    assert recommended([MTCNN()], until=TOLERANCES["fine"], step=APGDStep()).step == APGDStep()
 
 
 @pytest.mark.parametrize(
@@ -134,6 +144,6 @@ def test_the_command_line_does_this(
     mine = Deidentifier(
         recommended(models),
         detectors=recommended_detectors(models.values()),
-        warm_start=recommended_warm_start(codec),
+        chain=recommended_chain(codec),
     )
     assert [described(one) for one in seen] == [described(mine)]

@@ -21,8 +21,8 @@ from torch import Tensor
 from toys import Sees, White, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.chain import Chain
 from deidlib.attack.steps import SignStep
-from deidlib.attack.warm_start import WarmStart
 from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
@@ -136,7 +136,7 @@ def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: P
     """Frames start from those before them, across an interruption, too."""
 
     def warm() -> Deidentifier:
-        return protector(warm_start=WarmStart(iterations=1, chain=SEGMENT), smoothing=0)
+        return protector(chain=Chain(iterations=1, length=SEGMENT), smoothing=0)
 
     protect_video(warm(), source, tmp_path / "whole.mkv", batch_size=4)
     for stop in (18, 34):
@@ -581,9 +581,9 @@ def test_only_one_of_many_gets_the_lock(tmp_path: Path) -> None:
 def test_a_record_comes_back_bit_for_bit() -> None:
     many = Faces(torch.rand(2, 4).cumsum(1), torch.rand(2), torch.rand(2, 68, 2) * 99, torch.randn(2, 3))
     few = Faces(torch.rand(1, 4).cumsum(1), torch.rand(1), torch.rand(1, 5, 2))
-    record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1})
+    record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1}, within=False)
     back = FrameRecord.from_json(json.loads(json.dumps(record.to_json())))
-    assert (back.pts, back.treatment, back.others, back.losses) == (7, "found", 1, {"a": 0.1})
+    assert (back.pts, back.treatment, back.others, back.losses, back.within) == (7, "found", 1, {"a": 0.1}, False)
     for before, after in [(few, back.faces), (many, back.readings["a"]), (Faces.empty(), back.readings["b"])]:
         for field in ("boxes", "scores", "landmarks", "gaze"):
             x, y = getattr(before, field), getattr(after, field)
