@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import pytest
 import typer
-from toys import Pixels
+from toys import Pixels, Points
 from typer.testing import CliRunner
 
 from deidlib.attack.aggregation import GradientNorm, Sum
@@ -70,9 +70,6 @@ def test_lists_as_options() -> None:
 
 
 def test_who_hides() -> None:
-    class Points(Pixels):
-        task = "landmarks"
-
     detector, points = Pixels(), Points()
     models: dict[str, TargetModel[Any]] = {"retinaface": detector, "fan": points}
     first, second = detectors_of(Names(), models, "cpu")
