@@ -47,18 +47,8 @@ PUBLIC = [
 OF_PACKAGES = {
     "attack": [
         *("APGDStep", "Aggregator", "AttackResult", "Blur", "ChromaSubsampling", "Distortion", "GradientNorm", "H264"),
-        *(
-            "IFGSMAttacker",
-            "JPEG",
-            "Losses",
-            "MomentumSignStep",
-            "OptimizerStep",
-            "ReadingError",
-            "SignStep",
-            "Staged",
-            "StepRule",
-            "StepState",
-        ),
+        *("IFGSMAttacker", "JPEG", "Losses", "MomentumSignStep", "OptimizerStep", "ReadingError", "SignStep", "Staged"),
+        *("StepRule", "StepState", "Tolerance"),
         *("Sum", "WarmStart", "recommended", "recommended_detectors", "recommended_warm_start"),
     ],
     "geometry": ["Camera", "FaceRegion", "angles_to_vectors", "crop_resize", "iou"],
