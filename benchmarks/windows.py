@@ -14,9 +14,9 @@ from footage import SHARED, frames
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.chain import Chain
 from deidlib.attack.distortions import H264
 from deidlib.attack.steps import APGDStep
-from deidlib.attack.warm_start import WarmStart
 from deidlib.faces import Faces
 from deidlib.models.cropped import CroppedDetector
 from deidlib.models.retinaface import RetinaFace
@@ -93,8 +93,8 @@ def print_starts() -> None:
     attacker = IFGSMAttacker([CroppedDetector(model)], max_iterations=60, step=APGDStep())
     print("| 8 frames of T002_talk | CPU s | gradients | loss |")
     print("|---|---|---|---|")
-    for name, start in (("each from its hidden self, 60 steps", None), ("from the one before, 20 steps", WarmStart())):
-        protector = Deidentifier(attacker, Pixelate(blocks=4), detectors=[model], warm_start=start)
+    for name, start in (("each from its hidden self, 60 steps", None), ("from the one before, 20 steps", Chain())):
+        protector = Deidentifier(attacker, Pixelate(blocks=4), detectors=[model], chain=start)
         began = time.process_time()
         (batch,) = protector.frames([originals], faces=faces)
         spent = time.process_time() - began

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import GradientNorm as GradientNorm
     from deidlib.attack.attacker import IFGSMAttacker as IFGSMAttacker
+    from deidlib.attack.chain import Chain as Chain
     from deidlib.attack.presets import recommended as recommended
     from deidlib.attack.result import AttackResult as AttackResult
     from deidlib.attack.steps import APGDStep as APGDStep
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
     from deidlib.attack.steps import SignStep as SignStep
-    from deidlib.attack.warm_start import WarmStart as WarmStart
     from deidlib.faces import Faces as Faces
     from deidlib.keys.key import Key as Key
     from deidlib.media.images import read_image as read_image
@@ -57,7 +57,7 @@ _HOME = {
     "Solid": "obfuscate",
     "Target": "models.base",
     "TargetModel": "models.base",
-    "WarmStart": "attack.warm_start",
+    "Chain": "attack.chain",
     "WarpSwapper": "swap.warp",
     "frame_mean": "models.base",
     "observe": "models.observe",

@@ -34,7 +34,7 @@ PUBLIC = [
     "Solid",
     "Target",
     "TargetModel",
-    "WarmStart",
+    "Chain",
     "WarpSwapper",
     "frame_mean",
     "observe",
@@ -49,7 +49,7 @@ OF_PACKAGES = {
         *("APGDStep", "Aggregator", "AttackResult", "Blur", "ChromaSubsampling", "Distortion", "GradientNorm", "H264"),
         *("IFGSMAttacker", "JPEG", "Losses", "MomentumSignStep", "OptimizerStep", "ReadingError", "SignStep", "Staged"),
         *("StepRule", "StepState", "Tolerance"),
-        *("Sum", "WarmStart", "recommended", "recommended_detectors", "recommended_warm_start"),
+        *("Sum", "Chain", "recommended", "recommended_detectors", "recommended_chain"),
     ],
     "geometry": ["Camera", "FaceRegion", "angles_to_vectors", "crop_resize", "iou"],
     "media": [

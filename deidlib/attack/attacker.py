@@ -186,7 +186,7 @@ class IFGSMAttacker:
         result = AttackResult.of(trace, readings)
         if examiner is not None:
             examiner.finish(result.images, distortions)
-            result = replace(result, within=examiner.within, errors=examiner.errors)
+            result = replace(result, within=examiner.within, errors=examiner.errors, excess=examiner.excess())
         self._check_promise(result.images, start, mask)
         return result
 

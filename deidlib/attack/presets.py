@@ -14,13 +14,22 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.chain import Chain
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
-from deidlib.attack.warm_start import WarmStart
+from deidlib.attack.tolerance import Tolerance
 from deidlib.models.base import TargetModel
 from deidlib.models.cropped import CroppedDetector
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
+
+Until = Tolerance | Mapping[str, Tolerance] | None
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    "quick": Tolerance(iou=0.95, nme=0.015, gaze=3.0),
+    "fine": Tolerance(iou=0.98, nme=0.01, gaze=2.0),
+}
+"""Two to begin with, as ``--until`` names them; ``fine`` is for whoever measures how faces move."""
 
 
 def recommended(
@@ -31,6 +40,7 @@ def recommended(
     step: StepRule[Any] | None = None,
     aggregate: Aggregator | None = None,
     distortions: Sequence[Distortion] = (),
+    until: Until = None,
 ) -> IFGSMAttacker:
     """The attacker that serves these models best; its choices depend on them.
 
@@ -45,6 +55,8 @@ def recommended(
     - **Gaze among several models**: ``MomentumSignStep`` and the plain ``Sum``. Beside RetinaFace, read from the file
       along the whole chain, gaze is 0.9 degrees off on T002_talk then; 1.2 by ``APGDStep`` and ``GradientNorm``, 1.6 by
       ``APGDStep`` and ``Sum``, after 80 steps each (docs/attack.md, docs/results.md).
+    - **With a tolerance**: ``MomentumSignStep``, which reaches it in half the steps of ``APGDStep``, whose steps are
+      long at first (13 against 25 for the first frame of T002_radio, docs/benchmarks.md).
     - **RetinaFace on MobileNet** is attacked through windows around the faces
       (:class:`~deidlib.models.cropped.CroppedDetector`): the same gradient but for the last digits, for two fifths of
       the time at 1280 x 720. On ResNet-50 it is not: nobody has seen yet how far that one looks.
@@ -56,6 +68,7 @@ def recommended(
         step: the step rule; chosen by the models if not given.
         aggregate: how losses are summed; chosen by the models if not given.
         distortions: what the frames must survive, such as ``[H264(23)]``.
+        until: when a frame is done; None: after ``max_iterations`` steps.
 
     Returns:
         The attacker. What has no argument here is set by ``dataclasses.replace(recommended(models), threshold=0.1)``.
@@ -73,7 +86,7 @@ def recommended(
     several = len(named) > 1
     gaze_beside = several and any(model.task == "gaze" for model in named.values())
     if step is None:
-        step = MomentumSignStep() if gaze_beside else APGDStep()
+        step = MomentumSignStep() if gaze_beside or until is not None else APGDStep()
     if aggregate is None:
         aggregate = GradientNorm() if several and not gaze_beside else Sum()
     return IFGSMAttacker(
@@ -83,6 +96,7 @@ def recommended(
         step=step,
         aggregate=aggregate,
         distortions=distortions,
+        until=until,
     )
 
 
@@ -111,27 +125,28 @@ def recommended_detectors(
     return detectors
 
 
-def recommended_warm_start(codec: str, *, keyed: bool = False) -> WarmStart | None:
+def recommended_chain(codec: str, *, keyed: bool = False, until: Until = None) -> Chain | None:
     """Whether a frame starts from the one before it, by how the video will be stored.
 
     H.264 predicts frames from each other, and keeps a perturbation that stands still: at crf 23 the mean IoU of
     RetinaFace's boxes rises from 0.919 to 0.959, at crf 28 from no face to every face at 0.951 (docs/compression.md).
     What loses nothing needs no such care, and there frames that start from their hidden selves read a little better,
-    0.991 against 0.985.
+    0.991 against 0.985. With a tolerance, what counts is that the frame before is nearly right already.
 
     Args:
         codec: one of ``deidlib.media.CODECS``.
         keyed: whether the models read by a key, every frame in its own way: what was right for the frame before is
             noise then.
+        until: the tolerance of the attack, if it has one.
 
     Returns:
-        For ``Deidentifier(warm_start=...)``.
+        For ``Deidentifier(chain=...)``.
 
     Example:
-        >>> recommended_warm_start("h264").iterations, recommended_warm_start("ffv1")
+        >>> recommended_chain("h264").iterations, recommended_chain("ffv1")
         (20, None)
     """
-    return WarmStart() if codec == "h264" and not keyed else None
+    return Chain() if (codec == "h264" or until is not None) and not keyed else None
 
 
 def _cropped(model: TargetModel[Any]) -> TargetModel[Any]:

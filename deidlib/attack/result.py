@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class AttackResult:
             returned; None if the attack was told none.
         errors: per model how far its reading of the images returned is from what it was to be: least IoU, largest NME,
             gaze and fall of the score, ``(B,)`` each; empty if the attack was told no tolerance.
+        excess: ``(B,)`` the same in units of the tolerance, by the worst model and measure: 1 at its edge; None
+            likewise.
 
     Example:
         >>> from deidlib import MTCNN, IFGSMAttacker
@@ -49,10 +51,43 @@ class AttackResult:
     readings: dict[str, list[Faces]]
     within: Tensor | None = None
     errors: Mapping[str, ReadingError] = field(default_factory=dict)
+    excess: Tensor | None = None
 
     def final_losses(self) -> dict[str, Tensor]:
         """Per model ``(B,)``: the losses of the returned images."""
         return {name: rows.gather(0, self.best[None])[0] for name, rows in self.losses.items()}
+
+    def retried(self, again: AttackResult) -> AttackResult:
+        """This attack and another one on the same frames, after which each frame is as the better one left it.
+
+        Better is what is within tolerance, or nearer to it. The other attack's losses come after those of this one: as
+        many rows more as it took steps, and one for where it began.
+
+        Args:
+            again: the other one, by the same models, told a tolerance as this one was.
+
+        Raises:
+            ValueError: one of them was told no tolerance.
+        """
+        if self.within is None or again.within is None or self.excess is None or again.excess is None:
+            raise ValueError("only attacks with a tolerance can be compared: IFGSMAttacker(until=Tolerance(...)).")
+        better = (again.within & ~self.within) | ((again.within == self.within) & (again.excess < self.excess))
+
+        def chosen(mine: Tensor, other: Tensor) -> Tensor:
+            return torch.where(better.view(-1, *[1] * (mine.ndim - 1)), other, mine)
+
+        return replace(
+            self,
+            images=chosen(self.images, again.images),
+            losses={name: torch.cat([rows, again.losses[name]]) for name, rows in self.losses.items()},
+            objective=torch.cat([self.objective, again.objective]),
+            iterations=self.iterations + again.iterations,
+            best=chosen(self.best, again.best + len(self.objective)),
+            converged=chosen(self.converged, again.converged),
+            within=chosen(self.within, again.within),
+            errors={name: error.chosen(again.errors[name], better) for name, error in self.errors.items()},
+            excess=chosen(self.excess, again.excess),
+        )
 
     @classmethod
     def of(cls, trace: Trace, readings: dict[str, list[Faces]]) -> AttackResult:
@@ -83,6 +118,7 @@ class AttackResult:
         length = max(len(result.objective) for result in results)
 
         judged = [result.within for result in results if result.within is not None]
+        excess = [result.excess for result in results if result.excess is not None]
 
         def rows(values: Sequence[Tensor]) -> Tensor:
             return torch.cat([pad(value, (0, 0, 0, length - len(value)), value=torch.nan) for value in values], dim=1)
@@ -98,5 +134,6 @@ class AttackResult:
                 name: [faces for result in results for faces in result.readings[name]] for name in results[0].readings
             },
             within=torch.cat(judged) if len(judged) == len(results) else None,
+            excess=torch.cat(excess) if len(excess) == len(results) else None,
             errors={name: ReadingError.cat([result.errors[name] for result in results]) for name in results[0].errors},
         )

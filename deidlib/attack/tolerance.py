@@ -68,6 +68,11 @@ class ReadingError:
         larger = {f.name: torch.maximum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return replace(self, **larger | {"iou": torch.minimum(self.iou, other.iou)})
 
+    def chosen(self, other: Self, which: Tensor) -> Self:
+        """The other's numbers for the frames that ``which`` ``(B,)`` bool says, else these."""
+        columns = {f.name: torch.where(which, getattr(other, f.name), getattr(self, f.name)) for f in fields(self)}
+        return replace(self, **columns)
+
     def select(self, rows: Tensor) -> Self:
         """Some of the frames."""
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
@@ -132,6 +137,23 @@ class Tolerance:
                 met &= getattr(error, name) <= most
         return met
 
+    def excess(self, error: ReadingError) -> Tensor:
+        """How far off frames are in units of the tolerance, by the measure that is worst: ``(B,)``, 1 at its edge.
+
+        It compares attempts: of two that are not within, the one that is nearer.
+        """
+        terms = [
+            (off / most).nan_to_num(nan=0.0, posinf=torch.inf)
+            for off, most in (
+                (1 - error.iou, None if self.iou is None else 1 - self.iou),
+                (error.nme, self.nme),
+                (error.gaze, self.gaze),
+                (error.score.clamp(min=0), self.score),
+            )
+            if most is not None
+        ]
+        return torch.stack(terms).amax(dim=0)
+
 
 class Examiner(Goal):
     """Reads the frames of an attack as an authorised party would, and says which are within tolerance.
@@ -179,6 +201,10 @@ class Examiner(Goal):
         rows = (~self.within).nonzero().squeeze(1)
         if len(rows):
             self.examine(rows, images[rows], [distortion.select(rows) for distortion in distortions])
+
+    def excess(self) -> Tensor:
+        """How far off frames are in units of the tolerances, ``(B,)``: the worst model."""
+        return torch.stack([one.excess(self.errors[name]) for name, one in self.tolerances.items()]).amax(dim=0)
 
     def _likely(self, iterate: Iterate) -> Tensor:
         """Which frames seem to be within tolerance, by what models read in their forward pass: ``(K,)`` bool.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deidlib.attack.aggregation import Aggregator
     from deidlib.attack.distortion import Distortion
     from deidlib.attack.steps import StepRule
+    from deidlib.attack.tolerance import Tolerance
     from deidlib.keys.record import KeyRecord
     from deidlib.models.base import FaceModel, TargetModel
 
@@ -171,6 +172,41 @@ def distortion_of(text: str) -> Distortion:
     except ValueError as error:
         raise ValueError(f"--survive {text!r}: {error} {known}") from None
     raise ValueError(f"unknown distortion {text!r} in --survive. {known}")
+
+
+def tolerance_of(text: str | None) -> Tolerance | None:
+    """What ``--until`` means: when a frame is done.
+
+    Args:
+        text: ``"quick"``, ``"fine"``, or limits such as ``"iou:0.97,nme:1%,gaze:2"``; None: it is always done after the
+            number of steps.
+
+    Raises:
+        ValueError: an unknown word, or a number that is missing or out of range.
+
+    Example:
+        >>> tolerance_of("iou:0.97,nme:1%,gaze:2")
+        Tolerance(iou=0.97, nme=0.01, gaze=2.0, score=None)
+    """
+    from deidlib.attack.presets import TOLERANCES
+    from deidlib.attack.tolerance import Tolerance
+
+    if text is None or text in TOLERANCES:
+        return None if text is None else TOLERANCES[text]
+    known = f"Known: {', '.join(TOLERANCES)}, or limits such as iou:0.97,nme:1%,gaze:2 (degrees),score:0.1."
+    limits: dict[str, float] = {}
+    for word in text.split(","):
+        name, _, number = word.strip().partition(":")
+        try:
+            if name not in ("iou", "nme", "gaze", "score") or name in limits:
+                raise ValueError(f"{word!r} is no limit, or the second of its kind.")
+            limits[name] = float(number[:-1]) / 100 if number.endswith("%") else float(number)
+        except ValueError as error:
+            raise ValueError(f"--until {text!r}: {error} {known}") from None
+    try:
+        return Tolerance(**limits)
+    except ValueError as error:
+        raise ValueError(f"--until {text!r}: {error} {known}") from None
 
 
 def readers_for(models: Sequence[str], record: KeyRecord | None) -> Names:

@@ -20,6 +20,7 @@ from deidlib.cli.names import (
     distortion_of,
     models_of,
     step_of,
+    tolerance_of,
 )
 from deidlib.cli.work import Work, report, run
 
@@ -96,9 +97,17 @@ def protect(
         Start,
         typer.Option(
             help="Where the attack on a frame starts: its hidden self, or the protected frame before it, with "
-            "20 steps at most, which H.264 keeps better. auto: predecessor for h264 without a key, else hidden."
+            "20 steps at most, which H.264 keeps better. auto: predecessor for h264 and with --until, unless there is "
+            "a key; else hidden."
         ),
     ] = "auto",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames are done as soon as the models read them well enough: quick, fine, or limits such as "
+            "iou:0.97,nme:1%,gaze:2. By default after --iterations steps."
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option(help="Read the written video back through the authorised models, and mend what is bad.")
     ] = True,
@@ -113,8 +122,8 @@ def protect(
     A folder is gone through with all below it; what is finished is left as it is, so an interrupted run is continued by
     the same command.
     """
-    from deidlib.attack.presets import recommended, recommended_warm_start
-    from deidlib.attack.warm_start import WarmStart
+    from deidlib.attack.chain import Chain
+    from deidlib.attack.presets import recommended, recommended_chain
     from deidlib.keys.key import Key
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
@@ -124,6 +133,7 @@ def protect(
     from deidlib.tracking import FaceTracker
 
     with plain_errors():
+        goal = tolerance_of(until)
         secret = None if key is None else Key.load(key)
         live = live_source(source)
         if live is None:
@@ -138,10 +148,11 @@ def protect(
             step=step_of(steps),
             aggregate=aggregator_of(combine),
             distortions=[distortion_of(name) for name in survive],
+            until=goal,
         )
         warm = {
-            "auto": recommended_warm_start(codec, keyed=key is not None),
-            "predecessor": WarmStart(),
+            "auto": recommended_chain(codec, keyed=key is not None, until=goal),
+            "predecessor": Chain(),
             "hidden": None,
         }
         deidentifier = Deidentifier(
@@ -149,7 +160,7 @@ def protect(
             obfuscator=hiding_of(hide, blocks, where),
             detectors=detectors_of(detectors, models, where),
             tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing, after_hold=after_hold),
-            warm_start=warm[start],
+            chain=warm[start],
         )
         if faces is not None and (live is not None or source.is_dir()):
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")

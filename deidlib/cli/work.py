@@ -213,6 +213,8 @@ def report(source: Path | str | int, target: Path, summary: Summary) -> None:
         f"{summary.partly_held} with a lost face held besides, "
         f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were; final loss: {losses}"
     )
+    if summary.beyond is not None:
+        say(f"  not within tolerance before it was stored: {summary.beyond} of {summary.found} frames")
     if summary.readback is not None:
         for name, read in summary.readback.models.items():
             say(f"  {name} reads from the file: {_in_words(read)}")

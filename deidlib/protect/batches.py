@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from deidlib.attack.chain import PreviousFrame
 from deidlib.attack.result import AttackResult
-from deidlib.attack.warm_start import PreviousFrame
 from deidlib.faces import Faces
 from deidlib.images import from_uint8
 from deidlib.tracking import Treatment
@@ -79,8 +79,17 @@ class ProtectedBatch:
                     rows[i][name] = loss
         return rows
 
+    def within(self) -> list[bool | None]:
+        """Whether each frame is within tolerance; None for one that was not attacked, or if there is no tolerance."""
+        rows: list[bool | None] = [None] * len(self.treatment)
+        if self.attack is not None and self.attack.within is not None:
+            found = [i for i, what in enumerate(self.treatment) if what == "found"]
+            for i, within in zip(found, self.attack.within.tolist(), strict=True):
+                rows[i] = within
+        return rows
+
     def last(self) -> PreviousFrame | None:
         """What the frame after these may start from, if the last of them was attacked."""
         if self.treatment[-1] != "found":
             return None
-        return PreviousFrame(self.images[-1:], self.faces[-1].boxes, self.hidden[-1:])
+        return PreviousFrame(self.images[-1:], self.faces[-1].boxes)

@@ -120,7 +120,7 @@ class ClipJob:
         self.settings = {"deidentifier": described(deidentifier)} | work
         self.settings |= {"device": deidentifier.device().type, "versions": versions()}
         # Whole chains, so that a segment depends on none of the others.
-        self.length = _SEGMENT if deidentifier.warm_start is None else deidentifier.warm_start.chain
+        self.length = _SEGMENT if deidentifier.chain is None else deidentifier.chain.length
         # Whole batches in a segment, and never more frames at a time than were asked for.
         self.size = max(n for n in range(1, min(batch_size, self.length) + 1) if self.length % n == 0)
 
@@ -376,8 +376,9 @@ def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: P
             len(frame.filled) + len(frame.held) if frame.treatment == "found" else 0,
             {name: known.to("cpu") for name, known in readings.items()},
             losses,
+            within,
         )
-        for tick, faces, frame, readings, losses in zip(
-            pts, batch.faces, tracked, protected.readings, protected.losses(), strict=True
+        for tick, faces, frame, readings, losses, within in zip(
+            pts, batch.faces, tracked, protected.readings, protected.losses(), protected.within(), strict=True
         )
     ]

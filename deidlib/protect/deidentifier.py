@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.chain import Chain, PreviousFrame
 from deidlib.attack.result import AttackResult
-from deidlib.attack.warm_start import PreviousFrame, WarmStart
 from deidlib.faces import Faces
 from deidlib.geometry.matching import same_face
 from deidlib.images import to_grid, to_uint8
@@ -44,7 +44,7 @@ class Deidentifier:
         obfuscator: how faces are hidden; its region also confines the perturbation.
         detectors: those that say where faces are; those among the authorised models if not given.
         tracker: how faces are followed, and what becomes of a frame without one.
-        warm_start: how a frame starts from the one before it; every frame starts from its hidden self if not given.
+        chain: how a frame starts from the one before it; every frame starts from its hidden self if not given.
 
     Raises:
         ValueError: no detector.
@@ -61,7 +61,7 @@ class Deidentifier:
     obfuscator: Concealment = field(default_factory=Pixelate)
     detectors: Sequence[TargetModel[Any]] | None = None
     tracker: FaceTracker = field(default_factory=FaceTracker)
-    warm_start: WarmStart | None = None
+    chain: Chain | None = None
 
     def __post_init__(self) -> None:
         if not self._hiders():
@@ -203,12 +203,13 @@ class Deidentifier:
             return images, {}
         originals = batch.originals()
         known = dict(zip(bad, self._read(batch, tracked, bad, originals), strict=True))
-        if self.warm_start is None:
+        if self.chain is None:
             attacker = replace(self.attacker, max_iterations=effort * self.attacker.max_iterations)
         else:
             # Steps as small as those that led here, so that the frame stays like its neighbours.
-            attacker = self.warm_start.attacker(self.attacker, effort=effort)
-        attacker = replace(attacker, threshold=None)
+            attacker = self.chain.attacker(self.attacker, effort=effort)
+        # What the file loses is not seen here: all steps are taken.
+        attacker = replace(attacker, threshold=None, until=None)
         hidden = self._hide(originals, tracked)
         init = images.to(hidden)
         attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad])
@@ -294,20 +295,26 @@ class Deidentifier:
     ) -> AttackResult:
         """All at once, or each from the one before it."""
         known = {i: readings[i] for i in rows}
-        if self.warm_start is None:
+        if self.chain is None:
             return self._attack(self.attacker, batch, tracked, rows, hidden, known)
         parts: list[AttackResult] = []
         last = -1
         for i in rows:
             faces = tracked[i].found
-            if i != last + 1 or self.warm_start.begins_chain(batch.first + i):
+            if i != last + 1 or self.chain.begins(batch.first + i):
                 previous = None
-            attacker, init = self.attacker, None
-            if previous is not None and bool((same := self.warm_start.same_faces(previous, faces)).any()):
-                attacker = self.warm_start.attacker(attacker, new_faces=not bool(same.all()))
-                init = self.warm_start.start(previous, hidden[i : i + 1], faces)
-            parts.append(self._attack(attacker, batch, tracked, [i], hidden, known, init))
-            previous, last = PreviousFrame(parts[-1].images, faces.boxes, hidden[i : i + 1]), i
+            parts.append(
+                self.chain.attack(
+                    self.attacker,
+                    hidden[i : i + 1],
+                    {name: [reading] for name, reading in known[i].items()},
+                    faces,
+                    mask=self.obfuscator.mask([faces], *batch.size),
+                    number=batch.first + i,
+                    previous=previous,
+                )
+            )
+            previous, last = PreviousFrame(parts[-1].images, faces.boxes), i
         return AttackResult.joined(parts)
 
     def _attack(

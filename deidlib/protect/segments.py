@@ -34,6 +34,7 @@ class FrameRecord:
         others: how many lost faces were hidden besides.
         readings: what each authorised model reads on the original of the faces that were hidden, by name.
         losses: each model's final loss, by name.
+        within: whether every model reads it within its tolerance, before it is stored; None if there is none.
     """
 
     pts: int
@@ -42,6 +43,7 @@ class FrameRecord:
     others: int
     readings: Mapping[str, Faces]
     losses: Mapping[str, float]
+    within: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON; floats come back bit for bit."""
@@ -52,6 +54,7 @@ class FrameRecord:
             "others": self.others,
             "readings": {name: faces_to_json(faces) for name, faces in self.readings.items()},
             "losses": dict(self.losses),
+            "within": self.within,
         }
 
     @classmethod
@@ -65,6 +68,7 @@ class FrameRecord:
             data["others"],
             readings,
             data["losses"],
+            data["within"],
         )
 
 

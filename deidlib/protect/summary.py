@@ -23,6 +23,8 @@ class Summary:
         whole_frame: frames hidden altogether.
         kept: frames left as they came.
         losses: mean final loss per model over the attacked frames.
+        beyond: attacked frames that some model does not read within its tolerance, whatever was tried; None where there
+            is no tolerance.
         readback: how the authorised models read the written file; None where that was not asked for.
     """
 
@@ -34,6 +36,7 @@ class Summary:
     whole_frame: int
     kept: int
     losses: dict[str, float]
+    beyond: int | None = None
     readback: Readback | None = None
 
     @classmethod
@@ -46,10 +49,12 @@ class Summary:
         """
         treatments: Counter[str] = Counter()
         partly_held = 0
+        within: list[bool] = []
         losses: dict[str, list[float]] = {}
         for frame in frames:
             treatments[frame.treatment] += 1
             partly_held += frame.others > 0
+            within += [] if frame.within is None else [frame.within]
             for name, loss in frame.losses.items():
                 losses.setdefault(name, []).append(loss)
         return cls(
@@ -61,5 +66,6 @@ class Summary:
             whole_frame=treatments["whole-frame"],
             kept=treatments["kept"],
             losses={name: sum(values) / len(values) for name, values in losses.items()},
+            beyond=within.count(False) if within else None,
             readback=readback,
         )

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from deidlib import cli
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
+from deidlib.attack.chain import Chain
 from deidlib.attack.distortions import JPEG
-from deidlib.attack.presets import recommended, recommended_detectors, recommended_warm_start
+from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain, recommended_detectors
 from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep, StepRule
-from deidlib.attack.warm_start import WarmStart
+from deidlib.attack.tolerance import Tolerance
 from deidlib.keys.key import Key
 from deidlib.media import CODECS, write_image
 from deidlib.models.cropped import CroppedDetector
@@ -109,17 +110,34 @@ def test_mtcnn_helps_to_hide() -> None:
 
 
 def test_frames_start_from_those_before_them_where_the_codec_keeps_that() -> None:
-    starts = {codec: recommended_warm_start(codec) for codec in CODECS}
-    assert starts.pop("h264") == WarmStart()
+    starts = {codec: recommended_chain(codec) for codec in CODECS}
+    assert starts.pop("h264") == Chain()
     assert set(starts.values()) == {None}
-    assert recommended_warm_start("h264", keyed=True) is None
+    assert recommended_chain("h264", keyed=True) is None
+    # A frame before that reads well enough is nearly right, unless the key made another frame of it.
+    assert recommended_chain("ffv1", until=TOLERANCES["quick"]) == Chain()
+    assert recommended_chain("ffv1", keyed=True, until=TOLERANCES["quick"]) is None
+
+
+def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
+    attacker = recommended([MTCNN()], until=TOLERANCES["fine"])
+    assert attacker.until == TOLERANCES["fine"]
+    assert attacker.step == MomentumSignStep()
+    assert recommended([MTCNN()], until=TOLERANCES["fine"], step=APGDStep()).step == APGDStep()
 
 
 @pytest.mark.parametrize(
-    ("options", "codec"), [([], "ffv1"), (["--codec", "h264"], "h264"), (["--detectors", "mtcnn"], "ffv1")]
+    ("options", "codec", "until"),
+    [
+        ([], "ffv1", None),
+        (["--codec", "h264"], "h264", None),
+        (["--detectors", "mtcnn"], "ffv1", None),
+        (["--until", "quick"], "ffv1", Tolerance(iou=0.95, nme=0.015, gaze=3.0)),
+        (["--until", "iou:0.97"], "ffv1", Tolerance(iou=0.97)),
+    ],
 )
 def test_the_command_line_does_this(
-    options: list[str], codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], codec: str, until: Tolerance | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Deidentifier] = []
 
@@ -132,8 +150,8 @@ def test_the_command_line_does_this(
     CliRunner().invoke(cli.app, ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options])
     models = {"mtcnn": MTCNN()}
     mine = Deidentifier(
-        recommended(models),
+        recommended(models, until=until),
         detectors=recommended_detectors(models.values()),
-        warm_start=recommended_warm_start(codec),
+        chain=recommended_chain(codec, until=until),
     )
     assert [described(one) for one in seen] == [described(mine)]

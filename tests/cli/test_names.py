@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from deidlib.attack.aggregation import GradientNorm, Sum
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.steps import MomentumSignStep, SignStep
+from deidlib.attack.tolerance import Tolerance
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -24,6 +25,7 @@ from deidlib.cli.names import (
     readers_for,
     readers_of,
     step_of,
+    tolerance_of,
 )
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
@@ -119,6 +121,31 @@ def test_distortions() -> None:
     assert distortion_of("h264:23") == H264(23)
     assert distortion_of("blur:0.8") == Blur(0.8)
     assert distortion_of("chroma") == ChromaSubsampling()
+
+
+def test_tolerances() -> None:
+    assert tolerance_of(None) is None
+    assert tolerance_of("quick") == Tolerance(iou=0.95, nme=0.015, gaze=3.0)
+    assert tolerance_of("fine") == Tolerance(iou=0.98, nme=0.01, gaze=2.0)
+    assert tolerance_of("iou:0.97, nme:1%,gaze:2") == Tolerance(iou=0.97, nme=0.01, gaze=2.0)
+    assert tolerance_of("nme:0.02,score:0.1") == Tolerance(nme=0.02, score=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is no limit.*Known: quick, fine, or limits such as iou:0.97"),
+        ("sharp", "--until 'sharp': 'sharp' is no limit"),
+        ("iou:0.9,iou:0.8", "the second of its kind"),
+        ("iou", "--until 'iou': could not convert"),
+        ("iou:97", r"an overlap in \[0, 1\], got 97"),
+        ("nme:nan", "nme must be >= 0"),
+        ("gaze:-1", "in degrees, got -1"),
+    ],
+)
+def test_tolerances_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tolerance_of(text)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from torch import Tensor
 from toys import Sees, White, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.chain import Chain
 from deidlib.attack.steps import SignStep
-from deidlib.attack.warm_start import WarmStart
 from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
@@ -136,7 +136,7 @@ def test_a_warm_start_goes_on_from_what_is_on_the_disk(source: Path, tmp_path: P
     """Frames start from those before them, across an interruption, too."""
 
     def warm() -> Deidentifier:
-        return protector(warm_start=WarmStart(iterations=1, chain=SEGMENT), smoothing=0)
+        return protector(chain=Chain(iterations=1, length=SEGMENT), smoothing=0)
 
     protect_video(warm(), source, tmp_path / "whole.mkv", batch_size=4)
     for stop in (18, 34):

@@ -1,21 +1,18 @@
-"""``WarmStart``: attack a frame from where the frame before it ended."""
+"""``Chain``: attack a frame from where the frame before it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import MomentumSignStep, StepRule
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import grid_window
-from deidlib.geometry.matching import match, same_face
-
-# The surroundings of a face that its perturbation may cover, in units of its longer side.
-_AROUND = 0.5
+from deidlib.geometry.matching import same_face
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,22 +22,26 @@ class PreviousFrame:
     Args:
         image: ``(1, 3, H, W)`` as it was protected.
         boxes: ``(N, 4)`` of the faces that were attacked in it.
-        hidden: ``(1, 3, H, W)`` before it was attacked; None if that is not known any more.
     """
 
     image: Tensor
     boxes: Tensor
-    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class Chain:
     """Attack a frame from where the frame before it ended, with few and small steps.
 
     Neighbouring frames of a clip look alike, and so do the perturbations they need. A frame that starts from the
     protected frame before it, projected into its own ball, needs a third of the steps; and as the perturbation stands
     still where it can, a codec that predicts frames from each other (H.264) keeps it, rather than throw new noise away
-    in every frame.
+    in every frame. That it does not go along with the face is on purpose: a network that strides over the frame reads a
+    perturbation moved by other than its stride as another one, and moving it costs more steps than it saves
+    (docs/benchmarks.md).
+
+    Told a tolerance (``IFGSMAttacker(until=...)``), a frame takes as many steps as that asks for, often none. One that
+    is not within it by then is not given up: it goes on with twice the steps, then starts afresh, as the first of a
+    chain does, and goes on with twice the steps again; the best of these is kept.
 
     A face that was not there before is given more of these steps. A frame starts afresh, from its hidden self and with
     the attacker's own settings, if the frame before it was not attacked, or none of its faces is where one was. Frames
@@ -52,15 +53,14 @@ class WarmStart:
             attacker's own.
         step: the step rule for both.
         overlap: IoU with a face of the frame before from which on a face is taken for the same.
-        follow: whether the perturbation goes along with each face, by whole pixels, rather than stand still.
-        chain: frames after which one starts afresh: the clip is cut into chains of so many, each of which depends on
+        length: frames after which one starts afresh: the clip is cut into chains of so many, each of which depends on
             none of the others.
 
     Raises:
         ValueError: a negative number of steps, an overlap outside [0, 1], or a chain of less than a frame.
 
     Example:
-        >>> WarmStart().iterations
+        >>> Chain().iterations
         20
     """
 
@@ -68,8 +68,7 @@ class WarmStart:
     newcomers: int = 60
     step: StepRule[Any] = field(default_factory=lambda: MomentumSignStep(0.5 / 255))
     overlap: float = 0.5
-    follow: bool = False
-    chain: int = 64
+    length: int = 64
 
     def __post_init__(self) -> None:
         for name, steps in (("iterations", self.iterations), ("newcomers", self.newcomers)):
@@ -77,12 +76,12 @@ class WarmStart:
                 raise ValueError(f"{name} must be >= 0 steps, got {steps}.")
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"overlap is an IoU in [0, 1], got {self.overlap}.")
-        if self.chain < 1:
-            raise ValueError(f"chain must be at least 1 frame, got {self.chain}.")
+        if self.length < 1:
+            raise ValueError(f"a chain must be of at least 1 frame, got {self.length}.")
 
-    def begins_chain(self, number: int) -> bool:
+    def begins(self, number: int) -> bool:
         """Whether the frame of that number in its clip is the first of a chain."""
-        return number % self.chain == 0
+        return number % self.length == 0
 
     def attacker(self, attacker: IFGSMAttacker, *, new_faces: bool = False, effort: int = 1) -> IFGSMAttacker:
         """The attacker of a frame that starts from the one before it.
@@ -95,34 +94,48 @@ class WarmStart:
         steps = effort * min(self.newcomers if new_faces else self.iterations, attacker.max_iterations)
         return replace(attacker, max_iterations=steps, step=self.step)
 
-    def start(self, previous: PreviousFrame, hidden: Tensor, faces: Faces) -> Tensor:
-        """Where the attack on a frame begins.
+    def attack(
+        self,
+        attacker: IFGSMAttacker,
+        hidden: Tensor,
+        readings: Mapping[str, Sequence[Faces]],
+        faces: Faces,
+        *,
+        mask: Tensor,
+        number: int,
+        previous: PreviousFrame | None,
+    ) -> AttackResult:
+        """Attack a frame of a chain.
 
         Args:
-            previous: the frame before it.
-            hidden: ``(1, 3, H, W)`` the frame.
+            attacker: that of a frame that starts afresh.
+            hidden: ``(1, 3, H, W)`` the hidden frame.
+            readings: per model what it is to read, one entry.
             faces: those of the frame.
+            mask: ``(1, 1, H, W)`` where the perturbation may be.
+            number: the frame's in its clip.
+            previous: the frame before it in the chain, if there is one.
 
         Returns:
-            ``(1, 3, H, W)``, not yet projected into the frame's ball: the frame before it, or, with ``follow``, the
-            hidden frame with that one's perturbation, which goes along with each face by whole pixels.
+            The best of the attempts, with the iterations of them all.
         """
-        if not self.follow or previous.hidden is None:
-            return previous.image.to(hidden)
-        perturbation = previous.image.to(hidden) - previous.hidden.to(hidden)
-        moved = torch.zeros_like(perturbation)
-        height, width = hidden.shape[-2:]
-        # The first face is the likeliest: it is drawn last.
-        for mine, theirs in sorted(match(faces.boxes, previous.boxes, min_iou=self.overlap).items(), reverse=True):
-            then, now = previous.boxes[theirs].tolist(), faces.boxes[mine].tolist()
-            dx, dy = (round((now[k] + now[k + 2] - then[k] - then[k + 2]) / 2) for k in (0, 1))
-            x1, y1, x2, y2 = grid_window(then, _AROUND * max(then[2] - then[0], then[3] - then[1]), 1, height, width)
-            # What would leave the frame is cut off.
-            x1, y1 = max(x1, -dx), max(y1, -dy)
-            x2, y2 = min(x2, width - dx), min(y2, height - dy)
-            if x1 < x2 and y1 < y2:
-                moved[..., y1 + dy : y2 + dy, x1 + dx : x2 + dx] = perturbation[..., y1:y2, x1:x2]
-        return (hidden + moved).clamp(0, 1)
+        fresh: tuple[IFGSMAttacker, Tensor | None] = (attacker, None)
+        attempts = [fresh]
+        if previous is not None and bool((same := self.same_faces(previous, faces)).any()):
+            warm = self.attacker(attacker, new_faces=not bool(same.all()))
+            attempts = [(warm, previous.image.to(hidden)), fresh]
+        result = None
+        for each, init in attempts:
+            for effort in (1, 2):
+                # Once more from where it ended, with twice the steps, before anything is begun afresh.
+                more = replace(each, max_iterations=effort * each.max_iterations)
+                now = more(hidden, readings, mask=mask, init=init, numbers=[number])
+                result = now if result is None else result.retried(now)
+                if now.within is None or bool(now.within.all()) or not more.max_iterations:
+                    return result
+                init = now.images
+        assert result is not None
+        return result
 
     def same_faces(self, previous: PreviousFrame, faces: Faces) -> Tensor:
         """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""
