@@ -581,9 +581,9 @@ def test_only_one_of_many_gets_the_lock(tmp_path: Path) -> None:
 def test_a_record_comes_back_bit_for_bit() -> None:
     many = Faces(torch.rand(2, 4).cumsum(1), torch.rand(2), torch.rand(2, 68, 2) * 99, torch.randn(2, 3))
     few = Faces(torch.rand(1, 4).cumsum(1), torch.rand(1), torch.rand(1, 5, 2))
-    record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1})
+    record = FrameRecord(7, few, "found", 1, {"a": many, "b": Faces.empty()}, {"a": 0.1}, within=False)
     back = FrameRecord.from_json(json.loads(json.dumps(record.to_json())))
-    assert (back.pts, back.treatment, back.others, back.losses) == (7, "found", 1, {"a": 0.1})
+    assert (back.pts, back.treatment, back.others, back.losses, back.within) == (7, "found", 1, {"a": 0.1}, False)
     for before, after in [(few, back.faces), (many, back.readings["a"]), (Faces.empty(), back.readings["b"])]:
         for field in ("boxes", "scores", "landmarks", "gaze"):
             x, y = getattr(before, field), getattr(after, field)
