@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from toys import Pixels, PixelTarget, painted, seen_on
+from toys import Pixels, Sees, painted, seen_on
 
 from deidlib import AttackResult, Chain, Faces, IFGSMAttacker, Pixelate, RetinaFace, SignStep, Solid
 from deidlib.attack.chain import PreviousFrame
@@ -24,23 +24,10 @@ SIZE = 16
 EPSILON = 8 / 255
 
 
-class Placed(Pixels):
-    """Finds a face where the frame's first pixel says, none where it is black."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.losses = 0
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        found = []
-        for image in images:
-            x = 10 * float(image[0, 0, 0])
-            found.append(Faces(torch.tensor([[x, 4.0, x + 8, 12.0]]), torch.ones(1)) if x else Faces.empty())
-        return seen_on(images, found)
-
-    def loss(self, images: Tensor, target: PixelTarget) -> Tensor:
-        self.losses += len(images)
-        return super().loss(images, target)
+def placed(image: Tensor, number: int) -> list[list[float]]:
+    """A face where the frame's first pixel says, none where it is black."""
+    x = 10 * float(image[0, 0, 0])
+    return [[x, 4.0, x + 8, 12.0]] if x else []
 
 
 def clip(places: Sequence[float]) -> Tensor:
@@ -50,8 +37,8 @@ def clip(places: Sequence[float]) -> Tensor:
     return frames
 
 
-def protect(frames: Tensor, size: int, chain: Chain | None, model: Placed | None = None) -> Tensor:
-    attacker = IFGSMAttacker([model or Placed()], epsilon=EPSILON, max_iterations=6)
+def protect(frames: Tensor, size: int, chain: Chain | None, model: Sees | None = None) -> Tensor:
+    attacker = IFGSMAttacker([model or Sees(placed)], epsilon=EPSILON, max_iterations=6)
     protector = Deidentifier(attacker, Solid((0.5, 0.5, 0.5)), chain=chain, tracker=FaceTracker(smoothing=0, hold=0))
     return torch.cat([batch.images for batch in protector.frames(torch.split(frames, size))])
 
@@ -64,9 +51,9 @@ def test_a_frame_starts_from_the_one_before_it_within_its_own_ball() -> None:
     # Without a step of their own, frames are what they start from.
     first, *others = protect(frames, 3, Chain(iterations=0))
     (hidden,) = Deidentifier(
-        IFGSMAttacker([Placed()], max_iterations=0), Solid((0.5, 0.5, 0.5)), tracker=FaceTracker(smoothing=0)
+        IFGSMAttacker([Sees(placed)], max_iterations=0), Solid((0.5, 0.5, 0.5)), tracker=FaceTracker(smoothing=0)
     ).frames([frames])
-    region = [known.boxes[0] for known in Placed().predict(frames)]
+    region = [known.boxes[0] for known in Sees(placed).predict(frames)]
     assert int((first - hidden.images[0]).abs().gt(1e-6).sum()) > 50
     for image, plain, box in zip(others, hidden.images[1:], region[1:], strict=True):
         expected = first.clamp(plain - EPSILON, plain + EPSILON)
@@ -96,39 +83,29 @@ def test_batches_do_not_matter(size: int) -> None:
 
 
 def test_fewer_steps() -> None:
-    model = Placed()
+    model = Sees(placed)
     protect(clip([5.0] * 4), 2, Chain(iterations=2), model)
     # One evaluation more than steps: the result is evaluated, too.
-    assert model.losses == (6 + 1) + 3 * (2 + 1)
+    assert model.frames_attacked == (6 + 1) + 3 * (2 + 1)
 
 
 def test_a_newcomer_is_given_more_steps_and_the_others_keep_theirs() -> None:
-    class Two(Placed):
-        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-            found = super().predict(images, faces)
-            late = [
-                Faces(torch.tensor([[8.0, 0.0, 16.0, 8.0]]), torch.ones(1)) if x > 0.5 else None
-                for x in images[:, 1, 0, 0]
-            ]
-            both = [
-                known if other is None else Faces(torch.cat([known.boxes, other.boxes]), torch.ones(2))
-                for known, other in zip(found, late, strict=True)
-            ]
-            return seen_on(images, both)
+    def two(image: Tensor, number: int) -> list[list[float]]:
+        return placed(image, number) + ([[8.0, 0.0, 16.0, 8.0]] if image[1, 0, 0] > 0.5 else [])
 
     frames = clip([0.5] * 3)
     frames[:, 1, 0, 0] = torch.tensor([0.0, 1.0, 1.0])
-    model = Two()
+    model = Sees(two)
     images = protect(frames, 3, Chain(iterations=0, newcomers=2), model)
-    assert model.losses == (6 + 1) + (2 + 1) + (0 + 1)
+    assert model.frames_attacked == (6 + 1) + (2 + 1) + (0 + 1)
     # Without a step, what the second frame shows of the first face is what the first showed.
-    still = protect(frames, 3, Chain(iterations=0, newcomers=0), Two())
+    still = protect(frames, 3, Chain(iterations=0, newcomers=0), Sees(two))
     assert torch.equal(still[1][:, 5:11, 1:7], still[0][:, 5:11, 1:7])
     assert not torch.equal(images[1][:, 1:6, 9:15], still[1][:, 1:6, 9:15])
 
 
 def test_never_more_steps_than_the_attacker_takes() -> None:
-    attacker = IFGSMAttacker([Placed()], max_iterations=3)
+    attacker = IFGSMAttacker([Sees(placed)], max_iterations=3)
     warm = Chain(iterations=10, step=SignStep(0.25 / 255))
     assert warm.attacker(attacker).max_iterations == 3
     assert warm.attacker(attacker, effort=4).max_iterations == 12

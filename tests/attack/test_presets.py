@@ -17,6 +17,7 @@ from deidlib.attack.chain import Chain
 from deidlib.attack.distortions import JPEG
 from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain, recommended_detectors
 from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep, StepRule
+from deidlib.attack.tolerance import Tolerance
 from deidlib.keys.key import Key
 from deidlib.media import CODECS, write_image
 from deidlib.models.cropped import CroppedDetector
@@ -126,10 +127,17 @@ def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "codec"), [([], "ffv1"), (["--codec", "h264"], "h264"), (["--detectors", "mtcnn"], "ffv1")]
+    ("options", "codec", "until"),
+    [
+        ([], "ffv1", None),
+        (["--codec", "h264"], "h264", None),
+        (["--detectors", "mtcnn"], "ffv1", None),
+        (["--until", "quick"], "ffv1", Tolerance(iou=0.95, nme=0.015, gaze=3.0)),
+        (["--until", "iou:0.97"], "ffv1", Tolerance(iou=0.97)),
+    ],
 )
 def test_the_command_line_does_this(
-    options: list[str], codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], codec: str, until: Tolerance | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Deidentifier] = []
 
@@ -142,8 +150,8 @@ def test_the_command_line_does_this(
     CliRunner().invoke(cli.app, ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options])
     models = {"mtcnn": MTCNN()}
     mine = Deidentifier(
-        recommended(models),
+        recommended(models, until=until),
         detectors=recommended_detectors(models.values()),
-        chain=recommended_chain(codec),
+        chain=recommended_chain(codec, until=until),
     )
     assert [described(one) for one in seen] == [described(mine)]
