@@ -125,6 +125,7 @@ def protect(
     from deidlib.attack.chain import Chain
     from deidlib.attack.presets import recommended, recommended_chain
     from deidlib.keys.key import Key
+    from deidlib.media.clip import Clip
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.folder import pairs_below
@@ -166,7 +167,11 @@ def protect(
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")
         if frames is not None and live is None:
             raise ValueError(f"--frames is for a camera or a pipe, got {source}. Cut the file instead.")
-        known = None if faces is None else read_detections(faces).frames
+        known = None
+        if faces is not None:
+            # Counted first: a wrong file is told before hours of work, and a csv does not say where its clip ends.
+            clip = Clip.open(source)
+            known = read_detections(faces, size=clip.size, frames=clip.frames)
         work = Work(
             deidentifier,
             Output(codec, quality, audio),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ import typer
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from deidlib.faces import Faces
     from deidlib.keys.key import Key
     from deidlib.media import VideoInfo
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.given import Given
     from deidlib.protect.output import Output
     from deidlib.protect.readback import ModelReadback
     from deidlib.protect.summary import Summary
@@ -42,7 +42,7 @@ class Work:
     check: Check | None
     key: Key | None
     batch_size: int
-    faces_of: Callable[[Path], Sequence[Faces] | None] | None
+    faces_of: Callable[[Path], Given | None] | None
     tell: Callable[[Path | str | int, Path, Summary], object]
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:

@@ -109,7 +109,8 @@ def evaluate(
     report(0, frames)
     if isinstance(truth, str | Path):
         truth = read_detections(truth, frames=frames)
-    _check_truth(truth, identity, clips, frames, original)
+    hashes = {"original": input_sha256(original), "protected": input_sha256(protected)}
+    _check_truth(truth, identity, clips, frames, original, hashes["original"])
 
     comparisons = _Comparisons.of(groups, reading, quality, identity, clips, device)
     done = 0
@@ -129,7 +130,7 @@ def evaluate(
     return Evaluation(
         original=original,
         protected=protected,
-        sha256={"original": input_sha256(original), "protected": input_sha256(protected)},
+        sha256=hashes,
         pairs=clips,
         readers={name: comparison.compute() for name, comparison in comparisons.readers.items()},
         identity=None if comparisons.identity is None else comparisons.identity.compute(),
@@ -234,6 +235,7 @@ def _check_truth(
     clips: Sequence[Pair],
     frames: int,
     original: Path,
+    sha256: str,
 ) -> None:
     identities = None if identity is None else identity.identities
     if truth is None:
@@ -250,6 +252,11 @@ def _check_truth(
         seen = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
         raise EvaluationError(
             f"the truth is of frames of {truth.size[1]}x{truth.size[0]} pixels, {original} has {seen}."
+        )
+    if truth.sha256 is not None and truth.sha256 != sha256:
+        raise EvaluationError(
+            f"the truth was read from another file: sha256 {truth.sha256[:12]}..., {original} has {sha256[:12]}.... "
+            'Take the truth of this file; if the frames are the same, stored otherwise, set "sha256" to null in it.'
         )
     if identities is not None and [len(people) for people in identities] != [len(known) for known in truth.frames]:
         raise EvaluationError("identities must name every face of every frame of the truth.")

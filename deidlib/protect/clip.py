@@ -21,6 +21,7 @@ from deidlib.media.files import input_sha256
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
+from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
@@ -81,14 +82,16 @@ class ClipJob:
         output: how a video is written; None for an image.
         check: what the written file must show; None: it is not read back.
         batch_size: frames attacked at a time.
-        faces: per frame where faces are, if that is known; no detector then decides what is hidden.
+        faces: per frame where faces are, if that is known; no detector then decides what is hidden. What
+            :class:`~deidlib.records.detections.Detections` say of size and file must be this clip's.
         key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
         progress: told how many frames more are protected.
         stage: told what is being done: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
 
     Raises:
         MediaError: the source cannot be read.
-        ValueError: a batch of less than a frame.
+        TypeError: an entry of ``faces`` is no :class:`~deidlib.Faces`.
+        ValueError: a batch of less than a frame, or ``faces`` that are not of this clip.
     """
 
     def __init__(
@@ -100,18 +103,20 @@ class ClipJob:
         check: Check | None,
         *,
         batch_size: int = 8,
-        faces: Sequence[Faces] | None = None,
+        faces: Given | None = None,
         key: Key | KeyRecord | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
-        self.source, self.target, self.output, self.check, self.faces = source, target, output, check, faces
+        self.source, self.target, self.output, self.check = source, target, output, check
         self.progress, self.stage = progress or _ignore, stage or _ignore
         self.reader: FrameReader | None = source.open()
         self.info = self.reader.info
-        work = {"output": described(output), "check": described(check), "given_faces": _digest(faces)}
+        size, name = (self.info.height, self.info.width), source.sound or "the clip"
+        self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
+        work = {"output": described(output), "check": described(check), "given_faces": _digest(self.faces)}
         self.key: KeyRecord | None = key if isinstance(key, KeyRecord) else None
         if isinstance(key, Key):
             nonce = nonce_of(key, source.sha256, {"deidentifier": described(deidentifier)} | work)

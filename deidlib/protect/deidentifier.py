@@ -20,6 +20,7 @@ from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe, observe_each, united
 from deidlib.obfuscate import Concealment, Pixelate
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
+from deidlib.protect.given import check_places
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
 
 
@@ -79,7 +80,7 @@ class Deidentifier:
 
         Raises:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
-            ValueError: fewer ``faces`` than frames.
+            ValueError: not as many ``faces`` as frames, or boxes that hide no face.
         """
 
         def detected() -> Iterator[DetectedBatch]:
@@ -90,6 +91,8 @@ class Deidentifier:
                     raise ValueError(f"faces must hold one entry per frame, got {len(faces or ())} for more frames.")
                 yield self.detect(images, first, faces=known)
                 first += len(images)
+            if faces is not None and len(faces) > first:
+                raise ValueError(f"faces are given for {len(faces)} frames, and there are {first}. Give one for each.")
 
         previous = None
         for batch, tracked in self.follow(detected()):
@@ -110,6 +113,7 @@ class Deidentifier:
         """
         readers = self._readers()
         if faces is not None:
+            check_places(faces, (images.shape[2], images.shape[3]), first)
             faces = [known.to(images.device) for known in faces]
             seen = {name: faces for name, model in readers.items() if all(_tells(known, model.task) for known in faces)}
         else:

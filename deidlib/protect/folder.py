@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.media import MediaReadError, MediaWriteError
 from deidlib.media.clip import kind_of
@@ -18,10 +17,12 @@ from deidlib.media.files import input_sha256
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.given import Given
 from deidlib.protect.image import protect_image
 from deidlib.protect.output import Output
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
+from deidlib.records.detections import Detections
 from deidlib.records.files import sha256_of
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions
@@ -81,7 +82,7 @@ def protect_folder(
     check: Check | None = Check(),
     key: Key | None = None,
     batch_size: int = 8,
-    faces_of: Callable[[Path], Sequence[Faces] | None] | None = None,
+    faces_of: Callable[[Path], Given | None] | None = None,
     begin: Callable[[Path], object] | None = None,
     done: Callable[[FileResult], object] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -162,7 +163,7 @@ def protect_file(
     *,
     output: Output = Output(),
     check: Check | None = Check(),
-    faces: Sequence[Faces] | None = None,
+    faces: Given | None = None,
     key: Key | None = None,
     batch_size: int = 8,
     limit: int | None = None,
@@ -178,7 +179,7 @@ def protect_file(
     if isinstance(source, str | Path) and source != "-" and kind_of(Path(source)) == "image":
         if faces is not None and len(faces) != 1:
             raise ValueError(f"{source} is one image; faces are given for {len(faces)} frames.")
-        known = None if faces is None else faces[0]
+        known = faces if faces is None or isinstance(faces, Detections) else faces[0]
         return protect_image(deidentifier, source, target, check=check, faces=known, key=key)
     return protect_video(
         deidentifier, source, target, output=output, check=check, faces=faces, key=key,

@@ -12,6 +12,7 @@ from deidlib.protect.check import Check
 from deidlib.protect.clip import ClipJob, ClipSource
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.summary import Summary
+from deidlib.records.detections import Detections
 
 
 def protect_image(
@@ -20,7 +21,7 @@ def protect_image(
     target: str | Path,
     *,
     check: Check | None = Check(),
-    faces: Faces | None = None,
+    faces: Faces | Detections | None = None,
     key: Key | KeyRecord | None = None,
 ) -> Summary:
     """Protect an image file; the result is a PNG. All else is as for :func:`~deidlib.protect_video`.
@@ -39,6 +40,7 @@ def protect_image(
     Raises:
         MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
         NoFaceError: no face, with ``on_missing="error"``.
+        ValueError: ``faces`` that are not those of this image.
 
     Example:
         >>> import tempfile, torch
@@ -53,7 +55,7 @@ def protect_image(
     check_paths(source, target)
     _check_png(target)
     clip = ClipSource.of_file(source)
-    known = None if faces is None else [faces]
+    known = [faces] if isinstance(faces, Faces) else faces
     return ClipJob(deidentifier, clip, target, None, check, faces=known, key=key).run()
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import check_paths
 from deidlib.protect.check import Check
 from deidlib.protect.clip import ClipJob, ClipSource
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.given import Given
 from deidlib.protect.live import Recording
 from deidlib.protect.output import Output
 from deidlib.protect.summary import Summary
@@ -24,7 +24,7 @@ def protect_video(
     *,
     output: Output = Output(),
     check: Check | None = Check(),
-    faces: Sequence[Faces] | None = None,
+    faces: Given | None = None,
     key: Key | KeyRecord | None = None,
     batch_size: int = 8,
     limit: int | None = None,
@@ -45,7 +45,8 @@ def protect_video(
         target: the file to write; it appears when it is complete.
         output: how it is written.
         check: what it must show its authorised readers; None: it is not read back.
-        faces: one entry per frame: where faces are, if that is known; no detector is asked then.
+        faces: one entry per frame: where faces are, if that is known; no detector is asked then. As
+            :class:`~deidlib.records.detections.Detections` they are also checked against size and hash of the file.
         key: the models read for the holder of this key only; the file beside the output says how. Or the record of the
             key, where the models have been wrapped in :class:`~deidlib.Keyed` by hand.
         batch_size: frames attacked at a time; memory grows with it, and the result does not depend on it.
@@ -59,7 +60,8 @@ def protect_video(
     Raises:
         MediaError: a file cannot be read or written, or another process is writing ``target``.
         NoFaceError: a frame without a face, with ``on_missing="error"``.
-        ValueError: a setting that makes no sense.
+        ValueError: a setting that makes no sense, or ``faces`` that are not those of this clip: of another number of
+            frames, size or file, or boxes that hide no face, as those in shares of the frame.
 
     Example:
         >>> import tempfile, torch
