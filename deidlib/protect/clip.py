@@ -143,7 +143,7 @@ class ClipJob:
         # How often the source has been opened in this run.
         self.opened = 1
         self.info = self.reader.info
-        size, name = (self.info.height, self.info.width), source.sound or "the clip"
+        size, name = (self.info.height, self.info.width), source.path or "the clip"
         self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
         work = {"output": described(output), "check": described(check), "given_faces": _digest(self.faces)}
         self.key: KeyRecord | None = key if isinstance(key, KeyRecord) else None
