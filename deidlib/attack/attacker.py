@@ -95,8 +95,8 @@ class IFGSMAttacker:
             if unknown:
                 raise ValueError(f"{what} names unknown models {unknown}; the models are {names}.")
         if isinstance(self.epsilon, Tensor):
-            if not self.epsilon.is_floating_point() or bool((self.epsilon < 0).any()):
-                raise ValueError("epsilon must be a floating tensor >= 0, in image units (8/255, not 8).")
+            if not self.epsilon.is_floating_point() or not bool(((self.epsilon >= 0) & (self.epsilon <= 1)).all()):
+                raise ValueError("epsilon must be a floating tensor in [0, 1], in image units (8/255, not 8).")
         elif not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must lie in [0, 1], in image units (8/255, not 8), got {self.epsilon}.")
         if self.max_iterations < 0:

@@ -44,7 +44,10 @@ def protect(
     ] = None,
     hide: Annotated[str, typer.Option(help="pixelate, blur, solid, or swap:FILE, the face of another.")] = "pixelate",
     blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across the face region.")] = 4,
-    epsilon: Annotated[float, typer.Option(min=0, max=255, help="Largest change of a pixel, in grey levels.")] = 8,
+    epsilon: Annotated[
+        float,
+        typer.Option(min=0, max=255, help="Largest change of a pixel, in grey levels: 0 or 1 to 255, not a share."),
+    ] = 8,
     iterations: Annotated[int, typer.Option(min=0, help="Attack steps per frame at most.")] = 60,
     on_missing: Annotated[
         OnMissing,
@@ -134,6 +137,7 @@ def protect(
     from deidlib.tracking import FaceTracker
 
     with plain_errors():
+        _check_epsilon(epsilon)
         goal = tolerance_of(until)
         secret = None if key is None else Key.load(key)
         live = live_source(source)
@@ -186,3 +190,13 @@ def protect(
             work.one(live, target, frames)
         else:
             run(work, source, target)
+
+
+def _check_epsilon(levels: float) -> None:
+    """Grey levels, of which there are whole ones only; what was meant as a share would leave the frame as it is."""
+    if 0 < levels < 1:
+        raise ValueError(
+            f"--epsilon counts grey levels of 255, and {levels:g} is less than one: no pixel could change. The Python "
+            f"library counts from 0 to 1: epsilon={levels:g} there is --epsilon {levels * 255:.3g} here. The default "
+            "is --epsilon 8; 0 hides and attacks nothing."
+        )

@@ -95,6 +95,13 @@ def test_result_is_on_the_uint8_grid_within_ball_range_and_mask() -> None:
     assert torch.equal(result.images.mul(255).round().byte().float() / 255, result.images)
 
 
+@pytest.mark.parametrize("levels", [8.0, -1.0, float("nan")])
+def test_an_epsilon_in_grey_levels_is_refused(levels: float) -> None:
+    for epsilon in (levels, torch.full((1, 1, 4, 4), levels)):
+        with pytest.raises(ValueError, match=r"in \[0, 1\], in image units \(8/255, not 8\)"):
+            IFGSMAttacker([Pixels()], epsilon=epsilon)
+
+
 def test_epsilon_map_and_soft_mask_scale_the_ball() -> None:
     original, hidden = torch.ones(1, 3, 1, 4), torch.full((1, 3, 1, 4), 100 / 255)
     epsilon = torch.tensor([0.0, 2.0, 4.0, 8.0]).view(1, 1, 1, 4) / 255

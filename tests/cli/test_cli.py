@@ -82,6 +82,14 @@ def test_protect_a_video(video: Path) -> None:
     assert "mtcnn reads from the file: " in result.stdout
 
 
+@pytest.mark.parametrize("share", ["0.03", "0.03137", "0.999"])
+def test_an_epsilon_meant_as_a_share_is_refused(image: Path, share: str) -> None:
+    target = image.with_name("out.png")
+    line = refused(deidlib("protect", image, target, "--epsilon", share), "grey levels of 255", "from 0 to 1")
+    assert f"--epsilon {float(share) * 255:.3g} here" in line
+    assert tree(image.parent) == ["in.png"]
+
+
 def test_epsilon_is_in_grey_levels_and_blocks_are_cells(image: Path) -> None:
     exact, near = image.with_name("exact.png"), image.with_name("near.png")
     for target, epsilon in ((exact, 0), (near, 3)):
