@@ -41,7 +41,7 @@ def seen_on(images: Tensor, faces: Sequence[Faces]) -> list[Faces]:
     first = len(_GALLERY)
     _GALLERY.extend(images.detach().clone())
     return [
-        known.replace(gaze=torch.tensor([[float(first + i), 0.0, 0.0]]).repeat(len(known), 1))
+        known.replace(gaze=torch.tensor([[float(first + i), 0.0, 1.0]]).repeat(len(known), 1))
         for i, known in enumerate(faces)
     ]
 
