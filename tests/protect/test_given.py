@@ -137,9 +137,13 @@ def test_a_truth_of_another_file_is_refused(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", shown)
     write_image(tmp_path / "b.png", shown * 0.5)
     size, known = (shown.shape[-2], shown.shape[-1]), Patches().predict(shown[None])
-    truth = Detections(known, size=size, sha256=sha256(tmp_path / "b.png"))
+    write_image(tmp_path / "c.png", shown * 0.25)
+    truth = Detections(known, size=size, sha256=sha256(tmp_path / "c.png"))
     readers = {"patches": Patches()}
-    with pytest.raises(EvaluationError, match=r"another file: sha256 .*b\.png|another file: sha256"):
+    with pytest.raises(EvaluationError, match=r"another file: sha256 \w{12}\.\.\., .*a\.png has"):
         evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, truth=truth)
-    truth = Detections(known, size=size, sha256=sha256(tmp_path / "a.png"))
-    assert evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, truth=truth).readers["patches"].faces
+    # What was read on either of the two may be it.
+    for mine in ("a.png", "b.png"):
+        truth = Detections(known, size=size, sha256=sha256(tmp_path / mine))
+        result = evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, truth=truth)
+        assert result.readers["patches"].faces
