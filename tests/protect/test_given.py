@@ -137,7 +137,8 @@ def test_a_truth_of_another_file_is_refused(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", shown)
     write_image(tmp_path / "b.png", shown * 0.5)
     size, known = (shown.shape[-2], shown.shape[-1]), Patches().predict(shown[None])
-    truth = Detections(known, size=size, sha256=sha256(tmp_path / "b.png"))
+    write_image(tmp_path / "c.png", shown * 0.25)
+    truth = Detections(known, size=size, sha256=sha256(tmp_path / "c.png"))
     readers = {"patches": Patches()}
     with pytest.raises(EvaluationError, match=r"another file: sha256 .*b\.png|another file: sha256"):
         evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, truth=truth)
