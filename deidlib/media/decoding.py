@@ -64,12 +64,17 @@ class Decoding:
         try:
             # Nobody reads its metadata, in whatever characters they are.
             self.container: InputContainer = av.open(
-                source.address, mode="r", format=source.kind, metadata_errors="ignore"
+                source.address,
+                mode="r",
+                format=source.kind,
+                container_options=source.options,
+                metadata_errors="ignore",
             )
         except (av.FFmpegError, OSError, IndexError) as error:
             raise MediaReadError(
                 f"{source.name} is not a video, or cut off so that it cannot be opened ({reason_of(error)}). "
-                "Expected a file that FFmpeg reads: MP4, MOV, MKV, AVI, WebM."
+                "Expected a file that FFmpeg reads: MP4, MOV, MKV, AVI, WebM. Images are read with read_image; "
+                "playlists and whatever else names other files are not read."
             ) from error
         try:
             self.stream = self._video_stream()

@@ -13,6 +13,9 @@ from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
 from deidlib.media.files import check_readable, check_writable, image_format
 from deidlib.records.files import atomic_write
 
+# Pillow's own decoders of pixels (MPO comes by JPEG): none starts a program, as EPS does, or opens another file.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
+
 
 def read_image(path: str | Path) -> Tensor:
     """Read a still image.
@@ -21,7 +24,8 @@ def read_image(path: str | Path) -> Tensor:
     parts are shown on white, as viewers do; a colour profile is not applied.
 
     Args:
-        path: any file that Pillow reads.
+        path: a PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF, JPEG 2000, PPM or TGA file, whatever its name. EPS, for which
+            Pillow would start another program, is not read.
 
     Returns:
         ``(1, 3, H, W)`` float32 RGB in [0, 1].
@@ -42,7 +46,7 @@ def read_image(path: str | Path) -> Tensor:
     path = Path(path)
     check_readable(path, "image")
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_FORMATS) as file:
             # A camera's MPO is a JPEG with the same picture twice.
             frames = getattr(file, "n_frames", 1)
             if frames > 1 and file.format != "MPO":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deidlib.media.errors import MediaReadError, MediaWriteError, reason_of
+from deidlib.media.sources import source_of
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -30,7 +31,8 @@ class SoundCopy:
         import av
 
         try:
-            self.container = av.open(str(source), mode="r", metadata_errors="ignore")
+            file = source_of(source)
+            self.container = av.open(file.address, mode="r", container_options=file.options, metadata_errors="ignore")
         except (av.FFmpegError, OSError) as error:
             raise MediaReadError(f"{source}: its sound cannot be read ({reason_of(error)}).") from error
         self._packets: Iterator[Packet[AudioStream]] = iter(())

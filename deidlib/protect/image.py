@@ -28,7 +28,7 @@ def protect_image(
 
     Args:
         deidentifier: what happens to it.
-        source: any image that Pillow reads.
+        source: any image that :func:`~deidlib.media.read_image` reads.
         target: the ``.png`` to write; it appears when it is complete.
         check: what it must show its authorised readers; None: it is not read back.
         faces: where faces are, if that is known; no detector is asked then.
