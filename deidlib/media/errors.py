@@ -35,6 +35,17 @@ def reporting(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the system refuses while a file is read becomes a MediaReadError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise MediaReadError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions, or get a sound copy."
+        ) from error
+
+
 def reason_of(error: BaseException) -> str:
     """What an error says, in a few words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

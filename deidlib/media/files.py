@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from deidlib.media.codecs import CODEC_TABLE, CODECS
-from deidlib.media.errors import MediaError, MediaReadError, MediaWriteError
+from deidlib.media.errors import MediaError, MediaReadError, MediaWriteError, reading
 from deidlib.records.files import remove, sha256_of, temporary_name
 
 
@@ -103,9 +103,5 @@ def input_sha256(path: Path) -> str:
     Raises:
         MediaReadError: it cannot be read to its end.
     """
-    try:
+    with reading(path):
         return sha256_of(path)
-    except OSError as error:
-        raise MediaReadError(
-            f"{path} cannot be read ({error.strerror}). Check its permissions, or get a sound copy."
-        ) from error

@@ -16,7 +16,7 @@ from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.media.clip import FrameReader, open_frames
-from deidlib.media.errors import reporting
+from deidlib.media.errors import reading, reporting
 from deidlib.media.files import input_sha256
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
 from deidlib.protect.check import Check
@@ -31,6 +31,7 @@ from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.summary import Summary
 from deidlib.records.files import sha256_of, sync_folder
 from deidlib.records.fingerprint import described, fingerprint
+from deidlib.records.identity import FileIdentity
 from deidlib.records.versions import versions
 from deidlib.tracking import TrackedFrame
 
@@ -47,12 +48,14 @@ class ClipSource:
     Args:
         open: a reader of them, from the first on.
         sha256: of the file; None for a live source, which can be opened once only.
-        sound: the file whose sound may be copied.
+        path: the file, whose sound may be copied; None for a live source.
+        identity: of the file that was hashed.
     """
 
     open: Callable[[], FrameReader]
     sha256: str | None
-    sound: Path | None = None
+    path: Path | None = None
+    identity: FileIdentity | None = None
 
     @classmethod
     def of_file(cls, path: Path) -> ClipSource:
@@ -61,7 +64,29 @@ class ClipSource:
         Raises:
             MediaReadError: it cannot be read.
         """
-        return cls(lambda: open_frames(path), input_sha256(path), path)
+        with reading(path):
+            # Before it is hashed: what is put there meanwhile is noticed, too.
+            identity = FileIdentity.of(path)
+        return cls(lambda: open_frames(path), input_sha256(path), path, identity)
+
+    def check(self, *, thoroughly: bool = False) -> None:
+        """Make sure that the file is still the one that was hashed.
+
+        Args:
+            thoroughly: hash it again, which tells of bytes changed behind its times.
+
+        Raises:
+            MediaReadError: another file lies there, or other bytes, or none.
+        """
+        if self.path is None:
+            return
+        with reading(self.path):
+            same = FileIdentity.of(self.path) == self.identity
+            if not same or (thoroughly and sha256_of(self.path) != self.sha256):
+                raise MediaReadError(
+                    f"{self.path} was changed or replaced while it was worked on, so that nothing was written: the "
+                    "result would be of two recordings. Leave it alone and run again."
+                )
 
 
 class ClipJob:
@@ -113,8 +138,12 @@ class ClipJob:
         self.source, self.target, self.output, self.check = source, target, output, check
         self.progress, self.stage = progress or _ignore, stage or _ignore
         self.reader: FrameReader | None = source.open()
+        # What was opened must be what was hashed.
+        source.check()
+        # How often the source has been opened in this run.
+        self.opened = 1
         self.info = self.reader.info
-        size, name = (self.info.height, self.info.width), source.sound or "the clip"
+        size, name = (self.info.height, self.info.width), source.path or "the clip"
         self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
         work = {"output": described(output), "check": described(check), "given_faces": _digest(self.faces)}
         self.key: KeyRecord | None = key if isinstance(key, KeyRecord) else None
@@ -273,7 +302,11 @@ class ClipJob:
     def _opened(self) -> FrameReader:
         """The reader that is open already, or a new one."""
         reader, self.reader = self.reader, None
-        return reader or self.source.open()
+        if reader is None:
+            self.source.check()
+            reader = self.source.open()
+            self.opened += 1
+        return reader
 
     def _given(self, first: int, count: int) -> Sequence[Faces]:
         assert self.faces is not None
@@ -303,7 +336,10 @@ class ClipJob:
             ((_, image),) = self._frames_of(store, upto)
             write_image(file, image)
             return file
-        sound = self.source.sound if self.output.audio == "copy" and self.info.has_audio else None
+        sound = self.source.path if self.output.audio == "copy" and self.info.has_audio else None
+        if sound is not None:
+            self.source.check()
+            self.opened += 1
         with (
             self.output.writer(file, self.info, sound=sound) as writer,
             Prefetch(self._frames_of(store, upto), _WAITING) as batches,
@@ -335,6 +371,8 @@ class ClipJob:
 
     def _publish(self, store: SegmentStore, upto: int, file: Path, readback: Readback | None) -> Summary:
         """Give the output its name."""
+        # Read more than once, or read on after its hash was taken: what was read must be what was hashed.
+        self.source.check(thoroughly=self.opened > 1)
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
             # Half written it lies in the work folder, too, where the next process would clear up.

@@ -218,7 +218,9 @@ class Deidentifier:
         init = images.to(hidden)
         attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad])
         better = init.clone()
-        better[bad] = attack.images
+        # Outside the mask a frame stays what it was protected as, whatever the originals are by now.
+        mask = self.obfuscator.mask([tracked[i].found for i in bad], *batch.size)
+        better[bad] = torch.where(mask.to(init.device) > 0, attack.images, init[bad])
         losses = attack.final_losses()
         return better, {i: {name: float(loss[k]) for name, loss in losses.items()} for k, i in enumerate(bad)}
 

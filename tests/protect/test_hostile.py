@@ -1,0 +1,181 @@
+"""Somebody who may write beside a job: replaces its input, plants and changes what lies in its work folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import make_video, read_video
+from skimage.data import astronaut
+from torch import Tensor
+from toys import Sees, tracking
+
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.media import MediaReadError, write_image
+from deidlib.protect.check import Check
+from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.output import Output
+from deidlib.protect.video import protect_video
+
+SIDE, COUNT, SEGMENT = 32, 8, 4
+BOX = [8.0, 8.0, 24.0, 24.0]
+
+
+@pytest.fixture(autouse=True)
+def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deidlib.protect.clip._SEGMENT", SEGMENT)
+
+
+def face(offset: int = 0) -> Tensor:
+    """Frames that show a face, of detail everywhere: ``(COUNT, 3, SIDE, SIDE)``."""
+    picture = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
+    at = [60 + offset + k for k in range(COUNT)]
+    return torch.stack([picture[:, y : y + SIDE, 200 : 200 + SIDE] for y in at])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return make_video(tmp_path / "in" / "in.mkv", face())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "out.mkv"
+
+
+def protector(*, reads_badly: bool = False) -> Deidentifier:
+    """A face in the middle of every frame; read elsewhere in protected ones, if asked for."""
+    shift = 6.0 if reads_badly else 0.0
+    known = Sees(lambda image, number: [BOX])
+    moved = [BOX[0] + shift, BOX[1], BOX[2] + shift, BOX[3]]
+    model = Sees(lambda image, number: [moved], original=known)
+    return Deidentifier(IFGSMAttacker([model], max_iterations=1), tracker=tracking({}))
+
+
+def run(source: Path, target: Path, *, stage: Callable[[str], object] | None = None, **settings: Any) -> None:
+    settings.setdefault("check", Check(repairs=1))
+    protect_video(protector(reads_badly=True), source, target, stage=stage, batch_size=SEGMENT, **settings)
+
+
+def at(stage: str, act: Callable[[], object]) -> Callable[[str], None]:
+    def called(name: str) -> None:
+        if name == stage:
+            act()
+
+    return called
+
+
+def published(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir())
+
+
+def sounding(path: Path) -> Path:
+    """The same frames with a tone."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("ffv1", rate=25)
+        video.height, video.width, video.pix_fmt = SIDE, SIDE, "bgr0"
+        audio: Any = container.add_stream("flac", rate=16000, layout="mono")
+        for k, picture in enumerate(face()):
+            pixels = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels)))
+            frame = av.AudioFrame.from_ndarray(np.full((1, 640), 100 * k, np.int16), format="s16", layout="mono")
+            frame.rate, frame.pts = 16000, 640 * k
+            container.mux(audio.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+# The input
+
+
+def put_another_there(source: Path) -> None:
+    other = make_video(source.with_name("other.mkv"), 1 - face(5))
+    os.replace(other, source)
+
+
+def write_into_it(source: Path) -> None:
+    """Same inode, same size, same times: only the bytes tell."""
+    known, content = source.stat(), bytearray(source.read_bytes())
+    content[-1] ^= 1
+    source.write_bytes(content)
+    os.utime(source, ns=(known.st_atime_ns, known.st_mtime_ns))
+
+
+@pytest.mark.parametrize("stage", ["protecting", "writing", "checking", "repairing"])
+def test_an_input_replaced_during_a_run_is_not_published(source: Path, target: Path, stage: str) -> None:
+    with pytest.raises(MediaReadError, match=r"in\.mkv was changed or replaced while it was worked on"):
+        run(source, target, stage=at(stage, lambda: put_another_there(source)))
+    assert published(target) == []
+
+
+def test_bytes_changed_behind_the_times_of_an_input_that_is_read_again(source: Path, target: Path) -> None:
+    with pytest.raises(MediaReadError, match="changed or replaced"):
+        run(source, target, stage=at("repairing", lambda: write_into_it(source)))
+    assert published(target) == []
+
+
+def test_an_input_replaced_between_its_hash_and_its_first_frame(source: Path, target: Path) -> None:
+    clip = ClipSource.of_file(source)
+    put_another_there(source)
+    with pytest.raises(MediaReadError, match="changed or replaced"):
+        ClipJob(protector(), clip, target, Output(), None)
+
+
+def test_an_input_that_is_gone(source: Path, target: Path) -> None:
+    with pytest.raises(MediaReadError, match=r"in\.mkv cannot be read"):
+        run(source, target, stage=at("repairing", source.unlink))
+    assert published(target) == []
+
+
+def test_one_picture_of_a_folder_replaced(tmp_path: Path, target: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number, image in enumerate(face()):
+        write_image(frames / f"{number}.png", image)
+
+    def replace() -> None:
+        shutil.copy(frames / "0.png", frames / "5.png")
+
+    with pytest.raises(MediaReadError, match="frames was changed or replaced"):
+        run(frames, target, stage=at("writing", replace))
+    assert published(target) == []
+
+
+def test_sound_is_not_taken_from_another_file(tmp_path: Path, target: Path) -> None:
+    clip = sounding(tmp_path / "in.mkv")
+    with pytest.raises(MediaReadError, match="changed or replaced"):
+        run(clip, target, output=Output(audio="copy"), stage=at("writing", lambda: put_another_there(clip)))
+    assert published(target) == []
+
+
+def test_outside_the_mask_a_repair_takes_nothing_from_the_source(source: Path) -> None:
+    """Whatever is read under the same places the second time."""
+    deidentifier = protector(reads_badly=True)
+    originals, others = face(), 1 - face(5)
+    ((batch, tracked),) = deidentifier.follow([deidentifier.detect(originals, 0)])
+    first = deidentifier.protect(batch, tracked).images
+    ((other, _),) = deidentifier.follow([deidentifier.detect(others, 0)])
+    better, _ = deidentifier.repair(other, tracked, first, range(COUNT), 2)
+    outside = deidentifier.obfuscator.mask([frame.found for frame in tracked], SIDE, SIDE).expand_as(first) == 0
+    assert outside.any()
+    assert torch.equal(better[outside], first[outside])
+    assert not torch.equal(better, first)
+
+
+def test_an_input_left_alone_is_published(source: Path, target: Path) -> None:
+    stages: list[str] = []
+    run(source, target, stage=stages.append)
+    assert "repairing" in stages
+    assert published(target) == ["out.mkv", "out.mkv.json"]
+    assert len(read_video(target)) == COUNT
