@@ -154,6 +154,38 @@ class Key:
         """Whether ``seal`` was made from ``message`` with this key; compared in constant time."""
         return hmac.compare_digest(self.mac(message).encode(), seal.encode())
 
+    def encrypt(self, message: bytes, about: str) -> bytes:
+        """Lock a message away: only this key opens it, and only unchanged (ChaCha20-Poly1305, RFC 8439).
+
+        Args:
+            message: what nobody else is to read.
+            about: public text that it belongs to; it opens for the same text only.
+
+        Example:
+            >>> key = Key.generate()
+            >>> key.decrypt(key.encrypt(b"a face", "frame 3"), "frame 3")
+            b'a face'
+        """
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+        nonce = secrets.token_bytes(12)
+        return nonce + ChaCha20Poly1305(self._expand("encryption", _BYTES)).encrypt(nonce, message, about.encode())
+
+    def decrypt(self, sealed: bytes, about: str) -> bytes:
+        """The message that :meth:`encrypt` locked away.
+
+        Raises:
+            ValueError: it was changed, belongs to another text, or was locked with another key.
+        """
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+        cipher = ChaCha20Poly1305(self._expand("encryption", _BYTES))
+        try:
+            return cipher.decrypt(sealed[:12], sealed[12:], about.encode())
+        except (InvalidTag, ValueError):
+            raise ValueError(f"this was not locked for {about!r} with this key, or was changed since.") from None
+
     def words(self, label: str, count: int) -> NDArray[np.uint64]:
         """Numbers that nobody can tell from random ones without the key: the same on every machine, for ever.
 

@@ -147,6 +147,7 @@ class ClipJob:
         self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
         work = {"output": described(output), "check": described(check), "given_faces": _digest(self.faces)}
         self.key: KeyRecord | None = key if isinstance(key, KeyRecord) else None
+        self._secret = key if isinstance(key, Key) else None
         if isinstance(key, Key):
             nonce = nonce_of(key, source.sha256, {"deidentifier": described(deidentifier)} | work)
             deidentifier, self.key = with_key(deidentifier, key, nonce=nonce)
@@ -178,11 +179,11 @@ class ClipJob:
             ValueError: ``faces`` are not as many as the frames.
         """
         job = {
-            "format": "deidlib-work/2",
+            "format": "deidlib-work/3",
             "fingerprint": fingerprint(self.settings),
             "input_sha256": self.source.sha256,
         }
-        with WorkFolder(self.target, job) as folder:
+        with WorkFolder(self.target, job, self._secret) as folder:
             try:
                 summary = self._work(SegmentStore(folder, self.length))
             except BaseException as error:

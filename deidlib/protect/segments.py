@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -17,10 +19,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.keys.key import Key, KeyFileError
 from deidlib.media import MediaWriteError, VideoReader, VideoWriter
 from deidlib.media.errors import reporting
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import read_json, sha256_of, write_json
+from deidlib.records.fingerprint import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +85,28 @@ class WorkFolder:
     Args:
         target: the output; the folder lies beside it.
         job: what the work is: settings and input. Work on anything else is thrown away.
+        key: for whose holder alone the notes are readable; else a key that lies in the folder, and serves only to
+            show that they are this job's and unchanged.
 
     Raises:
         MediaWriteError: another process works on the same output, or the folder cannot be made, or something else lies
             there.
     """
 
-    def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
+    def __init__(self, target: Path, job: Mapping[str, Any], key: Key | None = None) -> None:
         self.target = target
         self.path = target.absolute().parent / f".{target.name}.deidlib-work"
         self._lock: FileLock | None = None
         with reporting(target, "its work folder"):
             self._lock = _locked(self.path, target)
-            if read_json(self.path / "job.json") != dict(job):
+            known = self._known_key(job, key)
+            if known is None:
                 self._clear()
+                known = key.derive(_PURPOSE) if key is not None else Key.generate()
+                if key is None:
+                    known.save(self.path / _KEY)
                 write_json(self.path / "job.json", job)
+            self._key, self._job = known, fingerprint(dict(job))
             self._sweep()
 
     def __enter__(self) -> Self:
@@ -116,13 +127,20 @@ class WorkFolder:
         self._lock = None
 
     def note(self, name: str) -> dict[str, Any] | None:
-        """A JSON note left here before."""
-        return read_json(self.path / f"{name}.json")
+        """A note left here before by this job; None if there is none, or it is not as this job left it."""
+        stored = read_json(self.path / f"{name}.json")
+        try:
+            sealed = base64.b64decode(stored["sealed"], validate=True) if stored is not None else b""
+            note: dict[str, Any] = json.loads(self._key.decrypt(sealed, f"{self._job} {name}"))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return note
 
     def leave(self, name: str, note: Mapping[str, Any]) -> None:
-        """Leave a JSON note."""
+        """Leave a note, sealed: whoever changes it, or gives it another name or job, makes it nobody's."""
+        sealed = self._key.encrypt(json.dumps(dict(note)).encode(), f"{self._job} {name}")
         with reporting(self.target, "its notes"):
-            write_json(self.path / f"{name}.json", note)
+            write_json(self.path / f"{name}.json", {"sealed": base64.b64encode(sealed).decode()})
 
     def output(self) -> Path:
         """Where the output may be written before it gets its name; nothing lies there."""
@@ -130,6 +148,17 @@ class WorkFolder:
         shutil.rmtree(path.parent, ignore_errors=True)
         path.parent.mkdir()
         return path
+
+    def _known_key(self, job: Mapping[str, Any], key: Key | None) -> Key | None:
+        """The key of the work that lies here; None if it is other work, or nobody's."""
+        if read_json(self.path / "job.json") != dict(job):
+            return None
+        if key is not None:
+            return key.derive(_PURPOSE)
+        try:
+            return Key.load(self.path / _KEY)
+        except KeyFileError:
+            return None
 
     def _clear(self) -> None:
         for path in self.path.iterdir():
@@ -174,7 +203,7 @@ class SegmentStore:
 
     def records(self, number: int, upto: int) -> list[FrameRecord]:
         """The records of a complete segment's frames."""
-        data = read_json(self.path(number, self._known(number, upto), "json"))
+        data = self.folder.note(_name(number, self._known(number, upto)))
         assert data is not None
         return [FrameRecord.from_json(frame) for frame in data["frames"]]
 
@@ -188,8 +217,7 @@ class SegmentStore:
         """Declare a segment complete whose video has been written."""
         video = self.path(number, round_, "mkv")
         data = {"sha256": sha256_of(video), "frames": [record.to_json() for record in records]}
-        with reporting(self.folder.target, "a segment's record"):
-            write_json(self.path(number, round_, "json"), data)
+        self.folder.leave(_name(number, round_), data)
         self._rounds.setdefault(number, []).append(round_)
 
     def _known(self, number: int, upto: int) -> int:
@@ -199,11 +227,11 @@ class SegmentStore:
 
     def path(self, number: int, round_: int, suffix: str) -> Path:
         """Where a file of a segment lies."""
-        return self.folder.path / f"{number:06d}.{round_}.{suffix}"
+        return self.folder.path / f"{_name(number, round_)}.{suffix}"
 
     def _is_sound(self, record: Path) -> bool:
-        """A disk may have lost or changed what was there."""
-        data, video = read_json(record), record.with_suffix(".mkv")
+        """A disk may have lost or changed what was there, and others may have put it there."""
+        data, video = self.folder.note(record.stem), record.with_suffix(".mkv")
         if data is None or not video.is_file():
             return False
         return bool(data.get("sha256") == sha256_of(video))
@@ -270,7 +298,14 @@ class SegmentWriter:
         self._writer, self._records, self._number = None, [], -1
 
 
-_LOCK, _OWNER = "lock", "owner"
+def _name(number: int, round_: int) -> str:
+    """Of a segment's files, without their suffix."""
+    return f"{number:06d}.{round_}"
+
+
+_LOCK, _OWNER, _KEY = "lock", "owner", "key"
+# What the user's key is derived for, when it seals a work folder.
+_PURPOSE = "work folder"
 # Seconds: a lock whose last owner is just removing it is gone by then.
 _PATIENCE = 0.25
 

@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The object that a file holds; None if there is no such file, or what it holds is no JSON object."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from torch import Tensor
 from toys import Sees, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.keys.key import Key
 from deidlib.media import MediaReadError, write_image
 from deidlib.protect.check import Check
 from deidlib.protect.clip import ClipJob, ClipSource
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.output import Output
 from deidlib.protect.video import protect_video
+from deidlib.records.files import sha256_of
 
 SIDE, COUNT, SEGMENT = 32, 8, 4
 BOX = [8.0, 8.0, 24.0, 24.0]
@@ -179,3 +182,87 @@ def test_an_input_left_alone_is_published(source: Path, target: Path) -> None:
     assert "repairing" in stages
     assert published(target) == ["out.mkv", "out.mkv.json"]
     assert len(read_video(target)) == COUNT
+
+
+# The work folder
+
+
+class Stop(Exception):
+    pass
+
+
+def stop() -> None:
+    raise Stop
+
+
+def stopped(source: Path, target: Path, **settings: Any) -> Path:
+    """The work folder of a job that ended before it wrote its output."""
+    with pytest.raises(Stop):
+        run(source, target, stage=at("writing", stop), **settings)
+    return target.parent / f".{target.name}.deidlib-work"
+
+
+def replant(work: Path, number: int, round_: int, frames: Tensor) -> None:
+    """Another segment, with the hash of it in a record as anybody could write it."""
+    video = make_video(work / f"{number:06d}.{round_}.mkv", frames)
+    record = work / f"{number:06d}.0.json"
+    data = json.loads(record.read_text()) | {"sha256": sha256_of(video)}
+    (work / f"{number:06d}.{round_}.json").write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("round_", [0, 1, 2])
+@pytest.mark.parametrize("key", [None, Key(bytes(32))])
+def test_a_planted_segment_is_made_again(source: Path, target: Path, key: Key | None, round_: int) -> None:
+    run(source, target, key=key)
+    whole = target.read_bytes()
+    target.unlink()
+    work = stopped(source, target, key=key)
+    replant(work, 1, round_, face()[SEGMENT:])
+    run(source, target, key=key)
+    assert target.read_bytes() == whole
+
+
+def test_a_record_under_another_name_is_nobodys(source: Path, target: Path) -> None:
+    """The first segment twice is not the clip."""
+    run(source, target)
+    whole = target.read_bytes()
+    work = stopped(source, target)
+    for suffix in ("mkv", "json"):
+        shutil.copy(work / f"000000.0.{suffix}", work / f"000001.0.{suffix}")
+        shutil.copy(work / f"000000.0.{suffix}", work / f"000001.1.{suffix}")
+    run(source, target)
+    assert target.read_bytes() == whole
+
+
+DAMAGE = {
+    "empty": b"",
+    "list": b"[]",
+    "no record": b"{}",
+    "deep": b"[" * 200_000,
+    "emptied": b'{"bad": [], "frames": 1}',
+    "no text": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", ["000001.0.json", "clip.json", "checked-0.json", "job.json", "key"])
+def test_a_damaged_record_is_made_again(source: Path, target: Path, name: str, content: bytes) -> None:
+    run(source, target)
+    whole = target.read_bytes()
+    work = stopped(source, target)
+    (work / name).write_bytes(content)
+    run(source, target)
+    assert target.read_bytes() == whole
+    assert published(target) == ["out.mkv", "out.mkv.json"]
+
+
+def test_what_was_read_for_the_holder_of_a_key_lies_nowhere_in_clear(source: Path, target: Path) -> None:
+    key = Key(bytes(range(32)))
+    work = stopped(source, target, key=key)
+    texts = [path.read_text() for path in work.glob("0*.json")]
+    assert len(texts) == COUNT // SEGMENT
+    assert not any("boxes" in text or str(BOX[0]) in text for text in texts)
+    assert not (work / "key").exists()
+    # Another key does not open it: the job begins anew, with a nonce of its own.
+    run(source, target, key=Key(bytes(32)))
+    assert published(target) == ["out.mkv", "out.mkv.json"]
