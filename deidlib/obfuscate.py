@@ -1,4 +1,4 @@
-"""Obfuscators hide faces: pixelation, blur, a solid colour. Any ``(images, faces) -> images`` may stand in for them."""
+"""Obfuscators hide faces: a solid colour, pixelation, blur. Any ``(images, faces) -> images`` may stand in for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Protocol, final
+from typing import ClassVar, Protocol, final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ class Concealment(Protocol):
     In a clip it is given smoothed boxes in the place of the faces found, unless it says ``follows_face = True``: a
     cover that trembled with the detector's box would show, from frame to frame, more than one frame does. What draws a
     face where the face is, as a swapper does, follows the face itself.
+
+    It is taken to carry something of the face into what it shows, unless it says ``takes_from_face = False``, as
+    :class:`Solid` does: see :func:`takes_from_face`.
     """
 
     def __call__(self, images: Tensor, faces: Sequence[Faces]) -> Tensor:
@@ -54,6 +57,9 @@ class Obfuscator(ABC):
         >>> Noise()(torch.zeros(1, 3, 9, 9), [faces])[0, 0].ne(0).sum()
         tensor(49)
     """
+
+    takes_from_face: ClassVar[bool] = True
+    """Whether what is shown depends on the pixels of the face. Say False only of a fill that does not look at them."""
 
     region: FaceRegion = field(default=FaceRegion(), kw_only=True)
 
@@ -145,6 +151,10 @@ class Pixelate(Obfuscator):
 
     The cells partition the region's rectangle; a cell that the frame cuts off is the mean of what is left of it.
 
+    **Of a clip, this is no protection.** Each frame shows some sums over the face, and the face moves against the
+    cells: over enough frames the sums say what it looks like (docs/privacy.md). It is here to be compared with the
+    paper, which hides so. :class:`Solid` takes nothing from the face.
+
     Args:
         blocks: cells across the width of the region; as many down its height as make them nearly square.
             A region too small for that gets fewer, since a cell of one pixel hides nothing.
@@ -187,7 +197,8 @@ class Pixelate(Obfuscator):
 class GaussianBlur(Obfuscator):
     """Gaussian blur of the frame, shown in the region. The weights are renormalised at the frame's border.
 
-    A blur is a linear filter and can in part be undone; pixelation loses more.
+    A blur is a linear filter and can in part be undone, from one frame already, and better from a clip; pixelation
+    loses more. It is here for comparison. :class:`Solid` takes nothing from the face.
 
     Args:
         sigma: standard deviation as a share of the region's width, so that big and small faces are
@@ -228,10 +239,14 @@ class GaussianBlur(Obfuscator):
 
 @dataclass(frozen=True)
 class Solid(Obfuscator):
-    """One colour: nothing of the face is left, not even its brightness.
+    """One colour: nothing of the face is left, not even its brightness. This is the default everywhere.
+
+    What is shown depends on where the face is, and not on how it looks; with an attack that never sees the face either,
+    so does the protected file (docs/privacy.md).
 
     Args:
-        color: red, green, blue in [0, 1].
+        color: red, green, blue in [0, 1]. The default is the middle of the 256 levels, so that a perturbation can
+            brighten and darken as far: on black it can only brighten, and RetinaFace, MTCNN and gaze take more steps.
         region: which pixels belong to a face.
 
     Raises:
@@ -245,7 +260,9 @@ class Solid(Obfuscator):
                 [0.0000, 0.0000, 0.0000]])
     """
 
-    color: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    takes_from_face: ClassVar[bool] = False
+
+    color: tuple[float, float, float] = (128 / 255, 128 / 255, 128 / 255)
 
     def __post_init__(self) -> None:
         if len(self.color) != 3 or not all(0 <= part <= 1 for part in self.color):
@@ -254,6 +271,16 @@ class Solid(Obfuscator):
     def fill(self, image: Tensor, inside: Rectangle, face: Rectangle) -> Tensor:
         """The colour."""
         return image.new_tensor(self.color)[:, None, None]
+
+
+def takes_from_face(concealment: Concealment) -> bool:
+    """Whether what a way of hiding shows may depend on the pixels of the face: yes, unless it says that it does not.
+
+    Example:
+        >>> takes_from_face(Solid()), takes_from_face(Pixelate())
+        (False, True)
+    """
+    return bool(getattr(concealment, "takes_from_face", True))
 
 
 def _bounds(cover: Tensor) -> Rectangle | None:

@@ -50,7 +50,7 @@ def protect(
     aggregate: Aggregator | None = None,
     obfuscator: Obfuscator | None = None,
 ) -> Protection:
-    """Default obfuscation unless told, epsilon 8/255, region only, written and read back."""
+    """A mosaic of 4 blocks unless told, epsilon 8/255, region only, written and read back."""
     attacker = IFGSMAttacker(
         models,
         epsilon=8 / 255,

@@ -14,7 +14,8 @@ from toys import boxed
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.region import FaceRegion
-from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
+from deidlib.images import to_grid
+from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid, takes_from_face
 
 TIGHT = FaceRegion(factor=1.0)
 EVERY: Sequence[Obfuscator] = (Pixelate(), GaussianBlur(), Solid((0.2, 0.4, 0.6)))
@@ -74,6 +75,20 @@ def test_solid_shows_nothing_of_the_face(scene: tuple[Tensor, Faces], region: Fa
     covered = hide.mask([faces], *image.shape[2:])[0, 0] == 1
     out = hide(image, [faces])[0, :, covered]
     assert torch.equal(out, torch.tensor([0.0, 0.5, 1.0])[:, None].expand_as(out))
+
+
+def test_what_takes_from_the_face_is_said() -> None:
+    assert not takes_from_face(Solid())
+    assert all(takes_from_face(hide) for hide in (Pixelate(), GaussianBlur()))
+    # The middle of the levels as they are stored: the same distance to black and to white, to a level.
+    assert torch.equal(to_grid(Solid().hide_frame(torch.rand(1, 3, 4, 4))), torch.full((1, 3, 4, 4), 128 / 255))
+
+
+@pytest.mark.parametrize("region", [FaceRegion(), FaceRegion(1.5, "ellipse", 5)])
+def test_solid_hides_all_of_a_frame(region: FaceRegion) -> None:
+    # Corners that an ellipse leaves open, and a soft edge, are covered too.
+    hidden = Solid((0.0, 0.5, 1.0), region=region).hide_frame(torch.rand(2, 3, 17, 30))
+    assert torch.equal(hidden, torch.tensor([0.0, 0.5, 1.0])[:, None, None].expand(2, 3, 17, 30))
 
 
 @pytest.mark.parametrize("hide", EVERY)

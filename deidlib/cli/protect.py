@@ -9,7 +9,7 @@ import typer
 
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, live_source
-from deidlib.cli.hiding import hiding_of
+from deidlib.cli.hiding import hiding_of, warning_of
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -42,8 +42,24 @@ def protect(
     key: Annotated[
         Path | None, typer.Option(help="A key file (deidlib key new): the authorised models read by this key only.")
     ] = None,
-    hide: Annotated[str, typer.Option(help="pixelate, blur, solid, or swap:FILE, the face of another.")] = "pixelate",
-    blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across the face region.")] = 4,
+    hide: Annotated[
+        str,
+        typer.Option(
+            help="solid, which takes nothing from the face; pixelate; blur; or swap:FILE, the face of another. "
+            "auto: solid, with --paper pixelate."
+        ),
+    ] = "auto",
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="Mosaic cells across the face region, 4 by default, with --hide pixelate.")
+    ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            help="The paper's setting, for comparison: a mosaic, I-FGSM, and the plain sum of the losses, where "
+            "nothing else is said.",
+        ),
+    ] = False,
     epsilon: Annotated[
         float,
         typer.Option(min=0, max=255, help="Largest change of a pixel, in grey levels: 0 or 1 to 255, not a share."),
@@ -125,8 +141,11 @@ def protect(
     A folder is gone through with all below it; what is finished is left as it is, so an interrupted run is continued by
     the same command.
     """
+    from deidlib.attack.aggregation import Sum
+    from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.attack.chain import Chain
     from deidlib.attack.presets import recommended, recommended_chain
+    from deidlib.attack.steps import SignStep
     from deidlib.keys.key import Key
     from deidlib.media.clip import Clip
     from deidlib.protect.check import Check
@@ -146,23 +165,39 @@ def protect(
             pairs_below(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
-        attacker = recommended(
-            models,
-            epsilon=epsilon / 255,
-            max_iterations=iterations,
-            step=step_of(steps),
-            aggregate=aggregator_of(combine),
-            distortions=[distortion_of(name) for name in survive],
-            until=goal,
-        )
+        step, aggregate = step_of(steps), aggregator_of(combine)
+        survived = [distortion_of(name) for name in survive]
+        if paper:
+            attacker = IFGSMAttacker(
+                models,
+                epsilon=epsilon / 255,
+                max_iterations=iterations,
+                step=step or SignStep(),
+                aggregate=aggregate or Sum(),
+                distortions=survived,
+                until=goal,
+            )
+        else:
+            attacker = recommended(
+                models,
+                epsilon=epsilon / 255,
+                max_iterations=iterations,
+                step=step,
+                aggregate=aggregate,
+                distortions=survived,
+                until=goal,
+            )
+        obfuscator = hiding_of(("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where)
+        if (warning := warning_of(obfuscator)) is not None:
+            typer.echo(f"warning: {warning}", err=True)
         warm = {
-            "auto": recommended_chain(codec, keyed=key is not None, until=goal),
+            "auto": None if paper else recommended_chain(codec, keyed=key is not None, until=goal),
             "predecessor": Chain(),
             "hidden": None,
         }
         deidentifier = Deidentifier(
             attacker,
-            obfuscator=hiding_of(hide, blocks, where),
+            obfuscator=obfuscator,
             detectors=detectors_of(detectors, models, where),
             tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing, after_hold=after_hold),
             chain=warm[start],

@@ -18,7 +18,7 @@ from deidlib.geometry.matching import same_face
 from deidlib.images import to_grid, to_uint8
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe, observe_each, united
-from deidlib.obfuscate import Concealment, Pixelate
+from deidlib.obfuscate import Concealment, Solid
 from deidlib.protect.batches import DetectedBatch, ProtectedBatch
 from deidlib.protect.given import check_places
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
@@ -42,7 +42,8 @@ class Deidentifier:
 
     Args:
         attacker: its models are the authorised ones.
-        obfuscator: how faces are hidden; its region also confines the perturbation.
+        obfuscator: how faces are hidden; its region also confines the perturbation. By default :class:`~deidlib.Solid`,
+            which takes nothing from the face.
         detectors: those that say where faces are; those among the authorised models if not given.
         tracker: how faces are followed, and what becomes of a frame without one.
         chain: how a frame starts from the one before it; every frame starts from its hidden self if not given.
@@ -59,7 +60,7 @@ class Deidentifier:
     """
 
     attacker: IFGSMAttacker
-    obfuscator: Concealment = field(default_factory=Pixelate)
+    obfuscator: Concealment = field(default_factory=Solid)
     detectors: Sequence[TargetModel[Any]] | None = None
     tracker: FaceTracker = field(default_factory=FaceTracker)
     chain: Chain | None = None

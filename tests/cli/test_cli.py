@@ -14,11 +14,14 @@ from clips import astronauts, make_video, read_video
 from command import deidlib, refused
 
 from deidlib import cli, weights
+from deidlib.attack.aggregation import Sum
 from deidlib.attack.distortions import H264, JPEG
+from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep
 from deidlib.cli import names
 from deidlib.faces import Faces
 from deidlib.media import MediaError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
+from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.protect import folder
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.video import protect_video
@@ -93,7 +96,9 @@ def test_an_epsilon_meant_as_a_share_is_refused(image: Path, share: str) -> None
 def test_epsilon_is_in_grey_levels_and_blocks_are_cells(image: Path) -> None:
     exact, near = image.with_name("exact.png"), image.with_name("near.png")
     for target, epsilon in ((exact, 0), (near, 3)):
-        result = deidlib("protect", image, target, "--epsilon", epsilon, "--iterations", 2, "--blocks", 2)
+        result = deidlib(
+            "protect", image, target, "--epsilon", epsilon, "--iterations", 2, "--hide", "pixelate", "--blocks", 2
+        )
         assert result.exit_code == 0, result.output
     hidden = read_image(exact)
     assert (read_image(near) - hidden).abs().mul(255).max().round() == 3
@@ -102,13 +107,33 @@ def test_epsilon_is_in_grey_levels_and_blocks_are_cells(image: Path) -> None:
     assert len(torch.unique(hidden[0][:, changed].T, dim=0)) in (4, 6)
 
 
+def test_nothing_of_the_face_is_taken_unless_that_is_asked_for(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Deidentifier] = []
+
+    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
+        seen.append(deidentifier)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "protect_image", remember)
+    outputs = [
+        deidlib("protect", image, image.with_name("out.png"), *options).stderr
+        for options in ([], ["--paper"], ["--paper", "--hide", "solid", "--steps", "mi-fgsm"], ["--hide", "blur"])
+    ]
+    assert [one.obfuscator for one in seen] == [Solid(), Pixelate(4), Solid(), GaussianBlur()]
+    assert [type(one.attacker.step) for one in seen] == [APGDStep, SignStep, MomentumSignStep, APGDStep]
+    assert seen[1].attacker.aggregate == Sum()
+    assert seen[1].chain is None
+    assert ["over a clip they add up" in text for text in outputs] == [False, True, False, True]
+    refused(deidlib("protect", image, image.with_name("out.png"), "--blocks", 3), "Add --hide pixelate")
+
+
 def test_a_picture_without_a_face_is_hidden_and_said_so(tmp_path: Path) -> None:
     write_image(tmp_path / "in.png", torch.rand(1, 3, 40, 48))
     result = deidlib("protect", tmp_path / "in.png", tmp_path / "out.png")
     assert result.exit_code == 0
     assert "1 wholly hidden" in result.stdout
     assert "warning: no face was found" in result.stderr
-    assert len(torch.unique(read_image(tmp_path / "out.png")[0].flatten(1).T, dim=0)) == 12
+    assert len(torch.unique(read_image(tmp_path / "out.png")[0].flatten(1).T, dim=0)) == 1
     kept = deidlib("protect", tmp_path / "in.png", tmp_path / "kept.png", "--on-missing", "keep")
     assert kept.exit_code == 0
     assert torch.equal(read_image(tmp_path / "kept.png"), read_image(tmp_path / "in.png"))
@@ -183,7 +208,7 @@ def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
     assert len(read_video(target / "day" / "c.mkv")) == 3
     assert len(manifest(target)) == 5
 
-    other = deidlib("protect", source, target, *QUICK, "--blocks", 3)
+    other = deidlib("protect", source, target, *QUICK, "--hide", "pixelate", "--blocks", 3)
     assert "finished before" not in other.stderr
     assert len(manifest(target)) == 8
 
@@ -301,7 +326,7 @@ def test_what_must_be_survived_is_handed_on(image: Path, monkeypatch: pytest.Mon
     assert list(seen[0].attacker.distortions or ()) == [JPEG(75), H264(23)]
     assert (seen[0].tracker.window, seen[0].tracker.hold) == (3, 7)
     refused(deidlib("protect", image, image.with_name("out.png"), "--survive", "mp3:75"), "unknown distortion 'mp3:75'")
-    refused(deidlib("protect", image, image.with_name("out.png"), "--hide", "paint"), "--hide must be pixelate")
+    refused(deidlib("protect", image, image.with_name("out.png"), "--hide", "paint"), "--hide must be solid")
 
 
 def test_a_camera_that_is_not_there(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_what_is_no_sound_video(tmp_path: Path, name: str, write: Callable[[Path
 
 def protector(**settings: Any) -> Deidentifier:
     """Without attack steps, so that nothing but hiding is looked at."""
-    return Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0), **settings)
+    return Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0), obfuscator=Pixelate(), **settings)
 
 
 def protected(
