@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from protection import Protection, chain, compare, facenet_detect, identity, pro
 from deidlib.attack.aggregation import GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import APGDStep
+from deidlib.faces import Faces
+from deidlib.geometry.warp import sample
 from deidlib.models.base import TargetModel
-from deidlib.models.fan import FAN
+from deidlib.models.fan import FAN, FANTarget
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.observe import read_originals
@@ -133,13 +137,29 @@ def test_gaze_is_read_along_the_whole_chain_from_the_file(originals: torch.Tenso
     assert control.mean() >= 8.0
 
 
+class Untrained(FAN):
+    """Random filters never look as trained ones do on a face: what they answered on the original can be reached."""
+
+    def __init__(self, original: torch.Tensor) -> None:
+        # Published weights are too large to keep here. Of seeded ones, a gain of 4 makes heat maps that answer to 8
+        # grey levels; with a gain of 1 half of the loss remains whatever the attack, even against FAN alone.
+        super().__init__(recipe.filled(FANNet(1), gain=4.0), modules=1)
+        self.original = original
+
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> FANTarget:
+        told = super().target(reading, size)
+        with torch.no_grad():
+            maps = self.heatmaps(sample(self.original, told.grid, told.frame))
+        return replace(told, heatmaps=maps, unit=maps.square().sum(dim=(1, 2, 3)))
+
+
 @pytest.mark.slow
-def test_four_models_in_one_attack_all_fall(models: dict[str, TargetModel[Any]], originals: torch.Tensor) -> None:
-    # Published FAN weights are too large to keep here. Of seeded ones, a gain of 4 makes heat maps that answer to 8
-    # grey levels; they never look like those of a net that was trained to show faces, so its loss falls by a part only.
-    fan = FAN(recipe.filled(FANNet(1), gain=4.0), modules=1)
-    four = {**models, "fan": fan, "mpiigaze": GazeResNet.mpiigaze()}
+def test_four_models_in_one_attack_each_fall_to_15_percent(
+    models: dict[str, TargetModel[Any]], originals: torch.Tensor
+) -> None:
     image = originals[1:2]
+    fan = Untrained(image)
+    four = {**models, "fan": fan, "mpiigaze": GazeResNet.mpiigaze()}
     # The pose comes from the detector's five points: landmarks of a net of random filters are no face.
     readings = read_originals(image, {name: model for name, model in four.items() if name != "fan"})
     faces = readings["retinaface"]
@@ -149,7 +169,4 @@ def test_four_models_in_one_attack_all_fall(models: dict[str, TargetModel[Any]],
     result = attacker(obfuscator(image, faces), readings, mask=obfuscator.mask(faces, *image.shape[-2:]))
     assert list(result.losses) == ["retinaface", "mtcnn", "fan", "mpiigaze"]
     for name, loss in result.final_losses().items():
-        assert loss[0] <= (0.9 if name == "fan" else 0.15) * result.losses[name][0, 0], (
-            name,
-            result.losses[name][:, 0],
-        )
+        assert loss[0] <= 0.15 * result.losses[name][0, 0], name

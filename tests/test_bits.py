@@ -42,7 +42,7 @@ def runs(capability: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("capability", ["", "avx2", "default"])
+@pytest.mark.parametrize("capability", ["", pytest.param("avx2", marks=pytest.mark.slow), "default"])
 class TestElsewhere:
     def test_own_arithmetic_gives_the_same_bits(self, capability: str) -> None:
         expected = runs("")[0]["digests"]
