@@ -45,11 +45,12 @@ def models(request: pytest.FixtureRequest, shared: object) -> dict[str, TargetMo
 
 @pytest.fixture(scope="module")
 def reading() -> list[Faces]:
-    """The astronaut's face, with the mean face's landmarks and a gaze; an annotator might have said so."""
+    """The astronaut's face, with the mean face's landmarks and a gaze far from straight ahead, which is what
+    a grey patch is read as; an annotator might have said so."""
     box, mean = torch.tensor([[58.0, 28.0, 106.0, 96.0]]), face_model(68)[:, :2].float()
     low, high = mean.amin(dim=0), mean.amax(dim=0)
     landmarks = box[:, None, :2] + (box[:, 2:] - box[:, :2])[:, None] * (mean - low) / (high - low)
-    return [Faces(box, torch.ones(1), landmarks, torch.tensor([[0.1, 0.05, -0.99]]))]
+    return [Faces(box, torch.ones(1), landmarks, torch.tensor([[0.48, 0.36, -0.8]]))]
 
 
 @pytest.fixture(scope="module")
