@@ -404,9 +404,8 @@ def _ignore(_: object) -> None:
 
 
 def _digest(faces: Sequence[Faces] | None) -> str | None:
-    if faces is None:
-        return None
-    return fingerprint([described([known.boxes, known.scores, known.landmarks]) for known in faces])
+    """Of all that is given: landmarks and gaze that come with the faces are what the models are to read."""
+    return None if faces is None else fingerprint(described(list(faces)))
 
 
 def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: ProtectedBatch) -> list[FrameRecord]:

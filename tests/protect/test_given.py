@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,13 @@ def test_a_truth_of_another_file_is_refused(tmp_path: Path) -> None:
         truth = Detections(known, size=size, sha256=sha256(tmp_path / mine))
         result = evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, truth=truth)
         assert result.readers["patches"].faces
+
+
+def test_another_gaze_given_is_other_work(tmp_path: Path, hider: Deidentifier) -> None:
+    write_image(tmp_path / "a.png", astronauts(1))
+    marks = set()
+    for gaze in (None, [0.0, 0.0, -1.0], [0.6, 0.0, -0.8]):
+        faces = Faces(torch.tensor([FACE]), torch.ones(1), gaze=None if gaze is None else torch.tensor([gaze]))
+        protect_video(hider, tmp_path / "a.png", tmp_path / "o.mkv", faces=[faces], check=None)
+        marks.add(json.loads((tmp_path / "o.mkv.json").read_text())["fingerprint"])
+    assert len(marks) == 3
