@@ -125,13 +125,10 @@ def run(work: Work, source: Path, target: Path) -> None:
         ValueError: a single file cannot be read or written, or shows no face where there must be one.
         typer.Exit: files of a folder failed, or the user interrupted.
     """
-    from deidlib.protect.folder import pairs_below
-
     try:
         if source.is_dir():
             failed, count = work.folder(source, target)
         else:
-            pairs_below(source, target, work.output.codec)
             failed, count = 0, 1
             try:
                 work.one(source, target)
