@@ -12,7 +12,9 @@ from deidlib.cli.errors import plain_errors
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the clip, the sheet and the numbers go.")] = Path("demo-output"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where the clip, the sheet and the numbers go.")
+    ] = Path("demo-output"),
     frames: Annotated[int, typer.Option(min=3, help="Length of the clip.")] = 12,
 ) -> None:
     """Run the main job on the embedded default: MTCNN authorised, a clip of the astronaut, no download."""

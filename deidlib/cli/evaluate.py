@@ -26,57 +26,107 @@ Lpips = Literal["alex", "vgg", "squeeze"]
 
 
 def evaluate(
-    original: Annotated[Path, typer.Argument(help="An image, a video, or a folder of them.")],
-    protected: Annotated[Path, typer.Argument(help="The same, protected; a video may be a folder of its frames.")],
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="An image, a video, or a folder of them.")],
+    protected: Annotated[
+        Path, typer.Argument(metavar="PROTECTED", help="The same, protected; a video may be a folder of its frames.")
+    ],
     models: Annotated[
         Names | None,
         typer.Option(
+            rich_help_panel="Who reads",
             parser=Names,
             help="Authorised readers, separated by commas; by default all that the key opens, or mtcnn.",
         ),
     ] = None,
     key: Annotated[
-        Path | None, typer.Option(help="The key file, if PROTECTED was protected with a key; --models read by it.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="Who reads",
+            help="The key file, if PROTECTED was protected with a key; --models read by it.",
+        ),
     ] = None,
     sidecar: Annotated[
-        Path | None, typer.Option(help="The description that was written with PROTECTED; by default PROTECTED.json.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="Who reads",
+            help="The description that was written with PROTECTED; by default PROTECTED.json.",
+        ),
     ] = None,
     against: Annotated[
         Names,
-        typer.Option(parser=Names, help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin."),
+        typer.Option(
+            rich_help_panel="Who reads",
+            parser=Names,
+            help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin.",
+        ),
     ] = Names(),
     embedder: Annotated[
-        str, typer.Option(help="Who tells whether people are recognised: facenet, mobilefacenet, or FILE.onnx.")
+        str,
+        typer.Option(
+            rich_help_panel="Identity",
+            help="Who tells whether people are recognised: facenet, mobilefacenet, or FILE.onnx.",
+        ),
     ] = "",
     strangers: Annotated[
         Path | None,
-        typer.Option(help="Clear pictures of people who are not in the files, for the embedder's threshold."),
+        typer.Option(
+            rich_help_panel="Identity",
+            help="Clear pictures of people who are not in the files, for the embedder's threshold.",
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="The embedder's cosine above which two faces are one person.")
+        float | None,
+        typer.Option(rich_help_panel="Identity", help="The embedder's cosine above which two faces are one person."),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="What there is to be read on the originals: detections as .json or .csv.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="Who reads", help="What there is to be read on the originals: detections as .json or .csv."
+        ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(rich_help_panel="What is written", help="Write all numbers to this file.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(rich_help_panel="What is written", help="Write a report to this file.")
+    ] = None,
     show_originals: Annotated[
-        bool, typer.Option("--show-originals", help="Let original frames into the report, faces included.")
+        bool,
+        typer.Option(
+            "--show-originals",
+            rich_help_panel="What is written",
+            help="Let original frames into the report, faces included.",
+        ),
     ] = False,
     hidden: Annotated[
-        Path | None, typer.Option(help="The file hidden but not attacked: the report shows the perturbation itself.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="The file hidden but not attacked: the report shows the perturbation itself.",
+        ),
     ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="Frames shown in the report, at most.")] = 6,
+    worst: Annotated[
+        int, typer.Option(rich_help_panel="What is written", min=0, help="Frames shown in the report, at most.")
+    ] = 6,
     export_detections: Annotated[
-        Path | None, typer.Option(help="Write what each reader reads on both files into this folder.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written", help="Write what each reader reads on both files into this folder."
+        ),
     ] = None,
-    min_iou: Annotated[float, typer.Option(min=0, max=0.999, help="Overlap from which boxes are of one face.")] = 0.5,
-    quality: Annotated[bool, typer.Option(help="Measure PSNR, SSIM and flicker.")] = True,
+    min_iou: Annotated[
+        float,
+        typer.Option(rich_help_panel="Who reads", min=0, max=0.999, help="Overlap from which boxes are of one face."),
+    ] = 0.5,
+    quality: Annotated[bool, typer.Option(rich_help_panel="Quality", help="Measure PSNR, SSIM and flicker.")] = True,
     lpips: Annotated[
-        Lpips | None, typer.Option(help="Measure LPIPS too, by this network, which torchvision downloads.")
+        Lpips | None,
+        typer.Option(
+            rich_help_panel="Quality", help="Measure LPIPS too, by this network, which torchvision downloads."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Frames read at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames read at a time.")] = 8,
+    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():

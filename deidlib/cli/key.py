@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.page import Pages
 
-key_app = typer.Typer(help="Secret keys, by which protected files are read.", no_args_is_help=True)
+key_app = typer.Typer(cls=Pages, help="Secret keys, by which protected files are read.", no_args_is_help=True)
 
 
 @key_app.command("new")
 def key_new(
-    file: Annotated[Path, typer.Argument(help="The key file to write; one that is there is never replaced.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The key file to write; one that is there is never replaced.")
+    ],
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase, and make the key that belongs to it and --salt.")
     ] = False,
@@ -46,7 +49,7 @@ def key_new(
 
 
 @key_app.command("show-id")
-def key_show_id(file: Annotated[Path, typer.Argument(help="A key file.")]) -> None:
+def key_show_id(file: Annotated[Path, typer.Argument(metavar="FILE", help="A key file.")]) -> None:
     """Print the public name of a key."""
     from deidlib.keys.key import Key
 

@@ -33,81 +33,137 @@ Audio = Literal["drop", "copy"]
 def protect(
     source: Annotated[
         Path,
-        typer.Argument(help="An image, a video, a folder of them; the number of a camera; or - for standard input."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="An image, a video, a folder of them; the number of a camera; or - for standard input.",
+        ),
     ],
-    target: Annotated[Path, typer.Argument(help="The file to write (.png or .mkv), or a folder.")],
-    targets: Annotated[Names, typer.Option(parser=Names, help="Authorised models, separated by commas.")] = Names(
-        "mtcnn"
-    ),
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write (.png or .mkv), or a folder.")],
+    targets: Annotated[
+        Names,
+        typer.Option(rich_help_panel="Who may read", parser=Names, help="Authorised models, separated by commas."),
+    ] = Names("mtcnn"),
     key: Annotated[
-        Path | None, typer.Option(help="A key file (deidlib key new): the authorised models read by this key only.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="Who may read",
+            help="A key file (deidlib key new): the authorised models read by this key only.",
+        ),
     ] = None,
     hide: Annotated[
         str,
         typer.Option(
+            rich_help_panel="What is hidden, and how",
             help="solid, which takes nothing from the face; pixelate; blur; or swap:FILE, the face of another. "
-            "auto: solid, with --paper pixelate."
+            "auto: solid, with --paper pixelate.",
         ),
     ] = "auto",
     blocks: Annotated[
-        int | None, typer.Option(min=1, help="Mosaic cells across the face region, 4 by default, with --hide pixelate.")
+        int | None,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            min=1,
+            help="Mosaic cells across the face region, 4 by default, with --hide pixelate.",
+        ),
     ] = None,
     paper: Annotated[
         bool,
         typer.Option(
             "--paper",
+            rich_help_panel="What is hidden, and how",
             help="The paper's setting, for comparison: a mosaic, I-FGSM, and the plain sum of the losses, where "
             "nothing else is said.",
         ),
     ] = False,
     epsilon: Annotated[
         float,
-        typer.Option(min=0, max=255, help="Largest change of a pixel, in grey levels: 0 or 1 to 255, not a share."),
+        typer.Option(
+            rich_help_panel="The attack",
+            min=0,
+            max=255,
+            help="Largest change of a pixel, in grey levels: 0 or 1 to 255, not a share.",
+        ),
     ] = 8,
-    iterations: Annotated[int, typer.Option(min=0, help="Attack steps per frame at most.")] = 60,
+    iterations: Annotated[
+        int, typer.Option(rich_help_panel="The attack", min=0, help="Attack steps per frame at most.")
+    ] = 60,
     on_missing: Annotated[
         OnMissing,
         typer.Option(
+            rich_help_panel="What is hidden, and how",
             help="A frame without a face: hold hides where the last face was, then the whole frame; "
-            "keep leaves the frame as it is, with any face that was missed."
+            "keep leaves the frame as it is, with any face that was missed.",
         ),
     ] = "hold",
-    hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
-    window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
+    hold: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            min=0,
+            help="Frames for which the place of a lost face stays hidden.",
+        ),
+    ] = 30,
+    window: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="What is hidden, and how", min=0, help="Frames to look ahead for faces that are missed."
+        ),
+    ] = 15,
     after_hold: Annotated[
         AfterHold,
         typer.Option(
+            rich_help_panel="What is hidden, and how",
             help="A face lost for longer than --hold, beside others: its place stays hidden, is dropped, or the whole "
-            "frame is hidden."
+            "frame is hidden.",
         ),
     ] = "stay",
     faces: Annotated[
         Path | None,
-        typer.Option(help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv."),
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv.",
+        ),
     ] = None,
-    codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
+    codec: Annotated[
+        Codec, typer.Option(rich_help_panel="The file", help="How video is stored; ffv1 loses nothing.")
+    ] = "ffv1",
     quality: Annotated[
-        int | None, typer.Option(help="Of h264: 0 (best) to 51, its constant rate factor; of mjpeg: 2 (best) to 31.")
+        int | None,
+        typer.Option(
+            rich_help_panel="The file",
+            help="Of h264: 0 (best) to 51, its constant rate factor; of mjpeg: 2 (best) to 31.",
+        ),
     ] = None,
-    audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
-    batch: Annotated[int, typer.Option(min=1, help="Frames attacked at a time.")] = 8,
+    audio: Annotated[
+        Audio, typer.Option(rich_help_panel="The file", help="Sound is left out, as a voice identifies, or copied.")
+    ] = "drop",
+    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames attacked at a time.")] = 8,
     detectors: Annotated[
         Names,
         typer.Option(
+            rich_help_panel="What is hidden, and how",
             parser=Names,
             help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
             "By default the authorised detectors and mtcnn.",
         ),
     ] = Names(),
     steps: Annotated[
-        Steps, typer.Option(help="The step rule; auto takes mi-fgsm where gaze is among several models.")
+        Steps,
+        typer.Option(
+            rich_help_panel="The attack", help="The step rule; auto takes mi-fgsm where gaze is among several models."
+        ),
     ] = "auto",
     combine: Annotated[
-        Combine, typer.Option(help="How the losses of several models are summed; auto: sum with gaze, else balanced.")
+        Combine,
+        typer.Option(
+            rich_help_panel="The attack",
+            help="How the losses of several models are summed; auto: sum with gaze, else balanced.",
+        ),
     ] = "auto",
     survive: Annotated[
         Names,
         typer.Option(
+            rich_help_panel="The attack",
             parser=Names,
             help="What the file must survive, separated by commas: jpeg:75, h264:23, blur:1.0, chroma.",
         ),
@@ -115,26 +171,40 @@ def protect(
     start: Annotated[
         Start,
         typer.Option(
+            rich_help_panel="The attack",
             help="Where the attack on a frame starts: its hidden self, or the protected frame before it, with "
             "20 steps at most, which H.264 keeps better. auto: predecessor for h264 and with --until, unless there is "
-            "a key; else hidden."
+            "a key; else hidden.",
         ),
     ] = "auto",
     until: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel="The attack",
             help="Frames are done as soon as the models read them well enough: quick, fine, or limits such as "
-            "iou:0.97,nme:1%,gaze:2. By default after --iterations steps."
+            "iou:0.97,nme:1%,gaze:2. By default after --iterations steps.",
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option(help="Read the written video back through the authorised models, and mend what is bad.")
+        bool,
+        typer.Option(
+            rich_help_panel="The file",
+            help="Read the written video back through the authorised models, and mend what is bad.",
+        ),
     ] = True,
     min_iou: Annotated[
-        float, typer.Option(min=0, max=1, help="Overlap (IoU) of boxes below which a frame is attacked again.")
+        float,
+        typer.Option(
+            rich_help_panel="The file",
+            min=0,
+            max=1,
+            help="Overlap (IoU) of boxes below which a frame is attacked again.",
+        ),
     ] = 0.9,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames after which a camera or pipe ends.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    frames: Annotated[
+        int | None, typer.Option(rich_help_panel="Running", min=1, help="Frames after which a camera or pipe ends.")
+    ] = None,
+    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Hide the faces in SOURCE and let the authorised models still read them.
 

@@ -27,25 +27,48 @@ _OVERLAY_CODECS = {".mkv": "ffv1", ".mp4": "h264", ".mov": "h264", ".avi": "mjpe
 
 
 def read(
-    protected: Annotated[Path, typer.Argument(help="An image, a video, or a folder of frames as png-folder writes.")],
-    key: Annotated[Path | None, typer.Option(help="The key file, if PROTECTED was protected with a key.")] = None,
+    protected: Annotated[
+        Path, typer.Argument(metavar="PROTECTED", help="An image, a video, or a folder of frames as png-folder writes.")
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel="Who reads", help="The key file, if PROTECTED was protected with a key."),
+    ] = None,
     models: Annotated[
         Names,
-        typer.Option(parser=Names, help="Who reads, separated by commas; by default all that the key opens, or mtcnn."),
+        typer.Option(
+            rich_help_panel="Who reads",
+            parser=Names,
+            help="Who reads, separated by commas; by default all that the key opens, or mtcnn.",
+        ),
     ] = Names(),
     sidecar: Annotated[
-        Path | None, typer.Option(help="The description that was written with PROTECTED; by default PROTECTED.json.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="Who reads",
+            help="The description that was written with PROTECTED; by default PROTECTED.json.",
+        ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write what is read to this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(rich_help_panel="What is written", help="Write what is read to this file.")
+    ] = None,
     overlay: Annotated[
         Path | None,
-        typer.Option(help="Draw it on the protected frames: .mkv loses nothing, .mp4 and .avi do; .png of an image."),
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Draw it on the protected frames: .mkv loses nothing, .mp4 and .avi do; .png of an image.",
+        ),
     ] = None,
     first: Annotated[
-        int, typer.Option(min=0, help="The number of the first frame in the protected clip, if some were cut off.")
+        int,
+        typer.Option(
+            rich_help_panel="Who reads",
+            min=0,
+            help="The number of the first frame in the protected clip, if some were cut off.",
+        ),
     ] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Frames read at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames read at a time.")] = 8,
+    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""
     from deidlib.keys.key import Key

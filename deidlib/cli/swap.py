@@ -25,37 +25,86 @@ Audio = Literal["drop", "copy"]
 def swap(
     original: Annotated[Path, typer.Argument(metavar="IN", help="An image, a video, or a folder of them.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write (.png or .mkv), or a folder.")],
-    source: Annotated[Path, typer.Option(help="An image of the face to show instead.")],
+    source: Annotated[
+        Path, typer.Option(rich_help_panel="The face to show", help="An image of the face to show instead.")
+    ],
     method: Annotated[
-        Method, typer.Option(help="warp needs no weights; cosegmentation needs some that are not free.")
+        Method,
+        typer.Option(
+            rich_help_panel="The face to show",
+            help="warp needs no weights; cosegmentation needs some that are not free.",
+        ),
     ] = "warp",
     landmarks: Annotated[
         Names,
         typer.Option(
-            parser=Names, help="Who reads landmarks for warp, in turn: mtcnn (five points), or retinaface,fan (68)."
+            rich_help_panel="The face to show",
+            parser=Names,
+            help="Who reads landmarks for warp, in turn: mtcnn (five points), or retinaface,fan (68).",
         ),
     ] = Names("mtcnn"),
     keep: Annotated[
-        Names, typer.Option(parser=Names, help="Parts of each face to leave, for warp: eyes, mouth. They identify.")
+        Names,
+        typer.Option(
+            rich_help_panel="The face to show",
+            parser=Names,
+            help="Parts of each face to leave, for warp: eyes, mouth. They identify.",
+        ),
     ] = Names(),
     which: Annotated[
-        int | None, typer.Option(min=0, help="The number of the source's face, if it has several.")
+        int | None,
+        typer.Option(
+            rich_help_panel="The face to show", min=0, help="The number of the source's face, if it has several."
+        ),
     ] = None,
-    blocks: Annotated[int, typer.Option(min=1, help="Mosaic cells across a face that cannot be swapped.")] = 4,
-    detectors: Annotated[Names, typer.Option(parser=Names, help="Detectors that say where faces are.")] = Names(
-        "mtcnn"
-    ),
-    on_missing: Annotated[OnMissing, typer.Option(help="A frame without a face; as for deidlib protect.")] = "hold",
-    hold: Annotated[int, typer.Option(min=0, help="Frames for which the place of a lost face stays hidden.")] = 30,
-    window: Annotated[int, typer.Option(min=0, help="Frames to look ahead for faces that are missed.")] = 15,
+    blocks: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="What is hidden, and how", min=1, help="Mosaic cells across a face that cannot be swapped."
+        ),
+    ] = 4,
+    detectors: Annotated[
+        Names,
+        typer.Option(
+            rich_help_panel="What is hidden, and how", parser=Names, help="Detectors that say where faces are."
+        ),
+    ] = Names("mtcnn"),
+    on_missing: Annotated[
+        OnMissing,
+        typer.Option(rich_help_panel="What is hidden, and how", help="A frame without a face; as for deidlib protect."),
+    ] = "hold",
+    hold: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            min=0,
+            help="Frames for which the place of a lost face stays hidden.",
+        ),
+    ] = 30,
+    window: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="What is hidden, and how", min=0, help="Frames to look ahead for faces that are missed."
+        ),
+    ] = 15,
     steady: Annotated[
-        bool, typer.Option(help="Look through a video first, and smooth over time where its faces are.")
+        bool,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            help="Look through a video first, and smooth over time where its faces are.",
+        ),
     ] = True,
-    codec: Annotated[Codec, typer.Option(help="How video is stored; ffv1 loses nothing.")] = "ffv1",
-    quality: Annotated[int | None, typer.Option(help="Of h264 and mjpeg, as for deidlib protect.")] = None,
-    audio: Annotated[Audio, typer.Option(help="Sound is left out, as a voice identifies, or copied.")] = "drop",
-    batch: Annotated[int, typer.Option(min=1, help="Frames at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    codec: Annotated[
+        Codec, typer.Option(rich_help_panel="The file", help="How video is stored; ffv1 loses nothing.")
+    ] = "ffv1",
+    quality: Annotated[
+        int | None, typer.Option(rich_help_panel="The file", help="Of h264 and mjpeg, as for deidlib protect.")
+    ] = None,
+    audio: Annotated[
+        Audio, typer.Option(rich_help_panel="The file", help="Sound is left out, as a voice identifies, or copied.")
+    ] = "drop",
+    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames at a time.")] = 8,
+    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Show another face in place of every face in IN; nothing is attacked.
 

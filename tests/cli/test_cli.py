@@ -511,11 +511,14 @@ def test_weights_list_and_where(offline: Path) -> None:
     listed = deidlib("weights", "list")
     assert listed.exit_code == 0
     lines = listed.stdout.splitlines()
-    assert len(lines) == len(weights.CHECKPOINTS)
-    for line, (name, known) in zip(lines, weights.CHECKPOINTS.items(), strict=True):
-        assert line.split()[:2] == [name, "missing"]
-        assert known.licence in line
-        assert line.endswith(known.origin)
+    assert len(lines) == 2 * len(weights.CHECKPOINTS)
+    for line, origin, (name, known) in zip(lines[::2], lines[1::2], weights.CHECKPOINTS.items(), strict=True):
+        assert line.split() == [name, "missing", *known.licence.split()]
+        assert origin == f"  {known.origin}"
+    known = weights.checkpoint("retinaface_mobilenet0.25")
+    (offline / known.file).write_bytes(b"x" * 1_234_567)
+    assert deidlib("weights", "list").stdout.splitlines()[0].split()[1:4] == ["mismatch", "1.2", "MB"]
+    (offline / known.file).unlink()
     where = deidlib("weights", "where")
     assert str(offline) in where.stdout
     assert str(offline.with_name("cache")) in where.stdout
