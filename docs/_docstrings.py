@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import Any
 
 import griffe
+from latex2mathml.converter import convert
 
-_ROLE = re.compile(r":(?:class|func|meth|mod|math):`~?([^`]+)`")
+_ROLE = re.compile(r":(?:class|func|meth|mod):`~?([^`]+)`")
+_INLINE = re.compile(r":math:`([^`]+)`")
 # griffe knows the plural alone; the singular would be prose, in which brackets are links.
 _EXAMPLE = re.compile(r"^([ ]*)Example:$", re.MULTILINE)
 _FORMULA = re.compile(r"^([ ]*)\.\. math::\n\n?((?:\1[ ]+.*\n?)+)", re.MULTILINE)
@@ -19,13 +20,12 @@ class SphinxMarkup(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            text = _FORMULA.sub(_as_code, obj.docstring.value)
+            text = _FORMULA.sub(_as_block, obj.docstring.value)
+            text = _INLINE.sub(lambda formula: convert(formula[1]), text)
             text = _EXAMPLE.sub(r"\1Examples:", text)
             obj.docstring.value = _ROLE.sub(lambda role: f"`{role[1]}`", text)
 
 
-def _as_code(formula: re.Match[str]) -> str:
-    # Typesetting would need a script from the network.
-    indent = formula[1]
-    lines = textwrap.indent(textwrap.dedent(formula[2]).strip("\n"), indent)
-    return f"{indent}```latex\n{lines}\n{indent}```\n"
+def _as_block(formula: re.Match[str]) -> str:
+    # MathML, which browsers typeset by themselves: another way would need a script from the network.
+    return f"{formula[1]}{convert(' '.join(formula[2].split()), display='block')}\n\n"
