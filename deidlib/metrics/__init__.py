@@ -24,6 +24,7 @@ from deidlib.metrics.identity import Linkage as Linkage
 from deidlib.metrics.identity import Naive as Naive
 from deidlib.metrics.identity import Parrot as Parrot
 from deidlib.metrics.identity import ReIdentification as ReIdentification
+from deidlib.metrics.movement import movement as movement
 from deidlib.metrics.pairing import Pairing as Pairing
 from deidlib.metrics.pairing import pair as pair
 from deidlib.metrics.quality import LPIPS as LPIPS
@@ -32,6 +33,12 @@ from deidlib.metrics.quality import flicker as flicker
 from deidlib.metrics.quality import psnr as psnr
 from deidlib.metrics.quality import ssim as ssim
 from deidlib.metrics.reading_difference import ReadingDifference as ReadingDifference
+from deidlib.metrics.signals import Agreement as Agreement
+from deidlib.metrics.signals import agreement as agreement
+from deidlib.metrics.temporal_fidelity import Fidelity as Fidelity
+from deidlib.metrics.temporal_fidelity import FollowedFace as FollowedFace
+from deidlib.metrics.temporal_fidelity import TemporalFidelity as TemporalFidelity
+from deidlib.metrics.temporal_fidelity import fidelities as fidelities
 from deidlib.metrics.verification import accept_rate as accept_rate
 from deidlib.metrics.verification import accept_threshold as accept_threshold
 from deidlib.metrics.verification import cosine as cosine
