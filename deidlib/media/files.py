@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from deidlib.media.codecs import CODEC_TABLE, CODECS
 from deidlib.media.errors import MediaError, MediaReadError, MediaWriteError, reading
-from deidlib.records.files import remove, sha256_of, temporary_name
+from deidlib.records.files import longest_name, remove, sha256_of, temporary_name
 
 
 def check_paths(source: str | Path, target: str | Path, *, codec: str | None = None) -> None:
@@ -39,6 +40,11 @@ def exists(path: Path, error: type[MediaError]) -> bool:
     try:
         return path.exists()
     except OSError as cause:
+        if cause.errno == errno.ENAMETOOLONG:
+            raise error(
+                f"{path}: the name is too long: it has {len(os.fsencode(path.name))} bytes, and at most "
+                f"{longest_name(path.absolute().parent)} fit there. Choose a shorter one."
+            ) from cause
         raise error(f"{path} cannot be reached ({cause.strerror}). Check the folders above it.") from cause
 
 
@@ -86,6 +92,8 @@ def check_writable(path: Path) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise MediaWriteError(f"{path}: the folder {folder} does not exist. Create it first.")
+    # A name that is too long would be found out at the end only: the probe has a name of its own.
+    exists(path, MediaWriteError)
     probe = temporary_name(path)
     try:
         probe.touch(exist_ok=False)

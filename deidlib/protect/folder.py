@@ -13,7 +13,7 @@ from typing import Any
 from deidlib.keys.key import Key
 from deidlib.media import MediaReadError, MediaWriteError
 from deidlib.media.clip import kind_of
-from deidlib.media.files import input_sha256
+from deidlib.media.files import exists, input_sha256
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
@@ -200,7 +200,8 @@ def pairs_below(source: Path, target: Path, codec: str) -> list[tuple[Path, Path
     Raises:
         MediaError: there is nothing to be protected, a folder cannot be read, or two files would get one name.
     """
-    if not source.exists():
+    exists(target, MediaWriteError)
+    if not exists(source, MediaReadError):
         raise MediaReadError(f"{source} does not exist. Expected an image, a video or a folder; check the path.")
     if not source.is_dir():
         if target.is_dir() and (codec != "png-folder" or source.suffix.lower() in IMAGE_SUFFIXES):

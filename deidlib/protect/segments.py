@@ -23,7 +23,7 @@ from deidlib.keys.key import Key, KeyFileError
 from deidlib.media import MediaWriteError, VideoReader, VideoWriter
 from deidlib.media.errors import reporting
 from deidlib.records.faces_json import faces_from_json, faces_to_json
-from deidlib.records.files import read_json, sha256_of, write_json
+from deidlib.records.files import name_beside, read_json, sha256_of, write_json
 from deidlib.records.fingerprint import fingerprint
 
 
@@ -95,7 +95,7 @@ class WorkFolder:
 
     def __init__(self, target: Path, job: Mapping[str, Any], key: Key | None = None) -> None:
         self.target = target
-        self.path = target.absolute().parent / f".{target.name}.deidlib-work"
+        self.path = name_beside(target, ".", ".deidlib-work")
         self._lock: FileLock | None = None
         with reporting(target, "its work folder"):
             self._lock = _locked(self.path, target)

@@ -11,7 +11,7 @@ from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
-from deidlib.records.files import read_json, write_json
+from deidlib.records.files import name_beside, read_json, write_json
 
 FORMAT = "deidlib-protection/1"
 
@@ -38,8 +38,8 @@ class Sidecar:
 
     @staticmethod
     def path_of(protected: Path) -> Path:
-        """Where a protected file's sidecar lies: ``out.mkv.json``."""
-        return protected.with_name(f"{protected.name}.json")
+        """Where a protected file's sidecar lies: ``out.mkv.json``; see :func:`~deidlib.records.files.name_beside`."""
+        return protected.with_name(name_beside(protected, "", ".json").name)
 
     @staticmethod
     def write(protected: Path, description: Mapping[str, Any]) -> None:

@@ -47,8 +47,41 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """A free name in the same folder, so that renaming is atomic; for what cannot be one ``with`` block."""
-    return path.absolute().parent / f".{path.name}.{uuid.uuid4().hex[:12]}.partial"
+    """A free name in the same folder, so that renaming is atomic; for what cannot be one ``with`` block.
+
+    Of a long name it holds the beginning only: whatever name the file system takes can be written.
+    """
+    return name_beside(path, ".", f".{uuid.uuid4().hex[:12]}.partial")
+
+
+def name_beside(path: Path, before: str, after: str) -> Path:
+    """The name of a file in the same folder that belongs to this one: its own with something before and after.
+
+    Where the file system does not take one so long, its end gives way to a hash of it: the same name gives the same
+    one always, and two names two.
+
+    Example:
+        >>> name_beside(Path("/clips/out.mkv"), "", ".json").name
+        'out.mkv.json'
+        >>> long = name_beside(Path("/clips") / ("n" * 250 + ".mkv"), "", ".json").name
+        >>> len(long), long[-25:]
+        (255, 'nnnnnnn~64a86520b9d3.json')
+    """
+    folder = path.absolute().parent
+    room, name, whole = longest_name(folder) - len(os.fsencode(before + after)), path.name, os.fsencode(path.name)
+    if len(whole) > room:
+        mark = f"~{hashlib.sha256(whole).hexdigest()[:12]}"
+        # Cut between characters, not within one.
+        name, after = whole[: room - len(mark)].decode(errors="ignore"), mark + after
+    return folder / f"{before}{name}{after}"
+
+
+def longest_name(folder: Path) -> int:
+    """How many bytes a file's name may have there."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return 255
 
 
 def commit(temporary: Path, path: Path) -> None:
