@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
 import deidlib
-from deidlib import weights
+from deidlib import cli, weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +52,20 @@ def test_links_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not link.startswith("http"):
                 assert (page.parent / link).is_file(), f"{page.name} links to {link}"
+
+
+def test_every_option_that_a_page_names_is_one() -> None:
+    known: set[str] = set()
+    commands = [typer.main.get_command(cli.app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        known |= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    # Of other programs.
+    known |= {"--index-url", "--help", "--strict"}
+    for page in PAGES:
+        for line, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
+                assert option in known, f"{page.name}:{line} names {option}"
 
 
 def test_the_table_of_weights_is_the_one_in_the_code() -> None:

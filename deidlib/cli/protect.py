@@ -66,6 +66,14 @@ def protect(
             help="Mosaic cells across the face region, 4 by default, with --hide pixelate.",
         ),
     ] = None,
+    hide_only: Annotated[
+        bool,
+        typer.Option(
+            "--hide-only",
+            rich_help_panel="What is hidden, and how",
+            help="Hide the faces and attack nothing: fast, and nobody reads them.",
+        ),
+    ] = False,
     paper: Annotated[
         bool,
         typer.Option(
@@ -227,6 +235,9 @@ def protect(
 
     with plain_errors():
         _check_epsilon(epsilon)
+        if hide_only:
+            _check_hide_only(key=key, until=until, survive=survive)
+            iterations, verify = 0, False
         goal = tolerance_of(until)
         secret = None if key is None else Key.load(key)
         live = live_source(source)
@@ -305,3 +316,9 @@ def _check_epsilon(levels: float) -> None:
             f"library counts from 0 to 1: epsilon={levels:g} there is --epsilon {levels * 255:.3g} here. The default "
             "is --epsilon 8; 0 hides and attacks nothing."
         )
+
+
+def _check_hide_only(**attack: object) -> None:
+    """What tells an attack what to do has no sense without one."""
+    if said := [f"--{name}" for name, value in attack.items() if value]:
+        raise ValueError(f"--hide-only attacks nothing, so that {', '.join(said)} would do nothing. Leave one out.")

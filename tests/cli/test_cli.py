@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from clips import astronauts, make_video, read_video
-from command import deidlib, refused
+from command import deidlib, done, refused
 
 from deidlib import cli, weights
 from deidlib.attack.aggregation import Sum
@@ -54,6 +54,19 @@ def test_help_names_the_commands_and_options() -> None:
     assert "SOURCE" in deidlib("protect", "--help").output
     # Without a command there is nothing to do.
     assert deidlib().exit_code != 0
+
+
+def test_hide_only_hides_and_attacks_nothing(image: Path) -> None:
+    target = image.with_name("out.png")
+    done(deidlib("protect", image, target, "--hide-only", "--device", "cpu"))
+    before, after = read_image(image), read_image(target)
+    (face,) = MTCNN().predict(before)
+    expected = Solid()(before, [face])
+    assert torch.equal(after, expected.mul(255).round().div(255))
+
+
+def test_hide_only_does_not_take_what_tells_an_attack_what_to_do(image: Path) -> None:
+    refused(deidlib("protect", image, image.with_name("out.png"), "--hide-only", "--until", "quick"), "--until")
 
 
 def test_protect_an_image(image: Path) -> None:
