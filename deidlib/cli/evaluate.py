@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import Tensor
 
     from deidlib.evaluation import Evaluation
@@ -194,6 +196,7 @@ def show(result: Evaluation) -> None:
         )
     console.print(table)
     typer.echo("landmarks: mean distance as a share of the face's size; a face not read counts as the worst reading")
+    _show_movements(result, console)
     identity = result.identity
     if identity is not None and identity.mean is not None:
         typer.echo(f"identity: cosine to the original {identity.mean:.3f} on average, {identity.greatest:.3f} at most")
@@ -221,6 +224,30 @@ def show(result: Evaluation) -> None:
             if name in result.quality.frames
         ]  # fmt: skip
         typer.echo(f"picture: {', '.join(words)}")
+
+
+def _show_movements(result: Evaluation, console: Console) -> None:
+    """Print how far what moves on the originals is followed by those who are authorised."""
+    from rich.table import Table
+
+    from deidlib.evaluation.movement import LABELS
+
+    table = Table("reader", "what moves", "follows", "its changes", "off by", "late", "frames")
+    for reader in result.of("authorised"):
+        for name, found in reader.movement.own.items():
+            unit = "°" if name.endswith("_deg") else " px"
+            table.add_row(
+                reader.name,
+                LABELS[name],
+                f"{found.values.correlation:.3f}",
+                _or_dash(found.changes.correlation, ".3f"),
+                f"{found.values.rmse:.2f}{unit}",
+                _or_dash(found.values.lag, ".1f"),
+                str(found.values.compared),
+            )
+    if table.row_count:
+        console.print(table)
+        typer.echo("follows: correlation with the original over time, 1 every movement, 0 none; late: by frames")
 
 
 @contextmanager
@@ -354,6 +381,10 @@ def _mean(values: list[float], factor: float, unit: str) -> str:
 
 def _iou(values: list[float]) -> str:
     return f"{sum(values) / len(values):.3f}/{min(values):.3f}" if values else "-"
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _number(value: float | None) -> str:

@@ -177,6 +177,8 @@ class _Comparisons:
 
     def begin_clip(self) -> None:
         """What follows is another clip."""
+        for reader in self.readers.values():
+            reader.begin()
         if self.quality is not None:
             self.quality.begin()
 

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from deidlib.evaluation.movement import MovementResult
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
-from deidlib.metrics import DiffScore, Miss, NormalisedDiffScore, ReadingDifference
+from deidlib.metrics import DiffScore, Miss, NormalisedDiffScore, ReadingDifference, TemporalFidelity
+from deidlib.metrics.signals import MAX_LAG
 
 Role = Literal["authorised", "unauthorised"]
 
@@ -29,11 +31,13 @@ class ReadingSettings:
         min_iou: boxes must overlap by more than this to be of one face.
         miss: what a face counts that is not read.
         camera: that took the frames, for head poses; by default :meth:`Camera.default` of each clip's size.
+        max_lag: frames to either side among which it is looked for how late readings come.
     """
 
     min_iou: float = 0.5
     miss: Miss = field(default_factory=Miss)
     camera: Camera | None = None
+    max_lag: int = MAX_LAG
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -44,6 +48,7 @@ class ReadingSettings:
             "camera": "default"
             if camera is None
             else {"focal": [camera.fx, camera.fy], "centre": [camera.cx, camera.cy]},
+            "max_lag": self.max_lag,
         }
 
 
@@ -92,6 +97,7 @@ class ReaderResult:
         frames: the comparison, frame by frame.
         score: the paper's DiffScore over all frames, with its terms.
         normalised: the one without units.
+        movement: how far the readings are followed over time; of single frames nothing is.
     """
 
     name: str
@@ -104,6 +110,7 @@ class ReaderResult:
     frames: Sequence[FrameComparison]
     score: Mapping[str, float]
     normalised: Mapping[str, float]
+    movement: MovementResult
 
     def all(self, measure: str) -> list[float]:
         """The values of every face of every frame."""
@@ -138,12 +145,18 @@ class ReaderComparison:
 
     def __init__(self, name: str, role: Role, task: str, about: Mapping[str, Any], settings: ReadingSettings) -> None:
         self.name, self.role, self.task, self.about = name, role, task, about
+        self._settings = settings
         miss, min_iou = settings.miss, settings.min_iou
         self._difference = ReadingDifference(miss=miss, min_iou=min_iou)
         self._scores = DiffScore(miss=miss, min_iou=min_iou), NormalisedDiffScore(miss=miss, min_iou=min_iou)
+        self._clips: list[TemporalFidelity] = []
         self._originals: list[Faces] = []
         self._protected: list[Faces] = []
         self._reference: list[Faces] = []
+
+    def begin(self) -> None:
+        """What follows is another clip: its faces have not moved there from the one before."""
+        self._clips.append(TemporalFidelity(min_iou=self._settings.min_iou, max_lag=self._settings.max_lag))
 
     def update(
         self,
@@ -167,6 +180,7 @@ class ReaderComparison:
         self._protected += there
         self._reference += reference
         self._difference.update(reference, there, camera=camera)
+        self._clips[-1].update(reference, there, camera=camera)
         for metric in self._scores:
             metric.update(reference, there)
 
@@ -193,6 +207,7 @@ class ReaderComparison:
             frames=frames,
             score={key: value.item() for key, value in plain.compute().items()},
             normalised={key: value.item() for key, value in normalised.compute().items()},
+            movement=MovementResult(self.task, [clip.per_face() for clip in self._clips], self._settings.max_lag),
         )
 
     def _values(self) -> list[dict[str, tuple[float, ...] | None]]:

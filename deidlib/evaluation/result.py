@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from deidlib.evaluation.identity import IdentityResult
+from deidlib.evaluation.movement import MovementResult
 from deidlib.evaluation.pairs import EvaluationError, Pair
 from deidlib.evaluation.quality import QualityResult
 from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
+from deidlib.metrics import Agreement, Fidelity, FollowedFace
 from deidlib.records.detections import Detections
 from deidlib.records.files import write_json
 
@@ -184,7 +186,48 @@ def _reader(reader: ReaderResult) -> dict[str, Any]:
         "diffscore": _score(reader.score, faces),
         "diffscore_normalised": _score(reader.normalised, faces),
         "frames": [_frame(frame) for frame in reader.frames],
+        "movement": _movement(reader.movement),
     }
+
+
+def _movement(movement: MovementResult) -> dict[str, Any]:
+    faces = movement.faces
+    return {
+        "faces": len(faces),
+        **{count: sum(getattr(face, count) for face in faces) for count in _COUNTS},
+        "signals": _signals(movement.all),
+        "followed": [
+            {"clip": clip} | _followed(face) | {"signals": _signals(movement.of(face))}
+            for clip, inside in enumerate(movement.clips)
+            for face in inside
+            if len(face) > 1
+        ],
+    }
+
+
+_COUNTS = ("compared", "missed", "unread")
+
+
+def _followed(face: FollowedFace) -> dict[str, Any]:
+    return {"first": face.first, "frames": len(face)} | {count: getattr(face, count) for count in _COUNTS}
+
+
+def _signals(fidelities: Mapping[str, Fidelity]) -> dict[str, Any]:
+    return {
+        name: _agreement(fidelity.values) | {"changes": _agreement(fidelity.changes)}
+        for name, fidelity in fidelities.items()
+    }
+
+
+def _agreement(found: Agreement) -> dict[str, Any]:
+    unread = "it is not read on both files" if not found.compared else None
+    few = unread or ("fewer than three frames are compared" if found.compared < 3 else None)
+    still = few or ("the original does not move" if math.isnan(found.correlation) else None)
+    return {"compared": found.compared} | _explained({
+        "correlation": (found.correlation, still or ""),
+        "rmse": (found.rmse, unread or ""),
+        "lag": (found.lag, still or "nothing correlates"),
+    })  # fmt: skip
 
 
 def _score(score: Mapping[str, float], faces: int) -> dict[str, Any]:

@@ -64,6 +64,23 @@ def test_everything_is_written(clip: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("toys")
+def test_movements_are_shown(tmp_path: Path) -> None:
+    boxes = [(16 + step, 20, 46 + step, 80) for step in (0, 3, 6, 4, 1, -2, -5, -3, 0, 2)]
+    before = make_video(tmp_path / "a.mkv", [frame(box) for box in boxes])
+    after = make_video(tmp_path / "b.mkv", [frame(box) for box in [boxes[0], *boxes[:-1]]])
+    result = deidlib("evaluate", before, after, "--models", "mtcnn", "--against", "yunet", "--no-quality")
+    assert result.exit_code == 0, result.output
+    (row,) = [line for line in result.stdout.splitlines() if "box centre" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:2] == ["mtcnn", "box centre"]
+    assert cells[5:] == ["1.0", "10"]
+    assert "follows: correlation" in result.stdout
+    same = deidlib("evaluate", before, before, "--models", "mtcnn", "--no-quality")
+    (row,) = [line for line in same.stdout.splitlines() if "box centre" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")][2:6] == ["1.000", "1.000", "0.00 px", "0.0"]
+
+
+@pytest.mark.usefixtures("toys")
 def test_the_challenge_csv_is_a_truth(clip: tuple[Path, Path], tmp_path: Path) -> None:
     header = ["frame", "score", "x", "y", "w", "h", *(f"point_{k:02d}_{axis}" for k in range(5) for axis in "xy")]
     x, y, width, height = 14, 20, 40, 60

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -28,6 +29,7 @@ from deidlib.evaluation.result import spread
 from deidlib.faces import Faces
 from deidlib.media import MediaReadError, VideoReader, write_image
 from deidlib.metrics import LPIPS, DiffScore, Miss, ReIdentification
+from deidlib.metrics.movement import SIGNALS
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.strangers import PFLD, YuNet
 from deidlib.records.detections import Detections, DetectionsError, read_detections, write_detections
@@ -183,6 +185,53 @@ def test_target_models_are_told_the_frames_and_read_originals_in_their_own_way(t
     result = evaluate(before, after, authorised={"keyed": keyed}, batch_size=2, quality=None)
     assert (result.readers["keyed"].faces, result.readers["keyed"].found) == (5, 5)
     assert keyed.told == [(0, 1), (2, 3), (4,)]
+
+
+# Movements
+
+
+def walk(late: int, frames: int = 41) -> list[Tensor]:
+    """A face that goes to and fro in 20 frames."""
+    steps = [round(8 * math.sin(2 * math.pi * (k - late) / 20)) for k in range(frames)]
+    return [frame((20 + step, 20, 50 + step, 80)) for step in steps]
+
+
+def test_movements_are_followed_as_late_as_they_come(tmp_path: Path) -> None:
+    after = walk(2)
+    after[7] = frame()
+    paths = make_video(tmp_path / "a.mkv", walk(0)), make_video(tmp_path / "b.mkv", after)
+    result = evaluate(*paths, authorised={"red": Patches()}, batch_size=4, quality=None)
+    movement = result.readers["red"].movement
+    steps = [[float(shown[0, 50].gt(0.9).nonzero()[0]) for shown in walk(late)] for late in (0, 2)]
+    kept = [[value for k, value in enumerate(row) if k != 7] for row in steps]
+    found = movement.all["centre_px"].values
+    assert found.correlation == pytest.approx(float(np.corrcoef(*kept)[0, 1]), abs=1e-6)
+    squares = [(a - b) ** 2 for a, b in zip(*kept, strict=True)]
+    assert found.rmse == pytest.approx(math.sqrt(sum(squares) / len(squares)), abs=1e-6)
+    assert found.lag == pytest.approx(2, abs=1e-6)
+    # Its size does not change; seen from the camera it turns, as it moves aside.
+    assert {"centre_px", "points_px"} < set(movement.own) < {*SIGNALS} - {"size_px", "mouth_px", "gaze_yaw_deg"}
+    data = result.to_json()["readers"]["red"]["movement"]
+    assert [data[name] for name in ("faces", "compared", "missed", "unread")] == [1, 40, 1, 0]
+    assert data["signals"]["centre_px"]["correlation"] == found.correlation
+    assert data["signals"]["size_px"]["undefined"]["correlation"] == "the original does not move"
+    assert data["signals"]["gaze_yaw_deg"]["undefined"]["rmse"] == "it is not read on both files"
+    (face,) = data["followed"]
+    assert (face["clip"], face["first"], face["frames"], face["missed"]) == (0, 0, 41, 1)
+    assert face["signals"]["centre_px"]["changes"]["compared"] == 38
+
+
+def test_each_clip_moves_by_itself(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        for clip in "ab":
+            make_video(tmp_path / name / f"{clip}.mkv", walk(0, 9))
+    movement = (
+        evaluate(tmp_path / "x", tmp_path / "y", authorised={"red": Patches()}, quality=None).readers["red"].movement
+    )
+    assert [[(face.first, len(face)) for face in clip] for clip in movement.clips] == [[(0, 9)], [(0, 9)]]
+    assert movement.all["centre_px"].changes.compared == 16
+    assert movement.all["centre_px"].values.correlation == pytest.approx(1)
 
 
 # Files
@@ -458,7 +507,8 @@ def test_every_key_is_on_the_page(clip: tuple[Path, Path]) -> None:
     reader, identity, quality = data["readers"]["red"], data["identity"], data["quality"]
     parts = (
         data, data["clips"][0], data["settings"], reader, reader["summary"], reader["summary"]["iou"],
-        reader["frames"][0], reader["diffscore"], identity,
+        reader["frames"][0], reader["diffscore"], reader["movement"], reader["movement"]["signals"],
+        reader["movement"]["followed"][0], reader["movement"]["signals"]["size_px"], identity,
     )  # fmt: skip
     keys = {key for part in parts for key in part} - {"undefined"} | {"naive", "linkage", "fingerprint"}
     assert not {key for key in keys if f"`{key}`" not in page}

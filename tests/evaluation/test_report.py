@@ -306,6 +306,31 @@ def test_files_without_faces_make_a_page_too(tmp_path: Path) -> None:
     assert "No frame shows a face" in text
 
 
+def test_what_moves_is_drawn_over_what_moved(tmp_path: Path) -> None:
+    steps = [0, 3, 6, 4, 1, -2, -5, -3, 0, 2]
+    boxes = [(16 + step, 20, 46 + step, 80) for step in steps]
+    before = make_video(tmp_path / "a.mkv", [frame(box) for box in boxes])
+    after = make_video(tmp_path / "b.mkv", [frame(box, channel=2) for box in [boxes[0], *boxes[:-1]]])
+    result = evaluate(before, after, authorised={"anywhere": Anywhere()}, unauthorised={"red": Patches()})
+    page = page_of(tmp_path, result, worst=0)
+    text = " ".join(page.text)
+    assert "anywhere: face 1, 10 frames compared" in text
+    assert "Box centre, to the right, anywhere" in text
+    assert "Box size" not in text  # it does not change
+    assert "red: face" not in text
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    figure = next(part for part in html.split("<figure") if "Box centre, to the right, anywhere" in part)
+    original, protected = points(figure)
+    # One frame late: what the one has at a place, the other has one place on.
+    assert [y for _, y in original[:-1]] == [y for _, y in protected[1:]]
+    assert 'stroke-dasharray="7 4" points="' not in figure.split("<polyline")[1]
+    assert 'stroke-dasharray="7 4" points="' in figure.split("<polyline")[2]
+    # Drawn from the least to the greatest value, not from 0.
+    assert max(y for _, y in original) > 150 > 60 > min(y for _, y in original)
+    still = evaluate(before, make_video(tmp_path / "c.mkv", [frame()] * 10), authorised={"red": Patches()})
+    assert "Nothing that was read on the originals moves." in " ".join(page_of(tmp_path, still, worst=0).text)
+
+
 # Curves
 
 
@@ -321,6 +346,12 @@ def test_a_curve_is_drawn_to_scale() -> None:
     assert b[0] - a[0] == pytest.approx(c[0] - b[0])
     # Up is down in SVG; half of the value is half of the height.
     assert a[1] - c[1] == pytest.approx((a[1] - b[1]) / 2, abs=0.1)
+
+
+def test_a_curve_without_a_bottom_fills_its_height() -> None:
+    lines = [Line("x", [100.0, 101.0], 0)]
+    assert [a[1] - b[1] for ((a, b),) in (points(chart("A", "unit", lines, bottom=None)),)] == pytest.approx([184])
+    assert [a[1] - b[1] for ((a, b),) in (points(chart("A", "unit", lines)),)] == pytest.approx([184 / 150], abs=0.2)
 
 
 def test_a_gap_stays_a_gap() -> None:

@@ -33,7 +33,15 @@ class Line:
     dashed: bool = False
 
 
-def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = None, mark: float | None = None) -> str:
+def chart(
+    title: str,
+    unit: str,
+    lines: Sequence[Line],
+    *,
+    top: float | None = None,
+    bottom: float | None = 0.0,
+    mark: float | None = None,
+) -> str:
     """A figure: the curves, axes with numbers, and a legend.
 
     Args:
@@ -41,6 +49,7 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
         unit: of the values.
         lines: of one length.
         top: greatest value that is to be seen; what fits the lines if not given.
+        bottom: value that is to be seen if all are greater; None for what fits the lines.
         mark: a value at which a line runs across.
 
     Returns:
@@ -51,8 +60,9 @@ def chart(title: str, unit: str, lines: Sequence[Line], *, top: float | None = N
         >>> html.count("<circle"), "mtcnn" in html
         (2, True)
     """
-    known = [value for line in lines for value in line.values if value is not None] + [0.0 if mark is None else mark]
-    low, high = min(0.0, *known, 0.0), top if top is not None else max(known)
+    known = [value for line in lines for value in line.values if value is not None]
+    known += [value for value in (bottom, mark) if value is not None] or [0.0][: not known]
+    low, high = min(known), top if top is not None else max(known)
     ticks = _ticks(low, high if high > low else low + 1)
     low, high = ticks[0], ticks[-1]
     count = max(len(line.values) for line in lines)

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from deidlib.evaluation import Evaluation, EvaluationError
+from deidlib.evaluation.movement import LABELS
 from deidlib.evaluation.pairs import pairs
 from deidlib.evaluation.reading import ReaderResult, Role
 from deidlib.evaluation.report.curves import Line, chart
+from deidlib.evaluation.report.movements import followers, movements
 from deidlib.evaluation.report.palette import DARK, LIGHT
 from deidlib.evaluation.report.pictures import Panel, choose, panels
 from deidlib.evaluation.result import spread
@@ -59,6 +61,8 @@ def write_report(
         evaluation=evaluation,
         beside=[] if identity is None else [value for frame in identity.beside for value in frame],
         charts=_charts(evaluation),
+        followers=followers(evaluation),
+        movements=movements(evaluation),
         frames=frames,
         show_originals=show_originals,
         exact=hidden is not None,
@@ -88,7 +92,7 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": _number, "percent": _percent, "plain": _plain}
-    environment.globals["spread"] = spread
+    environment.globals |= {"spread": spread, "labels": LABELS}
     environment.tests["nan"] = math.isnan
     return environment.get_template("page.html.j2")
 
