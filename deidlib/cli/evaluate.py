@@ -177,6 +177,8 @@ def show(result: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from deidlib.media.tree import passed_over_in_words
+
     # In a pipe there is no width to fit.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     table = Table("reader", "", "found", "extra", "IoU mean/least", "landmarks off", "gaze off", "head pose off",
@@ -195,6 +197,8 @@ def show(result: Evaluation) -> None:
             f"{reader.normalised['score']:.3f}",
         )
     console.print(table)
+    if result.passed_over:
+        typer.echo(f"passed over: {passed_over_in_words(result.passed_over, result.original)}")
     typer.echo("landmarks: mean distance as a share of the face's size; a face not read counts as the worst reading")
     _show_movements(result, console)
     identity = result.identity
@@ -354,15 +358,19 @@ def _embedder_of(name: str) -> Embedder:
 
 def _pictures_of(source: Path | None) -> list[Tensor]:
     from deidlib.media import read_image
-    from deidlib.media.suffixes import IMAGE_SUFFIXES
+    from deidlib.media.tree import is_picture
 
     if source is None:
         return []
     if not source.is_dir():
         return [read_image(source)]
-    paths = [path for path in sorted(source.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    shown = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in shown if is_picture(path)]
     if not paths:
-        raise ValueError(f"--strangers {source} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
+        raise ValueError(f"--strangers {source} holds no picture.")
+    if len(paths) < len(shown):
+        others = ", ".join(path.name for path in shown if path not in paths)
+        typer.echo(f"--strangers passes over what is no picture: {others}", err=True)
     return [read_image(path) for path in paths]
 
 

@@ -228,7 +228,7 @@ def protect(
     from deidlib.media.clip import Clip
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
-    from deidlib.protect.folder import pairs_below
+    from deidlib.protect.inputs import Inputs
     from deidlib.protect.output import Output
     from deidlib.records.detections import read_detections
     from deidlib.tracking import FaceTracker
@@ -241,9 +241,8 @@ def protect(
         goal = tolerance_of(until)
         secret = None if key is None else Key.load(key)
         live = live_source(source)
-        if live is None:
-            # Before models are loaded.
-            pairs_below(source, target, codec)
+        # Before models are loaded.
+        inputs = None if live is not None else Inputs.below(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
         step, aggregate = step_of(steps), aggregator_of(combine)
@@ -304,8 +303,8 @@ def protect(
         if live is not None:
             typer.echo("a camera or a pipe can be read once only: it is neither continued nor mended", err=True)
             work.one(live, target, frames)
-        else:
-            run(work, source, target)
+        elif inputs is not None:
+            run(work, source, target, inputs)
 
 
 def _check_epsilon(levels: float) -> None:

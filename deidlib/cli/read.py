@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deidlib.faces import Faces
-    from deidlib.media.clip import Clip, Kind
+    from deidlib.media.clip import Clip
+    from deidlib.media.kind import Kind
     from deidlib.models.base import TargetModel
     from deidlib.protect.sidecar import Sidecar
 
@@ -194,7 +195,7 @@ def _canvas(overlay: Path | None, clip: Clip, times: _Times) -> Iterator[Callabl
 
 def _kind(path: Path) -> Kind:
     from deidlib.media import MediaReadError
-    from deidlib.media.clip import kind_of
+    from deidlib.media.kind import kind_of
 
     if not path.exists():
         raise MediaReadError(f"{path} does not exist. Expected a protected image or video; check the path.")

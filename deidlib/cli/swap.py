@@ -116,14 +116,14 @@ def swap(
 
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.protect.deidentifier import Deidentifier
-    from deidlib.protect.folder import pairs_below
+    from deidlib.protect.inputs import Inputs
     from deidlib.protect.output import Output
     from deidlib.swap.clip import SteadyFaces
     from deidlib.tracking import FaceTracker
 
     with plain_errors():
         # Before models are loaded.
-        pairs_below(original, target, codec)
+        inputs = Inputs.below(original, target, codec)
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
         finders = detectors_of(detectors, {}, where)
@@ -136,7 +136,8 @@ def swap(
         )
         landmarkers = [model for model in getattr(swapper, "models", ()) if model.task == "landmarks"]
         faces_of = SteadyFaces([*finders, *landmarkers], batch, torch.device(where)) if steady else None
-        run(Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report), original, target)
+        work = Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report)
+        run(work, original, target, inputs)
 
 
 def _report(source: Path | str | int, target: Path, summary: Summary) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.given import Given
+    from deidlib.protect.inputs import Inputs
     from deidlib.protect.output import Output
     from deidlib.protect.readback import ModelReadback
     from deidlib.protect.summary import Summary
@@ -68,13 +69,14 @@ class Work:
             bar.end()
         self.report(source, target, summary)
 
-    def folder(self, source: Path, target: Path) -> tuple[int, int]:
+    def folder(self, source: Path, target: Path, inputs: Inputs) -> tuple[int, int]:
         """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
         from tqdm.auto import tqdm
 
-        from deidlib.protect.folder import FileResult, pairs_below, protect_folder
+        from deidlib.media.tree import passed_over_in_words
+        from deidlib.protect.folder import FileResult, protect_folder
 
-        count = len(pairs_below(source, target, self.output.codec))
+        count = len(inputs.pairs)
         bar = _Bar()
         with tqdm(total=count, unit="file", desc="all files", file=sys.stderr) as total:
 
@@ -92,11 +94,13 @@ class Work:
 
             summary = protect_folder(
                 self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,
-                batch_size=self.batch_size, faces_of=self.faces_of, begin=first, done=done,
+                batch_size=self.batch_size, faces_of=self.faces_of, begin=first, done=done, inputs=inputs,
                 progress=bar.progress, stage=bar.stage,
             )  # fmt: skip
         if summary.finished_before:
             say(f"{summary.finished_before} of {count} files were finished before, and left as they are", err=True)
+        if summary.passed_over:
+            say(f"passed over: {passed_over_in_words(summary.passed_over, source)}", err=True)
         return len(summary.failed), count
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
@@ -118,8 +122,14 @@ class Work:
             say(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is", err=True)
 
 
-def run(work: Work, source: Path, target: Path) -> None:
+def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
     """Do the work on a file, or on all files of a folder, and end the program as it went.
+
+    Args:
+        work: what is done.
+        source: the file or folder.
+        target: the file to write, or the folder.
+        inputs: what was found there.
 
     Raises:
         ValueError: a single file cannot be read or written, or shows no face where there must be one.
@@ -127,7 +137,7 @@ def run(work: Work, source: Path, target: Path) -> None:
     """
     try:
         if source.is_dir():
-            failed, count = work.folder(source, target)
+            failed, count = work.folder(source, target, inputs)
         else:
             failed, count = 0, 1
             try:
@@ -182,7 +192,7 @@ class _Bar:
 def _info(source: Path | str | int) -> VideoInfo | None:
     """What a video says about itself; None of anything else, and of what cannot be read: that is told in its turn."""
     from deidlib.media import MediaError, VideoReader
-    from deidlib.media.clip import kind_of
+    from deidlib.media.kind import kind_of
 
     if not isinstance(source, Path) or kind_of(source) != "video":
         return None

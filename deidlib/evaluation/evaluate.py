@@ -17,7 +17,6 @@ from deidlib.evaluation.reading import ReaderComparison, ReadingSettings
 from deidlib.evaluation.result import Evaluation
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
-from deidlib.media.files import input_sha256
 from deidlib.models.base import FaceModel
 from deidlib.records.detections import Detections, read_detections
 from deidlib.records.versions import versions
@@ -103,13 +102,14 @@ def evaluate(
     _check_readers(groups, truth is not None)
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be at least 1 frame, got {batch_size}.")
-    clips = pairs(original, protected)
+    found = pairs(original, protected)
+    clips = found.pairs
     frames = sum(pair.original.frames for pair in clips)
     report = progress or (lambda done, all_of_them: None)
     report(0, frames)
     if isinstance(truth, str | Path):
         truth = read_detections(truth, frames=frames)
-    hashes = {"original": input_sha256(original), "protected": input_sha256(protected)}
+    hashes = found.sha256()
     _check_truth(truth, identity, clips, frames, original, hashes)
 
     comparisons = _Comparisons.of(groups, reading, quality, identity, clips, device)
@@ -137,6 +137,7 @@ def evaluate(
         quality=None if comparisons.quality is None else comparisons.quality.compute(),
         settings=_settings(reading, quality, identity, truth) | {"batch_size": batch_size, "device": str(device)},
         versions={"python": platform.python_version()} | versions(*_PACKAGES),
+        passed_over=found.passed_over,
     )
 
 

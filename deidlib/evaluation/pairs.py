@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from deidlib.media import MediaReadError
-from deidlib.media.clip import Clip, Kind, in_pixels, kind_of
-from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from deidlib.media.clip import Clip, in_pixels
+from deidlib.media.files import input_sha256
+from deidlib.media.kind import Kind, kind_of
+from deidlib.media.tree import PassedOver, Tree, stem_of
 
 
 class EvaluationError(ValueError):
@@ -49,12 +52,40 @@ class Pair:
         yield from zip(self.original.batches(size), self.protected.batches(size), strict=True)
 
 
-def pairs(original: Path, protected: Path) -> list[Pair]:
+@dataclass(frozen=True)
+class Pairs:
+    """The files to compare, and what else lies beside the originals.
+
+    Args:
+        pairs: in the order of their names.
+        passed_over: what is neither an image nor a video, and is in nobody's numbers.
+        is_tree: whether they are those of two folders.
+    """
+
+    pairs: list[Pair]
+    passed_over: tuple[PassedOver, ...] = ()
+    is_tree: bool = False
+
+    def sha256(self) -> dict[str, str]:
+        """Hashes of the original and of the protected file; of folders, of the names and hashes of the files compared.
+
+        Raises:
+            MediaReadError: one cannot be read to its end.
+        """
+        hashes = {}
+        for side in ("original", "protected"):
+            each = [(pair.name, input_sha256(getattr(pair, side).path)) for pair in self.pairs]
+            text = "".join(f"{sha256}  {name}\n" for name, sha256 in each)
+            hashes[side] = each[0][1] if not self.is_tree else hashlib.sha256(text.encode()).hexdigest()
+        return hashes
+
+
+def pairs(original: Path, protected: Path) -> Pairs:
     """The files to compare.
 
     An image goes with an image. A video goes with a video, or with a folder of its frames, as the codec
     ``png-folder`` writes. Two folders go together file by file, by their names relative to the folder without suffix;
-    hidden files and what is neither image nor video are passed over.
+    what is passed over of them is what :class:`~deidlib.media.tree.Tree` passes over.
 
     Raises:
         EvaluationError: files without a counterpart, or with another length or size.
@@ -64,7 +95,8 @@ def pairs(original: Path, protected: Path) -> list[Pair]:
         if not path.exists():
             raise MediaReadError(f"{path} does not exist. Expected an image, a video or a folder; check the path.")
     if _is_tree(original) and _is_tree(protected):
-        here, there = _files(original), _files(protected)
+        mine = Tree.below(original)
+        here, there = _files(mine), _files(Tree.below(protected))
         if here.keys() != there.keys():
             lone = [(root, sorted(a.keys() - b.keys())) for root, a, b in
                     ((original, here, there), (protected, there, here))]  # fmt: skip
@@ -75,12 +107,10 @@ def pairs(original: Path, protected: Path) -> list[Pair]:
                 + ". Compare folders with the same files."
             )
         if not here:
-            raise EvaluationError(f"{original} and {protected} hold no image or video ({_listed(_SUFFIXES)}).")
-        return [_pair(name, here[name], there[name]) for name in sorted(here)]
-    return [_pair(original.stem, original, protected)]
-
-
-_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+            raise EvaluationError(f"{original} and {protected} hold no image or video.")
+        passed = tuple(one for one in mine.passed_over if not _is_frames(one.path.parent))
+        return Pairs([_pair(name, here[name], there[name]) for name in sorted(here)], passed, is_tree=True)
+    return Pairs([_pair(original.stem, original, protected)])
 
 
 def _pair(name: str, original: Path, protected: Path) -> Pair:
@@ -103,22 +133,15 @@ def _is_frames(path: Path) -> bool:
     return (path / "frames.json").is_file()
 
 
-def _files(root: Path) -> dict[str, Path]:
+def _files(tree: Tree) -> dict[str, Path]:
+    """What is compared, by its name relative to the folder; a folder of frames is one clip."""
     found: dict[str, Path] = {}
-    folders = {path for path in root.rglob("*") if path.is_dir() and _is_frames(path)}
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root)
-        if any(part.startswith(".") for part in inside.parts) or folders & set(path.parents):
-            continue
-        if path in folders:
-            name = inside.as_posix()
-        elif path.is_file() and path.suffix.lower() in _SUFFIXES:
-            name = inside.with_suffix("").as_posix()
-        else:
-            continue
-        if name in found:
-            raise EvaluationError(f"{found[name]} and {path} have one name without suffix. Rename one.")
-        found[name] = path
+    for path in tree.files:
+        clip = path.parent if path.parent != tree.root and _is_frames(path.parent) else path
+        inside = clip.relative_to(tree.root)
+        name = inside.as_posix() if clip.is_dir() else inside.with_name(stem_of(inside)).as_posix()
+        if found.setdefault(name, clip) != clip:
+            raise EvaluationError(f"{found[name]} and {clip} have one name without suffix. Rename one.")
     return found
 
 
@@ -126,5 +149,5 @@ def _in_words(kind: Kind) -> str:
     return {"image": "an image", "video": "a video", "frames": "a folder of frames"}[kind]
 
 
-def _listed(names: list[str] | tuple[str, ...]) -> str:
+def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

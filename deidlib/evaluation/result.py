@@ -16,6 +16,7 @@ from deidlib.evaluation.pairs import EvaluationError, Pair
 from deidlib.evaluation.quality import QualityResult
 from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
 from deidlib.metrics import Agreement, Fidelity, FollowedFace
+from deidlib.media.tree import PassedOver
 from deidlib.records.detections import Detections
 from deidlib.records.files import write_json
 
@@ -37,6 +38,7 @@ class Evaluation:
         quality: None if it was left out.
         settings: what the numbers depend on.
         versions: of everything that computed them.
+        passed_over: what lies beside the originals of a folder, and is in none of the numbers.
     """
 
     original: Path
@@ -48,6 +50,7 @@ class Evaluation:
     quality: QualityResult | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str | None]
+    passed_over: Sequence[PassedOver] = ()
 
     def __len__(self) -> int:
         return sum(pair.original.frames for pair in self.pairs)
@@ -109,6 +112,10 @@ class Evaluation:
             "clips": [
                 {"name": pair.name, "frames": pair.original.frames, "size": list(pair.original.size)}
                 for pair in self.pairs
+            ],
+            "passed_over": [
+                {"name": one.path.relative_to(self.original).as_posix(), "reason": one.reason}
+                for one in self.passed_over
             ],
             "settings": dict(self.settings),
             "versions": dict(self.versions),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +14,10 @@ from torch import Tensor
 from deidlib.media.decoding import VideoInfo
 from deidlib.media.errors import MediaReadError
 from deidlib.media.images import read_image
+from deidlib.media.kind import Kind, kind_of
 from deidlib.media.reader import Batch, VideoReader
-from deidlib.media.suffixes import IMAGE_SUFFIXES
+from deidlib.media.tree import is_picture
 from deidlib.records.files import read_json
-
-Kind = Literal["image", "video", "frames"]
 
 # Of pictures that say nothing of their times.
 _FPS = Fraction(25)
@@ -162,20 +161,13 @@ class Clip:
         return found
 
 
-def kind_of(path: Path) -> Kind:
-    """What a path holds, by its suffix; a folder holds frames."""
-    if path.is_dir():
-        return "frames"
-    return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
-
-
 def _pictures(folder: Path) -> list[Path]:
     found = sorted(
         path for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if not path.name.startswith(".") and is_picture(path)
     )  # fmt: skip
     if not found:
-        raise MediaReadError(f"{folder} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
+        raise MediaReadError(f"{folder} holds no picture (PNG, JPEG, BMP, TIFF, WebP, AVIF, HEIC ...).")
     return found
 
 

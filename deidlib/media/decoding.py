@@ -15,6 +15,7 @@ from deidlib.images import Pixels
 from deidlib.media.errors import MediaReadError, reason_of
 from deidlib.media.extent import declared_size
 from deidlib.media.files import check_readable
+from deidlib.media.kind import is_heif
 from deidlib.media.sources import Source
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Decoding:
         self.path, self.strict = source.name, strict
         if source.path is not None:
             check_readable(source.path, "video")
+            if is_heif(source.path):
+                raise MediaReadError(f"{source.name} is no video but a HEIC or HEIF image. Read it with read_image.")
         try:
             # Nobody reads its metadata, in whatever characters they are.
             self.container: InputContainer = av.open(
@@ -171,7 +174,8 @@ class Decoding:
         if stream.duration:
             return ((stream.start_time or 0) + stream.duration) * base
         if self.container.duration and len(self.container.streams) == 1:
-            return Fraction(self.container.duration + max(self.container.start_time, 0), av.time_base)
+            # From the first frame or from time 0: programs that write MKV differ, and the sooner end is promised.
+            return Fraction(self.container.duration, av.time_base)
         return None
 
     def _damage(self, what: str, count: int, cause: BaseException | None = None) -> None:

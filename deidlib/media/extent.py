@@ -1,4 +1,4 @@
-"""How long a file says it is: a container that is shorter was cut off."""
+"""How a file of frames begins, and how long it says it is: a container that is shorter was cut off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def declared_size(path: Path) -> int | None:
@@ -21,11 +22,21 @@ def declared_size(path: Path) -> int | None:
         file.seek(0)
         if head[:4] == b"RIFF":
             return _riff(head)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        if head[4:8] in _BOXES:
             return _boxes(file, path.stat().st_size)
         if int.from_bytes(head[:4], "big") == _EBML:
             return _ebml(file)
     return None
+
+
+def is_container(path: Path) -> bool:
+    """Whether a file begins as an MP4 or MOV, an MKV or WebM, or an AVI does."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head[4:8] in _BOXES or int.from_bytes(head[:4], "big") == _EBML or (head[:4], head[8:]) == (b"RIFF", b"AVI ")
 
 
 def _riff(head: bytes) -> int | None:

@@ -11,10 +11,8 @@ from torch import Tensor
 from deidlib.images import Pixels, check_images, from_pixels, to_pixels
 from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
 from deidlib.media.files import check_readable, check_writable, image_format
+from deidlib.media.kind import formats_of, is_heif
 from deidlib.records.files import atomic_write
-
-# Pillow's own decoders of pixels (MPO comes by JPEG): none starts a program, as EPS does, or opens another file.
-_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -24,8 +22,8 @@ def read_image(path: str | Path) -> Tensor:
     parts are shown on white, as viewers do; a colour profile is not applied.
 
     Args:
-        path: a PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF, JPEG 2000, PPM or TGA file, whatever its name. EPS, for which
-            Pillow would start another program, is not read.
+        path: a PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF, JPEG 2000 or PPM file, whatever its name; a TGA by its name; a
+            HEIC or HEIF with the extra ``heif``. EPS, for which Pillow would start another program, is not read.
 
     Returns:
         ``(1, 3, H, W)`` float32 RGB in [0, 1].
@@ -45,25 +43,60 @@ def read_image(path: str | Path) -> Tensor:
 
     path = Path(path)
     check_readable(path, "image")
+    formats = _heif(path) if is_heif(path) else formats_of(path)
     try:
-        with Image.open(path, formats=_FORMATS) as file:
-            # A camera's MPO is a JPEG with the same picture twice.
-            frames = getattr(file, "n_frames", 1)
-            if frames > 1 and file.format != "MPO":
-                raise MediaReadError(
-                    f"{path} is not a still image: it holds {frames} frames. Convert it to a video first."
-                )
+        with Image.open(path, formats=formats) as file:
+            _check_still(file, path)
             image = ImageOps.exif_transpose(file)
             image.load()
     except UnidentifiedImageError as error:
         raise MediaReadError(
-            f"{path} is not an image that can be read. Expected PNG, JPEG, BMP, TIFF or WebP."
+            f"{path} is not an image that can be read. Expected PNG, JPEG, BMP, TIFF, WebP, AVIF or HEIC."
         ) from error
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except MediaReadError:
+        raise
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         raise MediaReadError(
             f"{path} cannot be read as an image: {error}. It may be damaged; get a sound copy."
         ) from error
     return from_pixels(_to_rgb(image))[None]
+
+
+def _heif(path: Path) -> tuple[str, ...]:
+    """Let Pillow read the images that phones make."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise MediaReadError(
+            f"{path} is a HEIC or HEIF image, which is read with the package pillow-heif. Install it with "
+            "`pip install 'deidlib[heif]'`, or convert the image to PNG or JPEG, whole."
+        ) from error
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _check_still(file: Any, path: Path) -> None:
+    """Refuse several pictures, and those that are not the one that the camera took."""
+    # A camera's MPO is a JPEG with the same picture twice.
+    frames = getattr(file, "n_frames", 1)
+    if frames > 1 and file.format != "MPO":
+        raise MediaReadError(
+            f"{path} is not a still image: it holds {frames} frames. Convert it to a video first, or take them apart."
+        )
+    if file.format == "TIFF" and (_DNG_VERSION in file.tag_v2 or file.tag_v2.get(_SUBFILE, 0) & 1):
+        raise MediaReadError(
+            f"{path} is a camera's raw file, of which only a thumbnail would be read. Develop it to PNG or JPEG first."
+        )
+    if (file.info.get("nclx_profile") or {}).get("transfer_characteristics") in _HDR:
+        raise MediaReadError(
+            f"{path} is an HDR image (PQ or HLG), and what it shows would be read wrongly. Convert it to 8-bit sRGB."
+        )
+
+
+# TIFF's tags: a picture of reduced size comes first, and Adobe's raw format.
+_SUBFILE, _DNG_VERSION = 254, 50706
+# Transfer characteristics of ITU-T H.273.
+_HDR = (16, 18)
 
 
 def _to_rgb(image: Any) -> Pixels:

@@ -89,6 +89,18 @@ class ClipSource:
                 )
 
 
+def path_of(source: str | Path | ClipSource) -> Path:
+    """The file that frames come from.
+
+    Raises:
+        ValueError: they come live.
+    """
+    path = source.path if isinstance(source, ClipSource) else Path(source)
+    if path is None:
+        raise ValueError("a live source is given by its number or as '-', not as a ClipSource.")
+    return path
+
+
 class ClipJob:
     """Protect one clip: an image, a video, a folder of frames, or what a camera gives.
 

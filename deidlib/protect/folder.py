@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from deidlib.keys.key import Key
-from deidlib.media import MediaReadError, MediaWriteError
-from deidlib.media.clip import kind_of
-from deidlib.media.files import exists, input_sha256
-from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from deidlib.media import MediaWriteError
+from deidlib.media.kind import kind_of
+from deidlib.media.tree import PassedOver
 from deidlib.protect.check import Check
+from deidlib.protect.clip import ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.image import protect_image
+from deidlib.protect.inputs import Inputs
 from deidlib.protect.output import Output
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
@@ -58,9 +59,11 @@ class FolderSummary:
 
     Args:
         files: one result per file, in order.
+        passed_over: what else lies in the folder, and why it was left alone.
     """
 
     files: Sequence[FileResult] = field(default_factory=tuple)
+    passed_over: Sequence[PassedOver] = ()
 
     @property
     def failed(self) -> list[FileResult]:
@@ -85,13 +88,15 @@ def protect_folder(
     faces_of: Callable[[Path], Given | None] | None = None,
     begin: Callable[[Path], object] | None = None,
     done: Callable[[FileResult], object] | None = None,
+    inputs: Inputs | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
 ) -> FolderSummary:
     """Protect all images and videos below a folder, file by file.
 
-    A manifest in the output folder says what has been done with which settings: called again, what is finished is left
-    as it is, and what was interrupted goes on. Every file has a nonce of its own, so that no two are scrambled alike.
+    A manifest in the output folder says what has been done with which settings, and what was passed over: called again,
+    what is finished is left as it is, and what was interrupted goes on. Every file has a nonce of its own, so that no
+    two are scrambled alike.
 
     Args:
         deidentifier: what happens to the frames.
@@ -104,6 +109,7 @@ def protect_folder(
         faces_of: told a file, where faces are in its frames, if that is known.
         begin: told the file that is begun.
         done: told what became of it.
+        inputs: the files, if the folder has been looked through before.
         progress: as for :func:`~deidlib.protect_video`.
         stage: as for :func:`~deidlib.protect_video`.
 
@@ -114,9 +120,11 @@ def protect_folder(
         MediaError: there is nothing to be protected, or the output folder cannot be made.
     """
     source, target = Path(source), Path(target)
-    pairs = pairs_below(source, target, output.codec)
+    inputs = Inputs.below(source, target, output.codec) if inputs is None else inputs
     make_folder(target)
     manifest = Manifest(target / MANIFEST)
+    for passed in inputs.passed_over:
+        manifest.pass_over(passed.path.relative_to(source).as_posix(), passed.reason)
     settings: dict[str, Any] = {
         "deidentifier": described(deidentifier),
         "output": described(output),
@@ -126,20 +134,24 @@ def protect_folder(
         "versions": versions(),
     }
     mark, results = fingerprint(settings), []
-    for one, out in pairs:
+    for one, out in inputs.pairs:
         if begin is not None:
             begin(one)
-        line = {"output": out.relative_to(target).as_posix(), "input": one.relative_to(source).as_posix()}
+        line: dict[str, Any] = {
+            "output": out.relative_to(target).as_posix(),
+            "input": one.relative_to(source).as_posix(),
+        }
         line["fingerprint"] = mark
         try:
-            line["input_sha256"] = input_sha256(one)
+            clip = ClipSource.of_file(one)
+            line["input_sha256"] = clip.sha256
             summary = None
             if not _is_done(manifest.last(line["output"]), line, out):
                 _replaceable(out)
                 make_folder(out.parent)
                 faces = None if faces_of is None else faces_of(one)
                 summary = protect_file(
-                    deidentifier, one, out, output=output, check=check, faces=faces, key=key,
+                    deidentifier, clip, out, output=output, check=check, faces=faces, key=key,
                     batch_size=batch_size, progress=progress, stage=stage,
                 )  # fmt: skip
                 size = {} if out.is_dir() else {"output_bytes": out.stat().st_size}
@@ -153,12 +165,12 @@ def protect_folder(
         results.append(result)
         if done is not None:
             done(result)
-    return FolderSummary(tuple(results))
+    return FolderSummary(tuple(results), inputs.passed_over)
 
 
 def protect_file(
     deidentifier: Deidentifier,
-    source: str | Path | int,
+    source: str | Path | int | ClipSource,
     target: str | Path,
     *,
     output: Output = Output(),
@@ -176,82 +188,15 @@ def protect_file(
         MediaError: a file cannot be read or written.
         ValueError: ``faces`` of several frames for an image, or a setting that makes no sense.
     """
-    if isinstance(source, str | Path) and source != "-" and kind_of(Path(source)) == "image":
+    if not isinstance(source, int) and source != "-" and kind_of(path_of(source)) == "image":
         if faces is not None and len(faces) != 1:
-            raise ValueError(f"{source} is one image; faces are given for {len(faces)} frames.")
+            raise ValueError(f"{path_of(source)} is one image; faces are given for {len(faces)} frames.")
         known = faces if faces is None or isinstance(faces, Detections) else faces[0]
         return protect_image(deidentifier, source, target, check=check, faces=known, key=key)
     return protect_video(
         deidentifier, source, target, output=output, check=check, faces=faces, key=key,
         batch_size=batch_size, limit=limit, progress=progress, stage=stage,
     )  # fmt: skip
-
-
-def pairs_below(source: Path, target: Path, codec: str) -> list[tuple[Path, Path]]:
-    """Inputs and outputs: of a file, or of all files below a folder, whose tree is kept.
-
-    Images become ``.png``, videos what the codec needs. Hidden files and what is neither are passed over.
-
-    Args:
-        source: the file or folder.
-        target: the file, or the folder for the outputs.
-        codec: one of ``deidlib.media.CODECS``.
-
-    Raises:
-        MediaError: there is nothing to be protected, a folder cannot be read, or two files would get one name.
-    """
-    exists(target, MediaWriteError)
-    if not exists(source, MediaReadError):
-        raise MediaReadError(f"{source} does not exist. Expected an image, a video or a folder; check the path.")
-    if not source.is_dir():
-        if target.is_dir() and (codec != "png-folder" or source.suffix.lower() in IMAGE_SUFFIXES):
-            raise MediaWriteError(
-                f"{source} is a file, so the output must be one too; {target} is a folder. "
-                f"Name the file: {target / source.with_suffix(suffix_of(source, codec)).name}."
-            )
-        return [(source, target)]
-    if target.exists() and not target.is_dir():
-        raise MediaWriteError(
-            f"{source} is a folder, so the output must be one too; {target} is a file. Name a folder."
-        )
-    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise MediaWriteError(
-            f"the output folder {target} must not be the input folder or lie inside it. Choose another place."
-        )
-    jobs: dict[Path, Path] = {}
-    for path in sorted(_files_below(source)):
-        inside = path.relative_to(source)
-        # Hidden ones are nobody's recordings: work folders, thumbnails, what other systems leave behind.
-        if any(part.startswith(".") for part in inside.parts):
-            continue
-        if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-            out = (target / inside).with_suffix(suffix_of(path, codec))
-            if out in jobs:
-                raise MediaWriteError(f"{jobs[out]} and {path} would both be written to {out}. Rename one.")
-            jobs[out] = path
-    if not jobs:
-        raise MediaReadError(f"{source} holds no image or video ({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}).")
-    return [(path, out) for out, path in jobs.items()]
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and the folders in it. One that cannot be read is an error, not an empty one."""
-
-    def refuse(error: OSError) -> None:
-        raise MediaReadError(
-            f"the folder {error.filename} cannot be read ({error.strerror}), so what is in it would be left out. "
-            "Make it readable, or move it away."
-        ) from error
-
-    for place, _, names in os.walk(folder, onerror=refuse):
-        yield from (path for name in names if (path := Path(place, name)).is_file())
-
-
-def suffix_of(source: Path, codec: str) -> str:
-    """How the output for a file is called."""
-    if source.suffix.lower() in IMAGE_SUFFIXES:
-        return ".png"
-    return {"ffv1": ".mkv", "h264": ".mp4", "h264-lossless": ".mp4", "mjpeg": ".avi", "png-folder": ""}[codec]
 
 
 def make_folder(folder: Path) -> None:
@@ -300,7 +245,9 @@ class Manifest:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._last = {line["output"]: line for line in self._lines()}
+        lines = list(self._lines())
+        self._last = {line["output"]: line for line in lines if isinstance(line.get("output"), str)}
+        self._passed_over = {line.get("input"): line.get("reason") for line in lines if "output" not in line}
 
     def last(self, output: str) -> dict[str, Any] | None:
         """The last line about an output."""
@@ -312,14 +259,26 @@ class Manifest:
         Raises:
             OSError: it cannot be written.
         """
-        output = str(line["output"])
+        self._append(line)
+        self._last[str(line["output"])] = dict(line)
+
+    def pass_over(self, name: str, reason: str) -> None:
+        """Append a line about what is no input, unless the last one about it says the same.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._passed_over.get(name) != reason:
+            self._append({"input": name, "status": "passed-over", "reason": reason})
+            self._passed_over[name] = reason
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         with self.path.open("a+b") as file:
             # After a line cut short, the next one begins on its own.
             torn = file.tell() > 0 and _last_byte(self.path) != b"\n"
             file.write(("\n" * torn + json.dumps(line) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
-        self._last[output] = dict(line)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
@@ -327,7 +286,7 @@ class Manifest:
         for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("output"), str):
+                if isinstance(line, dict):
                     yield line
 
 

@@ -8,8 +8,9 @@ from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError, check_paths
+from deidlib.media.files import exists
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob, ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.summary import Summary
 from deidlib.records.detections import Detections
@@ -17,7 +18,7 @@ from deidlib.records.detections import Detections
 
 def protect_image(
     deidentifier: Deidentifier,
-    source: str | Path,
+    source: str | Path | ClipSource,
     target: str | Path,
     *,
     check: Check | None = Check(),
@@ -28,7 +29,7 @@ def protect_image(
 
     Args:
         deidentifier: what happens to it.
-        source: any image that :func:`~deidlib.media.read_image` reads.
+        source: any image that :func:`~deidlib.media.read_image` reads; or the same, hashed already.
         target: the ``.png`` to write; it appears when it is complete.
         check: what it must show its authorised readers; None: it is not read back.
         faces: where faces are, if that is known; no detector is asked then.
@@ -51,10 +52,10 @@ def protect_image(
         >>> protect_image(deidentifier, folder / "a.png", folder / "b.png").whole_frame
         1
     """
-    source, target = Path(source), Path(target)
-    check_paths(source, target)
+    target = Path(target)
     _check_png(target)
-    clip = ClipSource.of_file(source)
+    check_paths(path_of(source), target)
+    clip = source if isinstance(source, ClipSource) else ClipSource.of_file(Path(source))
     known = [faces] if isinstance(faces, Faces) else faces
     return ClipJob(deidentifier, clip, target, None, check, faces=known, key=key).run()
 
@@ -62,9 +63,11 @@ def protect_image(
 def _check_png(target: Path) -> None:
     """Refuse before the attack what ``write_image`` would refuse, or spoil, after it."""
     if target.suffix.lower() != ".png":
+        spoils = "which changes pixels and with them what authorised models read"
+        why = f", {spoils}" if target.suffix.lower() in (".jpg", ".jpeg") else ""
         raise MediaWriteError(
-            f"{target}: a protected image is written as .png, not {target.suffix!r}, which changes pixels and with "
-            f"them what authorised models read. Write {target.with_suffix('.png').name}."
+            f"{target}: a protected image is written as .png, not {target.suffix!r}{why}. "
+            f"Write {target.with_suffix('.png').name}."
         )
-    if target.is_dir():
+    if exists(target, MediaWriteError) and target.is_dir():
         raise MediaWriteError(f"{target} is a folder. Name the .png file to be written.")

@@ -9,7 +9,7 @@ from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import check_paths
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob, ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.live import Recording
@@ -19,7 +19,7 @@ from deidlib.protect.summary import Summary
 
 def protect_video(
     deidentifier: Deidentifier,
-    source: str | Path | int,
+    source: str | Path | int | ClipSource,
     target: str | Path,
     *,
     output: Output = Output(),
@@ -41,7 +41,7 @@ def protect_video(
         deidentifier: what happens to the frames.
         source: any video that FFmpeg reads; a folder of frames, as the codec ``png-folder`` writes it; the number of a
             camera; or ``"-"``, a video from standard input. Those last two can be read once only, so they are neither
-            continued nor mended, and an interrupt ends them.
+            continued nor mended, and an interrupt ends them. Or a file that was hashed already.
         target: the file to write; it appears when it is complete.
         output: how it is written.
         check: what it must show its authorised readers; None: it is not read back.
@@ -83,10 +83,10 @@ def protect_video(
         recording = Recording(source, limit)
         clip = ClipSource(lambda: recording, None)
     else:
-        check_paths(source, target, codec=output.codec)
+        check_paths(path_of(source), target, codec=output.codec)
         if limit is not None:
             raise ValueError("limit is for live sources; cut the file instead.")
-        clip = ClipSource.of_file(Path(source))
+        clip = source if isinstance(source, ClipSource) else ClipSource.of_file(Path(source))
     return ClipJob(
         deidentifier,
         clip,

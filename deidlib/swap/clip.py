@@ -12,7 +12,8 @@ from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.geometry.matching import match
-from deidlib.media.clip import kind_of, open_frames
+from deidlib.media.clip import open_frames
+from deidlib.media.kind import kind_of
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe
 

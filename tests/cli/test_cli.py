@@ -23,7 +23,9 @@ from deidlib.media import MediaError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.protect import folder
+from deidlib.protect.clip import ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.inputs import Inputs
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections, write_detections
 from deidlib.records.files import sha256_of
@@ -164,6 +166,7 @@ def test_a_folder_keeps_its_tree_and_one_broken_file_does_not_stop_it(tmp_path: 
     (source / "day" / "broken.mp4").write_bytes(b"hello\n" * 99)
     (source / "notes.txt").write_text("not media")
     result = deidlib("protect", source, target, "--iterations", 0)
+    assert "passed over: 1 file neither an image nor a video: notes.txt" in result.stderr
     assert result.exit_code == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {source / 'day' / 'broken.mp4'} is not a video")
@@ -231,11 +234,11 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.
     folder_of_clips(source)
     video, done = protect_video, list[str]()
 
-    def interrupted(deidentifier: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
-        if one.name == "b.mp4" and not done.count("b.mp4"):
-            done.append(one.name)
+    def interrupted(deidentifier: Deidentifier, one: ClipSource, *arguments: Any, **settings: Any) -> Any:
+        name = path_of(one).name
+        done.append(name)
+        if name == "b.mp4" and done.count("b.mp4") == 1:
             raise KeyboardInterrupt
-        done.append(one.name)
         return video(deidentifier, one, *arguments, **settings)
 
     monkeypatch.setattr(folder, "protect_video", interrupted)
@@ -254,8 +257,8 @@ def test_what_failed_is_recorded_and_tried_again(tmp_path: Path, monkeypatch: py
     (source / "a.mp4").write_bytes(whole[:-40])
     video = protect_video
 
-    def breaks(deidentifier: Deidentifier, one: Path, *arguments: Any, **settings: Any) -> Any:
-        if one.name == "b.mp4":
+    def breaks(deidentifier: Deidentifier, one: ClipSource, *arguments: Any, **settings: Any) -> Any:
+        if path_of(one).name == "b.mp4":
             raise RuntimeError("out of memory")
         return video(deidentifier, one, *arguments, **settings)
 
@@ -281,7 +284,8 @@ def test_work_folders_are_no_inputs(tmp_path: Path) -> None:
     make_video(hidden / "000000.0.mkv", astronauts(1, side=64), codec="ffv1")
     make_video(source / "a.mp4", astronauts(1, side=64))
     assert deidlib("protect", source, tmp_path / "out", *QUICK).exit_code == 0
-    assert [line["input"] for line in manifest(tmp_path / "out")] == ["a.mp4"]
+    lines = [(line["input"], line["status"]) for line in manifest(tmp_path / "out")]
+    assert lines == [(hidden.name, "passed-over"), ("a.mp4", "done")]
 
 
 # Other sources
@@ -383,7 +387,7 @@ Attempt = Callable[[Path, Path], Sequence[str | Path]]
     ("attempt", "parts"),
     [
         (lambda image, video: [image, "out.jpg"], ["out.jpg", "written as .png, not '.jpg'", "Write out.png"]),
-        (lambda image, video: [image, "out.mkv"], ["out.mkv", "images are written as .png", "'.mkv'"]),
+        (lambda image, video: [image, "out.mkv"], ["out.mkv", "a protected image is written as .png", "'.mkv'"]),
         (
             lambda image, video: [video, "out.mp4"],
             ["out.mp4", "'ffv1' goes into .mkv, not '.mp4'", "take codec 'h264'"],
@@ -397,7 +401,7 @@ Attempt = Callable[[Path, Path], Sequence[str | Path]]
         (lambda image, video: ["folder", image], ["is a folder, so the output must be one", "in.png is a file"]),
         (lambda image, video: ["folder", "folder"], ["must not be the input folder", "Choose another"]),
         (lambda image, video: ["folder", "folder/deeper/out"], ["must not be the input folder or lie inside it"]),
-        (lambda image, video: ["folder", "out"], ["folder holds no image or video", ".mp4"]),
+        (lambda image, video: ["folder", "out"], ["folder holds no image or video"]),
         (lambda image, video: [image, image / "out.png"], ["in.png cannot be created", "Choose another"]),
         (
             lambda image, video: [image, "out.png", "--targets", "mtcn"],
@@ -560,7 +564,7 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeyp
     closed = tmp_path / "clips" / "closed"
     closed.mkdir(parents=True)
     (tmp_path / "clips" / "open.mp4").touch()
-    assert [path.name for path, _ in folder.pairs_below(tmp_path / "clips", tmp_path / "out", "ffv1")] == ["open.mp4"]
+    assert [path.name for path, _ in Inputs.below(tmp_path / "clips", tmp_path / "out", "ffv1").pairs] == ["open.mp4"]
     looked = os.scandir
 
     def scandir(path: str) -> object:
@@ -570,4 +574,4 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(MediaError, match="closed cannot be read"):
-        folder.pairs_below(tmp_path / "clips", tmp_path / "out", "ffv1")
+        Inputs.below(tmp_path / "clips", tmp_path / "out", "ffv1")

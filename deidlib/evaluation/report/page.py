@@ -49,7 +49,7 @@ def write_report(
     """
     if worst < 0:
         raise ValueError(f"worst must be >= 0 frames, got {worst}.")
-    masked = None if hidden is None else pairs(evaluation.original, Path(hidden))
+    masked = None if hidden is None else pairs(evaluation.original, Path(hidden)).pairs
     choices = choose(evaluation, worst)
     rows = panels(evaluation, choices, show_originals=show_originals, hidden=masked)
     frames = [
