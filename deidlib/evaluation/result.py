@@ -15,8 +15,8 @@ from deidlib.evaluation.movement import MovementResult
 from deidlib.evaluation.pairs import EvaluationError, Pair
 from deidlib.evaluation.quality import QualityResult
 from deidlib.evaluation.reading import MEASURES, FrameComparison, ReaderResult, Role
-from deidlib.metrics import Agreement, Fidelity, FollowedFace
 from deidlib.media.tree import PassedOver
+from deidlib.metrics import Agreement, Fidelity, FollowedFace
 from deidlib.records.detections import Detections
 from deidlib.records.files import write_json
 

@@ -205,7 +205,7 @@ def test_movements_are_followed_as_late_as_they_come(tmp_path: Path) -> None:
     steps = [[float(shown[0, 50].gt(0.9).nonzero()[0]) for shown in walk(late)] for late in (0, 2)]
     kept = [[value for k, value in enumerate(row) if k != 7] for row in steps]
     found = movement.all["centre_px"].values
-    assert found.correlation == pytest.approx(float(np.corrcoef(*kept)[0, 1]), abs=1e-6)
+    assert found.correlation == pytest.approx(float(np.corrcoef(kept[0], kept[1])[0, 1]), abs=1e-6)
     squares = [(a - b) ** 2 for a, b in zip(*kept, strict=True)]
     assert found.rmse == pytest.approx(math.sqrt(sum(squares) / len(squares)), abs=1e-6)
     assert found.lag == pytest.approx(2, abs=1e-6)
