@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -151,6 +152,45 @@ class Faces:
             if all(part.gaze is None for part in rows)
             else torch.cat([_unknown(part, 3) if part.gaze is None else part.gaze for part in rows]),
         )
+
+    def to_supervision(self) -> Any:
+        """The same faces as ``supervision.Detections``, for its drawing, counting and export (extra ``[interop]``).
+
+        Returns:
+            With ``xyxy`` and ``confidence``; landmarks and gaze, where they are known, in ``data``; ``class_id`` 0.
+
+        Raises:
+            ModuleNotFoundError: supervision is not installed.
+        """
+        from supervision import Detections
+
+        known = {name: value for name in ("landmarks", "gaze") if (value := getattr(self, name)) is not None}
+        return Detections(
+            xyxy=self.boxes.detach().cpu().numpy(),
+            confidence=self.scores.detach().cpu().numpy(),
+            class_id=np.zeros(len(self), dtype=np.int64),
+            data={name: value.detach().cpu().numpy() for name, value in known.items()},
+        )
+
+    @classmethod
+    def from_supervision(cls, detections: Any) -> Faces:
+        """Faces from ``supervision.Detections``, whatever detector made them.
+
+        Args:
+            detections: ``xyxy`` are the boxes, ``confidence`` the scores, 1 where there are none; ``landmarks`` and
+                ``gaze`` are taken from ``data`` if they are there.
+
+        Raises:
+            ValueError: as for :class:`Faces`.
+        """
+
+        def tensor(values: Any) -> Tensor:
+            return torch.as_tensor(np.asarray(values), dtype=torch.float32)
+
+        boxes = tensor(detections.xyxy).reshape(-1, 4)
+        scores = torch.ones(len(boxes)) if detections.confidence is None else tensor(detections.confidence)
+        known = {name: tensor(detections.data[name]) for name in ("landmarks", "gaze") if name in detections.data}
+        return cls(boxes, scores, **known)
 
 
 def check_per_frame(faces: Sequence[Faces], frames: Sized) -> None:

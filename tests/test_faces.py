@@ -278,3 +278,32 @@ def test_pixels_are_those_of_other_libraries() -> None:
     before = pixels.copy()
     from_pixels(pixels).zero_()
     assert np.array_equal(pixels, before)
+
+
+# Other libraries
+
+
+def test_supervision_gets_the_faces_and_gives_them_back() -> None:
+    pytest.importorskip("supervision")
+    faces = Faces(
+        torch.tensor([[1.0, 2.0, 30.0, 40.0], [5.0, 6.0, 7.0, 9.0]]),
+        torch.tensor([0.5, 0.25]),
+        torch.rand(2, 5, 2),
+        torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]),
+    )
+    told = faces.to_supervision()
+    assert told.xyxy.tolist() == faces.boxes.tolist()
+    assert told.confidence.tolist() == [0.5, 0.25]
+    # Their own choice of rows goes along with all that is known.
+    (second,) = [Faces.from_supervision(told[told.confidence < 0.4])]
+    for name in ("boxes", "scores", "landmarks", "gaze"):
+        assert torch.equal(getattr(second, name), getattr(faces, name)[1:])
+
+
+def test_supervision_may_know_less_or_nothing() -> None:
+    supervision = pytest.importorskip("supervision")
+    bare = Faces.from_supervision(supervision.Detections(xyxy=np.array([[0, 0, 4, 4]])))
+    assert bare.scores.tolist() == [1.0]
+    assert bare.landmarks is None
+    assert len(Faces.from_supervision(supervision.Detections.empty())) == 0
+    assert len(Faces.empty().to_supervision()) == 0

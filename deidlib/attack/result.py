@@ -53,6 +53,14 @@ class AttackResult:
     errors: Mapping[str, ReadingError] = field(default_factory=dict)
     excess: Tensor | None = None
 
+    def __repr__(self) -> str:
+        frames, _, height, width = self.images.shape
+        few, many = int(self.iterations.min()), int(self.iterations.max())
+        steps = f"{few} to {many} steps" if few < many else f"{many} steps"
+        losses = ", ".join(f"{name} {float(loss.mean()):.3g}" for name, loss in self.final_losses().items())
+        within = "" if self.within is None else f"; {int(self.within.sum())} within tolerance"
+        return f"AttackResult({frames} frames of {width} x {height}, {steps}; final loss {losses}{within})"
+
     def final_losses(self) -> dict[str, Tensor]:
         """Per model ``(B,)``: the losses of the returned images."""
         return {name: rows.gather(0, self.best[None])[0] for name, rows in self.losses.items()}
