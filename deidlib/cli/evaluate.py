@@ -246,7 +246,7 @@ def _show_movements(result: Evaluation, console: Console) -> None:
                 f"{found.values.correlation:.3f}",
                 _or_dash(found.changes.correlation, ".3f"),
                 f"{found.values.rmse:.2f}{unit}",
-                _or_dash(found.values.lag, ".1f"),
+                _or_dash(round(found.values.lag, 1) + 0.0, ".1f"),
                 str(found.values.compared),
             )
     if table.row_count:
