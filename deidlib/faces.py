@@ -1,14 +1,18 @@
-"""``Faces``: what is known about the faces of one frame, the currency between all blocks; its two landmark layouts."""
+"""``Faces``: what is known about the faces of one frame, the currency between all blocks; its two landmark layouts.
+
+``FaceBatch``: the same of several frames in one table, for loops that must not look at values.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 # iBUG indices of what five points show too.
 _RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH = slice(36, 42), slice(42, 48), 30, (48, 54)
@@ -191,6 +195,86 @@ class Faces:
         scores = torch.ones(len(boxes)) if detections.confidence is None else tensor(detections.confidence)
         known = {name: tensor(detections.data[name]) for name in ("landmarks", "gaze") if name in detections.data}
         return cls(boxes, scores, **known)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceBatch:
+    """The faces of several frames in one table: row i holds those of frame i, and NaN beyond the last of them.
+
+    Its shape says how many faces the frame with most of them has, and no value is ever looked at: what is computed from
+    it, computes on an accelerator without a wait. So a model says in it what it reads of the faces that it is to read
+    (:meth:`TargetModel.loss_and_reading`): place by place, NaN for one that it does not find.
+
+    Args:
+        boxes: ``(B, N, 4)`` xyxy pixels, N >= 1.
+        scores: ``(B, N)``.
+        landmarks: ``(B, N, 68 or 5, 2)`` pixels.
+        gaze: ``(B, N, 3)`` unit vectors.
+
+    Example:
+        >>> one = Faces(torch.tensor([[0., 0., 4., 4.]]), torch.ones(1))
+        >>> table = FaceBatch.of([one, Faces.empty(), Faces.cat([one, one])])
+        >>> table.boxes.shape, table.boxes.isfinite().all(dim=2).sum(dim=1)
+        (torch.Size([3, 2, 4]), tensor([1, 0, 2]))
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    landmarks: Tensor | None = None
+    gaze: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def of(cls, frames: Sequence[Faces]) -> Self:
+        """The faces of frames, at least one, in their order.
+
+        A field is ``None`` if no face has it, else NaN for the faces of frames that have not. Where some frames have 68
+        landmarks and others five, all are given five.
+        """
+        with_points = [faces.landmarks for faces in frames if faces.landmarks is not None and len(faces)]
+        points = min((known.shape[1] for known in with_points), default=0)
+        gaze = any(faces.gaze is not None and len(faces) for faces in frames)
+        layouts: list[tuple[Tensor, ...]] = []
+        for faces in frames:
+            landmarks = _unknown(faces, points, 2) if faces.landmarks is None or not len(faces) else faces.landmarks
+            layouts.append(
+                (
+                    faces.boxes,
+                    faces.scores,
+                    five_points(landmarks) if points == 5 else landmarks,
+                    _unknown(faces, 3) if faces.gaze is None else faces.gaze,
+                )
+            )
+        columns = []
+        for column in zip(*layouts, strict=True):
+            padded = pad_sequence(list(column), batch_first=True, padding_value=torch.nan)
+            # Without a face there is a place for one: the worst of none would be nothing.
+            empty = padded.new_full((len(padded), 1, *padded.shape[2:]), torch.nan)
+            columns.append(padded if padded.shape[1] else empty)
+        boxes, scores, landmarks, directions = columns
+        return cls(boxes, scores, landmarks if points else None, directions if gaze else None)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same change to every field that is known."""
+        known = {f.name: change(value) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(self, **known)
+
+    def select(self, rows: Tensor) -> Self:
+        """Some of the frames: ``rows`` ``(K,)`` long."""
+        return self.map(lambda values: values[rows])
+
+    def frames(self) -> list[Faces]:
+        """The faces of each frame as ``Faces``: those with a box."""
+        there = self.boxes.isfinite().all(dim=2)
+        return [
+            Faces(*(None if field is None else field[i, mine] for field in self._fields()))  # type: ignore[arg-type]
+            for i, mine in enumerate(there)
+        ]
+
+    def _fields(self) -> tuple[Tensor | None, ...]:
+        return self.boxes, self.scores, self.landmarks, self.gaze
 
 
 def check_per_frame(faces: Sequence[Faces], frames: Sized) -> None:

@@ -13,12 +13,11 @@ from torch import Tensor
 from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.steps import StepRule, StepState
-from deidlib.faces import Faces
 from deidlib.images import sum_in_order, to_grid
-from deidlib.models.base import Target, TargetModel
+from deidlib.models.base import Reading, Target, TargetModel
 
-Readings = Mapping[str, Sequence[Sequence[Faces] | None]]
-"""Per model, one entry per distortion: what it reads on each frame, None if it has not said so."""
+Readings = Mapping[str, Sequence[Reading | None]]
+"""Per model, one entry per distortion: what it reads on the frames, None if it has not said so."""
 
 
 class Iterate(NamedTuple):
@@ -27,6 +26,7 @@ class Iterate(NamedTuple):
     Args:
         step: how many steps.
         active: the frames.
+        numbers: which frames of the batch they are: as ``active.number``, known without a look at it.
         images: ``(K, 3, H, W)`` as they would be saved.
         losses: per model ``(K,)``.
         objective: ``(K,)`` the combined loss.
@@ -35,6 +35,7 @@ class Iterate(NamedTuple):
 
     step: int
     active: Active
+    numbers: Sequence[int]
     images: Tensor
     losses: Mapping[str, Tensor]
     objective: Tensor
@@ -48,8 +49,8 @@ class Goal(ABC):
     """Whether it goes by what models read."""
 
     @abstractmethod
-    def reached(self, iterate: Iterate) -> Tensor:
-        """Which of the frames are done: ``(K,)`` bool."""
+    def reached(self, iterate: Iterate) -> list[bool]:
+        """Which of the frames are done. What says so is waited for, once a step if it can be."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ class Threshold(Goal):
 
     below: float | Mapping[str, float]
 
-    def reached(self, iterate: Iterate) -> Tensor:
+    def reached(self, iterate: Iterate) -> list[bool]:
         """Which losses are low enough."""
         if isinstance(self.below, Mapping):
-            return torch.stack([iterate.losses[name] < limit for name, limit in self.below.items()]).all(dim=0)
-        return iterate.objective < self.below
+            low = torch.stack([iterate.losses[name] < limit for name, limit in self.below.items()]).all(dim=0)
+        else:
+            low = iterate.objective < self.below
+        return [bool(is_low) for is_low in low.tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,31 +134,33 @@ class Trace:
         self.images = images
         self.losses = {name: images.new_full(rows, torch.nan) for name in names}
         self.objective = images.new_full(rows, torch.nan)
-        self.iterations = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        self.best = torch.zeros_like(self.iterations)
-        self.converged = torch.zeros_like(self.iterations, dtype=torch.bool)
+        self.iterations = [0] * len(images)
+        self.converged = [False] * len(images)
+        self.best = torch.zeros(len(images), dtype=torch.long, device=images.device)
         self._least = images.new_full((len(images),), torch.inf)
 
-    def record(self, iterate: Iterate, done: Tensor | None) -> None:
+    def record(self, iterate: Iterate, done: Sequence[bool]) -> None:
         """Look at an iterate of some of the frames.
 
         Args:
             iterate: K frames.
-            done: ``(K,)`` bool, which of them have reached the goal; None if there is no goal.
+            done: which of them have reached the goal.
         """
         step, number, images, objective = iterate.step, iterate.active.number, iterate.images, iterate.objective
         for name, loss in iterate.losses.items():
             self.losses[name][step, number] = loss
         self.objective[step, number] = objective
-        self.iterations[number] = step
-        better = objective < self._least[number]
-        if done is not None:
+        for i, reached in zip(iterate.numbers, done, strict=True):
+            self.iterations[i], self.converged[i] = step, reached
+        least = self._least[number]
+        better = objective < least
+        if any(done):
             # An iterate that meets the goal is the answer even if an earlier sum was lower.
-            better = better | done
-            self.converged[number[done]] = True
-        self.images[number[better]] = images[better]
-        self._least[number[better]] = objective[better]
-        self.best[number[better]] = step
+            better = better | torch.tensor(done, device=number.device)
+        # Chosen by value rather than by place: which frames are better is not waited for.
+        self.images[number] = torch.where(better[:, None, None, None], images, self.images[number])
+        self._least[number] = torch.where(better, objective, least)
+        self.best[number] = torch.where(better, step, self.best[number])
 
 
 def descend(
@@ -180,20 +185,23 @@ def descend(
         goal: which frames are done; None: none before the last step.
     """
     trace, reads = Trace(to_grid(active.images), list(models), steps), goal is not None and goal.reads
+    # What the host must know of the frames it keeps itself, so that it need not ask.
+    numbers = list(range(len(active.images)))
     for n in range(steps + 1):
         shipped = to_grid(active.images)
         losses, readings, gradients = _look(models, active, shipped, with_gradient=n < steps, reading=reads)
         active = active if active.first else replace(active, first=losses)
         combined = Losses(losses, active.first, weights)
         objective, _ = aggregate(combined, {})
-        iterate = Iterate(n, active, shipped, losses, objective, readings)
-        done = None if goal is None else goal.reached(iterate)
+        iterate = Iterate(n, active, numbers, shipped, losses, objective, readings)
+        done = [False] * len(numbers) if goal is None else goal.reached(iterate)
         trace.record(iterate, done)
-        if n == steps or (done is not None and bool(done.all())):
+        if n == steps or all(done):
             break
         _, gradient = aggregate(combined, gradients())
-        if done is not None and bool(done.any()):
-            rows = (~done).nonzero().squeeze(1)
+        if any(done):
+            left = [k for k, reached in enumerate(done) if not reached]
+            numbers, rows = [numbers[k] for k in left], torch.tensor(left, device=objective.device)
             active, gradient, objective = active.select(rows), gradient[rows], objective[rows]
         active = active.stepped(rule, gradient, objective)
     return trace
@@ -209,7 +217,7 @@ def _look(
 ) -> tuple[dict[str, Tensor], Readings, Callable[[], dict[str, Tensor]]]:
     """Each model's losses, what it reads if wanted, and its gradients when asked for: means over the distortions."""
     losses: dict[str, Tensor] = {}
-    readings: dict[str, list[Sequence[Faces] | None]] = {}
+    readings: dict[str, list[Reading | None]] = {}
     gradients: dict[str, Callable[[], Tensor]] = {}
     for name, model in models.items():
         seen = [
@@ -237,10 +245,10 @@ def _see(
     *,
     with_gradient: bool,
     reading: bool,
-) -> tuple[Tensor, Sequence[Faces] | None, Callable[[], Tensor]]:
+) -> tuple[Tensor, Reading | None, Callable[[], Tensor]]:
     """A model's loss ``(B,)`` on what comes out of a distortion, what it reads there, and the loss's gradient."""
     leaf = images.detach().requires_grad_(with_gradient)
-    read = None
+    read: Reading | None = None
     with torch.set_grad_enabled(with_gradient):
         seen = leaf if distortion is None else distortion(leaf)
         if reading:

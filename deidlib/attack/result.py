@@ -105,14 +105,14 @@ class AttackResult:
             trace: of the loop.
             readings: per model what it was to read.
         """
-        steps = int(trace.iterations.max()) + 1
+        steps, device = max(trace.iterations) + 1, trace.images.device
         return cls(
             images=trace.images,
             losses={name: rows[:steps] for name, rows in trace.losses.items()},
             objective=trace.objective[:steps],
-            iterations=trace.iterations,
+            iterations=torch.tensor(trace.iterations, device=device),
             best=trace.best,
-            converged=trace.converged,
+            converged=torch.tensor(trace.converged, device=device),
             readings=readings,
         )
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.loop import Goal, Iterate
-from deidlib.faces import Faces, five_points
-from deidlib.geometry.boxes import iou
-from deidlib.geometry.matching import match
-from deidlib.models.base import TargetModel
+from deidlib.faces import FaceBatch, Faces, five_points
+from deidlib.geometry.boxes import iou_of_pairs
+from deidlib.geometry.matching import assign
+from deidlib.models.base import Reading, TargetModel
 from deidlib.models.observe import observe, observe_each, united
 
 # Boxes that overlap by less than this are not of the same face.
@@ -50,7 +50,7 @@ class ReadingError:
 
     @classmethod
     def between(cls, wanted: Sequence[Faces], read: Sequence[Faces], task: str) -> Self:
-        """Compare what was to be read with what is read.
+        """Compare what was to be read with what is read: faces are paired by overlap, each at most once.
 
         Args:
             wanted: per frame what it is to read; what is NaN is not asked for.
@@ -58,10 +58,36 @@ class ReadingError:
             task: what the model reads: ``"boxes"``, and with them scores and perhaps five points; ``"landmarks"``; or
                 ``"gaze"``.
         """
-        device = wanted[0].boxes.device if wanted else "cpu"
-        rows = [_of_frame(*pair, task) for pair in zip(wanted, read, strict=True)]
-        columns = zip(*rows, strict=True) if rows else [()] * 4
-        return cls(*(torch.tensor(column, device=device) for column in columns))
+        if max(len(_layouts(wanted)), len(_layouts(read))) > 1:
+            # Some frames have more points than others: in a table, all would have the fewer.
+            return cls.cat([cls.of(*_paired([a], [b]), task) for a, b in zip(wanted, read, strict=True)])
+        return cls.of(*_paired(wanted, read), task) if wanted else cls.none(0)
+
+    @classmethod
+    def of(cls, wanted: FaceBatch, read: FaceBatch, task: str) -> Self:
+        """The same where it is known which face is which: tables of as many frames and places; without a wait.
+
+        Args:
+            wanted: what is to be read; a place without a box is none.
+            read: what is read in its places, NaN where nothing is.
+            task: as for :meth:`between`.
+        """
+        there = wanted.boxes.isfinite().all(dim=2)
+        error = cls.none(len(wanted), wanted.boxes.device)
+        if task == "boxes":
+            overlap = iou_of_pairs(read.boxes, wanted.boxes)
+            fall = (wanted.scores - read.scores).where(read.scores.isfinite(), torch.ones_like(overlap))
+            error = replace(
+                error,
+                iou=overlap.where(there, torch.ones_like(overlap)).amin(dim=1),
+                # A score that has risen is no fall of it, and the least of them is still one where there is a face.
+                score=_worst(fall, there & wanted.scores.isfinite()),
+            )
+        if task != "gaze" and wanted.landmarks is not None:
+            error = replace(error, nme=_worst(*_points_off(wanted.landmarks, read.landmarks, wanted.boxes)))
+        if task == "gaze" and wanted.gaze is not None:
+            error = replace(error, gaze=_worst(*_gaze_off(wanted.gaze, read.gaze)))
+        return error
 
     def worst(self, other: Self) -> Self:
         """The worse of two readings, frame by frame and measure by measure."""
@@ -178,18 +204,25 @@ class Examiner(Goal):
     ) -> None:
         self.models, self.numbers, self.wanted, self.tolerances = models, numbers, wanted, tolerances
         self.threshold = threshold
+        self._tables = {name: FaceBatch.of(faces) for name, faces in wanted.items() if name in tolerances}
         frames, device = next((len(faces), faces[0].boxes.device) for faces in wanted.values())
         self.within = torch.zeros(frames, dtype=torch.bool, device=device)
         self.errors = {name: ReadingError.none(frames, device) for name in models}
 
-    def reached(self, iterate: Iterate) -> Tensor:
+    def reached(self, iterate: Iterate) -> list[bool]:
         """Which frames are within tolerance, as ``predict`` reads them."""
         done = self._likely(iterate)
-        rows = done.nonzero().squeeze(1)
-        if len(rows):
-            distortions = [distortion.select(rows) for distortion in iterate.active.distortions]
-            done[rows] = self.examine(iterate.active.number[rows], iterate.images[rows], distortions)
-        return done if self.threshold is None else done | self.threshold.reached(iterate)
+        rows = [k for k, seems in enumerate(done) if seems]
+        if rows:
+            at = torch.tensor(rows, device=iterate.images.device)
+            distortions = [distortion.select(at) for distortion in iterate.active.distortions]
+            within = self.examine([iterate.numbers[k] for k in rows], iterate.images[at], distortions)
+            done = [False] * len(done)
+            for k, sure in zip(rows, within, strict=True):
+                done[k] = sure
+        if self.threshold is None:
+            return done
+        return [a or b for a, b in zip(done, self.threshold.reached(iterate), strict=True)]
 
     def finish(self, images: Tensor, distortions: Sequence[Distortion]) -> None:
         """Say of the frames that are not within tolerance how far off they are.
@@ -198,59 +231,65 @@ class Examiner(Goal):
             images: ``(B, 3, H, W)`` all frames, as they are returned.
             distortions: of all frames.
         """
-        rows = (~self.within).nonzero().squeeze(1)
-        if len(rows):
-            self.examine(rows, images[rows], [distortion.select(rows) for distortion in distortions])
+        numbers = [i for i, within in enumerate(self.within.tolist()) if not within]
+        if numbers:
+            at = torch.tensor(numbers, device=images.device)
+            self.examine(numbers, images[at], [distortion.select(at) for distortion in distortions])
 
     def excess(self) -> Tensor:
         """How far off frames are in units of the tolerances, ``(B,)``: the worst model."""
         return torch.stack([one.excess(self.errors[name]) for name, one in self.tolerances.items()]).amax(dim=0)
 
-    def _likely(self, iterate: Iterate) -> Tensor:
-        """Which frames seem to be within tolerance, by what models read in their forward pass: ``(K,)`` bool.
+    def _likely(self, iterate: Iterate) -> list[bool]:
+        """Which frames seem to be within tolerance, by what models read in their forward pass.
 
         Whoever reads by the faces that detectors find (landmarks, gaze) is asked where those are within tolerance. A
         detector that does not read in its forward pass is believed every few steps: :meth:`examine` then asks it.
         """
-        step, number, images, readings = iterate.step, iterate.active.number, iterate.images, iterate.readings
-        likely = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        images, readings = iterate.images, iterate.readings
         detectors = {name for name, model in self.models.items() if model.task == "boxes"}
-        silent = False
-        for name in self.models:
-            for read in readings[name]:
-                if read is not None and name in self.tolerances:
-                    likely &= self._within(name, number, read)
-                silent |= read is None and (name in detectors or not detectors)
-        if silent:
-            return likely if step % _EVERY == 0 else torch.zeros_like(likely)
+        heard = detectors or self.models.keys()
+        if iterate.step % _EVERY and any(read is None for name in heard for read in readings[name]):
+            return [False] * len(images)
+        within = [
+            self.tolerances[name].met_by(self._error(name, iterate, read))
+            for name in self.tolerances
+            for read in readings[name]
+            if read is not None
+        ]
+        # The one wait of a step.
+        likely = torch.stack(within).all(dim=0).tolist() if within else [True] * len(images)
         others = [name for name in self.tolerances if name not in detectors]
-        rows = likely.nonzero().squeeze(1)
+        rows = [k for k, seems in enumerate(likely) if seems]
+        said = [read[0] for name in detectors if (read := readings[name])[0] is not None]
         # Seen through distortions they are read when the frame is examined.
-        if others and len(rows) and len(next(iter(readings.values()))) == 1:
-            places = rows.tolist()
-            found = [[read[k] for k in places] for name in detectors if (read := readings[name][0]) is not None]
-            told = self._told(number[rows])
-            known = united(found)
+        if others and rows and said and len(said) == len(detectors) and len(next(iter(readings.values()))) == 1:
+            at = torch.tensor(rows, device=images.device)
+            numbers = [iterate.numbers[k] for k in rows]
+            told = self._told(numbers)
+            known = united([_frames(read, at) for read in said])
             for name, model in sorted(told.items(), key=lambda item: item[1].task == "gaze"):
                 if name not in detectors:
-                    known = observe(images[rows], [model], known)
+                    known = observe(images[at], [model], known)
                     if name in self.tolerances:
-                        likely[rows] &= self._within(name, number[rows], known)
+                        error = ReadingError.between([self.wanted[name][i] for i in numbers], known, model.task)
+                        for k, sure in zip(rows, self.tolerances[name].met_by(error).tolist(), strict=True):
+                            likely[k] &= sure
         return likely
 
-    def examine(self, number: Tensor, images: Tensor, distortions: Sequence[Distortion]) -> Tensor:
+    def examine(self, numbers: Sequence[int], images: Tensor, distortions: Sequence[Distortion]) -> list[bool]:
         """Read frames by ``predict``, as they would be saved, and note what is off.
 
         Args:
-            number: ``(K,)`` long, the frames.
+            numbers: K frames of the batch.
             images: ``(K, 3, H, W)`` on the uint8 grid.
             distortions: of these frames; each must leave them within tolerance.
 
         Returns:
-            Which are within tolerance, ``(K,)`` bool.
+            Which are within tolerance.
         """
-        told, errors = self._told(number), dict[str, ReadingError]()
-        wanted = {name: [self.wanted[name][i] for i in number.tolist()] for name in told}
+        told, errors = self._told(numbers), dict[str, ReadingError]()
+        wanted = {name: [self.wanted[name][i] for i in numbers] for name in told}
         given = None
         if not any(model.task == "boxes" for model in told.values()):
             # Nobody authorised looks for faces, so the places are known from elsewhere.
@@ -260,62 +299,82 @@ class Examiner(Goal):
                 for name, read in observe_each(seen, told, given).items():
                     error = ReadingError.between(wanted[name], read, told[name].task)
                     errors[name] = errors[name].worst(error) if name in errors else error
-        within = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        for name, tolerance in self.tolerances.items():
-            within &= tolerance.met_by(errors[name])
-        self.within[number] = within
+        within = torch.stack([one.met_by(errors[name]) for name, one in self.tolerances.items()]).all(dim=0)
+        at = torch.tensor(numbers, device=images.device)
+        self.within[at] = within
         for name, error in errors.items():
-            self.errors[name].put(number, error)
-        return within
+            self.errors[name].put(at, error)
+        return [bool(sure) for sure in within.tolist()]
 
-    def _told(self, number: Tensor) -> dict[str, TargetModel[Any]]:
-        """The models for those frames."""
+    def _told(self, numbers: Sequence[int]) -> dict[str, TargetModel[Any]]:
+        """The models for those frames of the batch."""
         if self.numbers is None:
             return dict(self.models)
-        numbers = [self.numbers[i] for i in number.tolist()]
-        return {name: model.at(numbers) for name, model in self.models.items()}
+        in_clip = [self.numbers[i] for i in numbers]
+        return {name: model.at(in_clip) for name, model in self.models.items()}
 
-    def _within(self, name: str, number: Tensor, read: Sequence[Faces]) -> Tensor:
-        wanted = [self.wanted[name][i] for i in number.tolist()]
-        return self.tolerances[name].met_by(ReadingError.between(wanted, read, self.models[name].task))
+    def _error(self, name: str, iterate: Iterate, read: Reading) -> ReadingError:
+        """How far off a model is in its forward pass."""
+        task = self.models[name].task
+        if isinstance(read, FaceBatch):
+            return ReadingError.of(self._tables[name].select(iterate.active.number), read, task)
+        return ReadingError.between([self.wanted[name][i] for i in iterate.numbers], read, task)
 
 
-def _of_frame(wanted: Faces, read: Faces, task: str) -> tuple[float, float, float, float]:
-    """IoU, NME, gaze and score: the worst of a frame's faces."""
+def _frames(read: Reading, rows: Tensor) -> list[Faces]:
+    """The faces read on some of the frames."""
+    return read.select(rows).frames() if isinstance(read, FaceBatch) else [read[k] for k in rows.tolist()]
+
+
+def _paired(wanted: Sequence[Faces], read: Sequence[Faces]) -> tuple[FaceBatch, FaceBatch]:
+    """Tables of what is wanted, and of what is read in its places: of pairs that overlap, those that overlap most."""
+    goal, found = FaceBatch.of(wanted), FaceBatch.of(read)
+    # One wait for all frames, rather than one for each.
+    overlap = iou_of_pairs(goal.boxes[:, :, None].double(), found.boxes[:, None].double()).cpu()
+    partner = torch.full(goal.scores.shape, found.boxes.shape[1])
+    for i, gain in enumerate(overlap):
+        rows, columns = assign(gain, gain >= _FOUND)
+        partner[i, rows] = columns
+    # One place more, which is nobody's.
+    partner, frame = partner.to(goal.boxes.device), torch.arange(len(goal), device=goal.boxes.device)[:, None]
+
+    def chosen(values: Tensor) -> Tensor:
+        nobody = values.new_full((len(values), 1, *values.shape[2:]), torch.nan)
+        return torch.cat([values, nobody], dim=1)[frame, partner]
+
+    return goal, found.map(chosen)
+
+
+def _points_off(wanted: Tensor, read: Tensor | None, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean distance of points ``(B, N, P, 2)`` in face sizes, infinite where none are read; and where it is asked."""
     # torchmetrics takes a second to import, and only who has a tolerance needs it.
-    from deidlib.metrics.functional import gaze_angle, nme_box
+    from deidlib.metrics.functional import nme_box
 
-    if not len(wanted):
-        return 1.0, 0.0, 0.0, 0.0
-    pairs = match(wanted.boxes, read.boxes, min_iou=_FOUND)
-    missed = len(pairs) < len(wanted)
-    here, there = list(pairs), list(pairs.values())
-    mine, found = wanted[here], read[there]
-    least, nme, gaze, score = 1.0, 0.0, 0.0, 0.0
-    if task == "boxes":
-        least = min([0.0] * missed + [_overlap(a, b) for a, b in zip(mine.boxes, found.boxes, strict=True)])
-        score = max([1.0] * missed + (mine.scores - found.scores).tolist())
-    if task != "gaze" and wanted.landmarks is not None:
-        nme = torch.inf if missed and bool(wanted.landmarks.isfinite().any()) else 0.0
-        if here and mine.landmarks is not None:
-            if found.landmarks is None:
-                nme = torch.inf
-            else:
-                a, b = mine.landmarks, found.landmarks
-                if a.shape != b.shape:
-                    a, b = five_points(a), five_points(b)
-                asked = a.isfinite().flatten(1).all(dim=1)
-                far = nme_box(b[asked], a[asked], mine.boxes[asked]).nan_to_num(nan=torch.inf)
-                nme = max([nme, *far.tolist()])
-    if task == "gaze" and wanted.gaze is not None:
-        asked = wanted.gaze.isfinite().all(dim=1)
-        gaze = 180.0 if missed and bool(asked.any()) else 0.0
-        if here and mine.gaze is not None:
-            rows = mine.gaze.isfinite().all(dim=1)
-            angles = None if found.gaze is None else gaze_angle(found.gaze[rows], mine.gaze[rows])
-            gaze = max([gaze, *([180.0] if angles is None else angles.nan_to_num(nan=180.0).tolist())])
-    return least, nme, gaze, score
+    if read is None:
+        read = torch.full_like(wanted, torch.nan)
+    if read.shape != wanted.shape:
+        wanted, read = five_points(wanted), five_points(read)
+    asked = wanted.isfinite().all(dim=3).all(dim=2)
+    off = nme_box(read.flatten(0, 1), wanted.flatten(0, 1), boxes.flatten(0, 1)).view(asked.shape)
+    return off.nan_to_num(nan=torch.inf), asked
 
 
-def _overlap(a: Tensor, b: Tensor) -> float:
-    return float(iou(a[None], b[None]))
+def _gaze_off(wanted: Tensor, read: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Angle between directions ``(B, N, 3)`` in degrees, 180 where none is read; and where it is asked."""
+    from deidlib.metrics.functional import gaze_angle
+
+    if read is None:
+        read = torch.full_like(wanted, torch.nan)
+    off = gaze_angle(read.flatten(0, 1), wanted.flatten(0, 1)).view(wanted.shape[:2])
+    return off.nan_to_num(nan=180.0), wanted.isfinite().all(dim=2)
+
+
+def _worst(off: Tensor, asked: Tensor) -> Tensor:
+    """The greatest of each row where it is asked, 0 where nothing is: ``(B,)``."""
+    most = off.where(asked, torch.full_like(off, -torch.inf)).amax(dim=1)
+    return most.where(most > -torch.inf, torch.zeros_like(most))
+
+
+def _layouts(frames: Sequence[Faces]) -> set[int]:
+    """How many points faces have."""
+    return {faces.landmarks.shape[1] for faces in frames if faces.landmarks is not None and len(faces)}

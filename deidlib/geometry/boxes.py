@@ -39,6 +39,26 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap.nan_to_num(nan=0.0)
 
 
+def iou_of_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of each box with the one in its own place: :func:`iou` without the other pairs.
+
+    Args:
+        a: ``(..., 4)`` xyxy pixels.
+        b: ``(..., 4)`` likewise, broadcastable.
+
+    Returns:
+        ``(...)`` in [0, 1]; 0 for a box without area, and for one that is not a number.
+
+    Example:
+        >>> iou_of_pairs(torch.tensor([0., 0., 2., 2.]), torch.tensor([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
+        tensor([0.3333, 0.0000])
+    """
+    corner = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
+    shared = corner.clamp(min=0).prod(dim=-1)
+    area = (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1)
+    return (shared / (area - shared)).nan_to_num(nan=0.0)
+
+
 def expand(boxes: Tensor, factor: float) -> Tensor:
     """Scale boxes about their centres.
 

@@ -12,7 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from deidlib.faces import Faces, five_points
+from deidlib.faces import FaceBatch, Faces, five_points
+
+Reading = Sequence[Faces] | FaceBatch
+"""What a model reads on frames in the pass of its loss: their faces, in any order; or, without a look at any value, a
+table of those that it is to read, place by place as the reading lists them that the target is of."""
 
 ORDER = {"boxes": 0, "landmarks": 1, "gaze": 2}
 
@@ -208,7 +212,7 @@ class TargetModel(nn.Module, ABC, Generic[T]):
             ``(B,)``, finite, >= 0; row i from frame i alone, its faces weighted equally; 0 without a face.
         """
 
-    def loss_and_reading(self, images: Tensor, target: T) -> tuple[Tensor, list[Faces] | None]:
+    def loss_and_reading(self, images: Tensor, target: T) -> tuple[Tensor, Reading | None]:
         """The loss, and what the model reads on the same images, where the same forward pass says so.
 
         An attack that ends when a frame reads as it should asks this at every step. A model need not answer: its
@@ -219,7 +223,9 @@ class TargetModel(nn.Module, ABC, Generic[T]):
             target: as for :meth:`loss`.
 
         Returns:
-            :meth:`loss`, and per frame the faces read, without gradient, those of the target at least; or None.
+            :meth:`loss`, and what is read, without gradient: per frame the faces, those of the target at least; or
+            those of the target alone as a :class:`~deidlib.faces.FaceBatch`, for which nothing need be waited for;
+            or None.
         """
         return self.loss(images, target), None
 
@@ -360,8 +366,9 @@ def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
         >>> frame_mean(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), 3)
         tensor([2., 0., 5.])
     """
-    total = values.new_zeros(frames).index_add(0, frame, values)
-    return total / torch.bincount(frame, minlength=frames).clamp(min=1)
+    # Not torch.bincount, which a device has to wait for.
+    count = values.new_zeros(frames).index_add_(0, frame, torch.ones_like(values))
+    return values.new_zeros(frames).index_add(0, frame, values) / count.clamp_(min=1)
 
 
 def huber(error: Tensor, tolerance: float, *, dims: int = 1) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces
+from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import Rectangle, grid_window
 from deidlib.images import check_image_shape
-from deidlib.models.base import Target, TargetModel, with_network
+from deidlib.models.base import Reading, Target, TargetModel, with_network
 
 # Windows begin and end on this grid, which is that of a detector's coarsest cells.
 _GRID = 32
@@ -144,7 +144,7 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         """The detector's loss in the windows, ``(B,)``: the mean over a frame's faces."""
         return self.loss_and_reading(images, target)[0]
 
-    def loss_and_reading(self, images: Tensor, target: CroppedTarget) -> tuple[Tensor, list[Faces] | None]:
+    def loss_and_reading(self, images: Tensor, target: CroppedTarget) -> tuple[Tensor, Reading | None]:
         """The loss, and what the detector reads in the windows, if it says so."""
         check_image_shape(images)
         total = images.new_zeros(len(images))
@@ -153,6 +153,8 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         for part in target.windows:
             losses, reading = self.model.loss_and_reading(_cut(images, part.places, part.extent), part.inner)
             total = total.index_add(0, part.frame, losses * part.share.to(losses))
+            if isinstance(reading, FaceBatch):
+                reading = reading.frames()
             silent |= reading is None
             for (i, left, top), faces in zip(part.places, reading or [], strict=False):
                 found[i].append(_moved(faces, -left, -top))

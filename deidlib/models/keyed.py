@@ -14,7 +14,7 @@ from deidlib.images import check_image_shape, check_images
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.keys.scramble import CellPermutation, Scramble, scramble_of
-from deidlib.models.base import Target, TargetModel, with_network
+from deidlib.models.base import Reading, Target, TargetModel, with_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ class Keyed(TargetModel[KeyedTarget]):
         check_image_shape(images)
         return self.model.loss(self.scramble(images, target.plan), target.inner)
 
-    def loss_and_reading(self, images: Tensor, target: KeyedTarget) -> tuple[Tensor, list[Faces] | None]:
+    def loss_and_reading(self, images: Tensor, target: KeyedTarget) -> tuple[Tensor, Reading | None]:
         """The model's, on the scrambled frames."""
         check_image_shape(images)
         return self.model.loss_and_reading(self.scramble(images, target.plan), target.inner)

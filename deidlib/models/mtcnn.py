@@ -9,12 +9,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, softplus
+from torch.nn.functional import adaptive_avg_pool2d, softplus
 from torchvision.ops import batched_nms
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import clip, expand, iou
 from deidlib.geometry.matching import SAME_FACE_IOU
+from deidlib.geometry.summed_area import SummedArea
 from deidlib.geometry.warp import area_sample, area_spans
 from deidlib.images import check_image_shape, check_images
 from deidlib.models.base import Target, TargetModel, five_points_of, frame_mean, frame_of, huber, rows_of
@@ -32,9 +33,11 @@ from deidlib.models.mtcnn_cascade import (
     suppress,
     whole_pixels,
 )
-from deidlib.nets.max_pool import with_shared_ties
+from deidlib.nets.mtcnn_stages import Stage
 
 _THRESHOLDS = (0.6, 0.7, 0.7)
+# P-Net's threshold as the logit of the score.
+_P_MARGIN = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))
 _R_SIDE, _O_SIDE = 24, 48
 # Cells that must propose a face: those that overlap it most, this many at most, and by so much if any does. Cells that
 # overlap it by more than the last number may propose it too.
@@ -148,45 +151,38 @@ class MTCNN(TargetModel[MTCNNTarget]):
         from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 
         self.min_face = min_face
-        self.pnet = with_shared_ties(_without_softmax(PNet(), "softmax4_1"))
-        self.rnet = with_shared_ties(_without_softmax(RNet(), "softmax5_1"))
-        self.onet = with_shared_ties(_without_softmax(ONet(), "softmax6_1"))
+        self.pnet, self.rnet, self.onet = Stage(PNet()), Stage(RNet()), Stage(ONet())
 
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Boxes, scores and five points of the faces found, best first; ``faces`` is not needed."""
         check_images(images)
         height, width = images.shape[-2:]
-        pixels = _standardised(images)
+        pixels = SummedArea.of(images)
         found = [images.new_zeros(0, 9)]
         frames = [torch.zeros(0, dtype=torch.long, device=images.device)]
         for scale in pyramid(height, width, self.min_face):
-            code, logits = self.pnet(interpolate(pixels, size=scaled_size(height, width, scale), mode="area"))
-            score = logits.softmax(dim=1)[:, 1]
-            frame, row, column = (score >= _THRESHOLDS[0]).nonzero(as_tuple=True)
-            cells = cell_boxes(row, column, scale).to(images)
-            score = score[frame, row, column]
+            code, margin = self.pnet(pixels.resized(scaled_size(height, width, scale)))
+            frame, row, column = at = (margin >= _P_MARGIN).nonzero(as_tuple=True)
+            cells, score = cell_boxes(row, column, scale).to(images), margin[at].sigmoid()
             kept = batched_nms(cells, score, frame, 0.5)
-            moved = shift_cell(cells, code[frame, :, row, column])
+            moved = shift_cell(cells, code[at])
             found.append(torch.cat([cells, moved, score[:, None]], dim=1)[kept])
             frames.append(frame[kept])
         proposals, frame = torch.cat(found), torch.cat(frames)
         kept = batched_nms(proposals[:, :4], proposals[:, 8], frame, 0.7)
         boxes, frame = square(proposals[kept, 4:8]), frame[kept]
 
-        # A frame is its own patch.
-        patches, bounds = pixels.unbind(0), frame.new_tensor([[0, 0, width, height]] * len(images))
-        crops, boxes, frame = _crops(patches, bounds, boxes, frame, _R_SIDE, height, width)
+        boxes, frame, whole = _with_pixels(boxes, frame, height, width)
         if len(frame):
-            code, logits = self.rnet(crops)
-            boxes, frame = _refined(shift_crop(boxes, code), boxes, logits.softmax(dim=1)[:, 1], frame)
-        crops, boxes, frame = _crops(patches, bounds, boxes, frame, _O_SIDE, height, width)
+            code, margin = self.rnet(_crops_of(pixels, whole, frame, _R_SIDE))
+            boxes, frame = _refined(shift_crop(boxes, code), boxes, margin.sigmoid(), frame)
+        boxes, frame, whole = _with_pixels(boxes, frame, height, width)
         if not len(frame):
             return [Faces.empty(device=images.device, dtype=images.dtype)] * len(images)
-        code, points, logits = self.onet(crops)
-        score = logits.softmax(dim=1)[:, 1]
+        code, points, margin = self.onet(_crops_of(pixels, whole, frame, _O_SIDE))
         boxes, points = shift_crop(boxes, code), crop_points(boxes, points)
-        return _found(boxes, score, points, frame, len(images))
+        return _found(boxes, margin.sigmoid(), points, frame, len(images))
 
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> MTCNNTarget:
@@ -239,7 +235,6 @@ class MTCNN(TargetModel[MTCNNTarget]):
                 for f, (x, y) in zip(target.frame.tolist(), target.wide.tolist(), strict=True)
             ]
         )
-        wide = _standardised(wide)
         size = target.box[:, 2:] - target.box[:, :2]
         total, proposals, face = self._propose(wide, target, size)
 
@@ -259,9 +254,9 @@ class MTCNN(TargetModel[MTCNNTarget]):
             crops, boxes, face = _crops(patches, target.near, boxes, face, side, *pixels)
             if not len(face):
                 return images.new_zeros(0), images.new_zeros(0), boxes, boxes, face, boxes.new_zeros(0, 5, 2)
-            code, *points, logits = net(crops)
+            code, *points, margin = net(crops)
             moved = shift_crop(boxes, code)
-            loss = softplus(logits[:, 0] - logits[:, 1])
+            loss = softplus(-margin)
             loss = loss + huber((moved - target.box[face]) / size[face].tile(2), tolerance)
             seen = boxes.new_zeros(0, 5, 2)
             for code in points:
@@ -269,7 +264,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
                 error = seen - target.points[face]
                 error = error.masked_fill(target.points[face].isnan(), 0)
                 loss = loss + huber(error / size[face].prod(dim=1).sqrt()[:, None, None], tolerance)
-            return loss, logits.detach().softmax(dim=1)[:, 1], boxes, moved.detach(), face, seen.detach()
+            return loss, margin.detach().sigmoid(), boxes, moved.detach(), face, seen.detach()
 
         for fixed, net, side, tolerance in (
             (target.r_crops, self.rnet, _R_SIDE, _R_TOLERANCE),
@@ -293,7 +288,6 @@ class MTCNN(TargetModel[MTCNNTarget]):
         found: list[Tensor] = []
         owners: list[Tensor] = []
         patches = wide.unbind(0)
-        limit = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))
         for part in target.scales:
             if not len(part.face):
                 continue
@@ -305,17 +299,16 @@ class MTCNN(TargetModel[MTCNNTarget]):
                     for r, (x, y) in zip(row.tolist(), part.corner.tolist(), strict=True)
                 ]
             )
-            code, logits = self.pnet(area_sample(pixels, part.rows[:, None], part.columns[:, None])[:, 0])
-            margin = logits[:, 1] - logits[:, 0]
-            moved = shift_cell(part.cells.to(wide), code.permute(0, 2, 3, 1))
+            code, margin = self.pnet(area_sample(pixels, part.rows[:, None], part.columns[:, None])[:, 0])
+            moved = shift_cell(part.cells.to(wide), code)
             error = (moved - target.box[row, None, None]) / size[row].tile(2)[:, None, None]
             carried = softplus(-margin) + huber(error, _P_TOLERANCE, dims=3)
-            new = (margin - limit + 1).clamp(min=0).square()
+            new = (margin - _P_MARGIN + 1).clamp(min=0).square()
             cost = (carried * part.share + _NEW_CELL_WEIGHT * new * part.quiet).sum(dim=(1, 2))
             total = total.index_add(0, row, cost)
 
-            score = logits.detach().softmax(dim=1)[:, 1]
-            at = ((score >= _THRESHOLDS[0]) & part.seen).nonzero(as_tuple=True)
+            score = margin.detach().sigmoid()
+            at = ((margin.detach() >= _P_MARGIN) & part.seen).nonzero(as_tuple=True)
             cells = part.cells[at].to(wide)
             kept = batched_nms(cells, score[at], row[at[0]], 0.5)
             found.append(torch.cat([cells, moved.detach()[at], score[at][:, None]], dim=1)[kept])
@@ -458,16 +451,6 @@ def _with_patches(target: MTCNNTarget, parts: list[CellTarget], height: int, wid
     return replace(target, wide=wide, scales=scales, extent=(int(extent[1]), int(extent[0])))
 
 
-def _standardised(images: Tensor) -> Tensor:
-    return (images * 255 - 127.5) * 0.0078125
-
-
-def _without_softmax(net: nn.Module, name: str) -> nn.Module:
-    """The net with logits in place of probabilities: log(softmax) would lose the gradient of hopeless cells."""
-    setattr(net, name, nn.Identity())
-    return net
-
-
 def _jittered(outline: Tensor, spread: float) -> Tensor:
     """Squares ``(F, K, 4)`` around the outlines, shifted by ``spread`` times their side."""
     jitter = outline.new_tensor(_JITTER) * spread
@@ -496,6 +479,19 @@ def _found(boxes: Tensor, score: Tensor, points: Tensor, frame: Tensor, frames: 
         mine = mine[suppress(boxes[mine], score[mine], 0.7)]
         result.append(Faces(boxes[mine], score[mine], points[mine]))
     return result
+
+
+def _with_pixels(boxes: Tensor, frame: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of the boxes, and their frames, that have a pixel in the frame; and which pixels, ``(Q, 4)`` long."""
+    whole = whole_pixels(boxes, height, width)
+    good = (whole[:, 2:] > whole[:, :2]).all(dim=1).nonzero().squeeze(1)
+    return boxes[good], frame[good], whole[good]
+
+
+def _crops_of(pixels: SummedArea, whole: Tensor, frame: Tensor, side: int) -> Tensor:
+    """Area-resized crops ``(Q, 3, side, side)`` of those pixels of those frames."""
+    left, top, right, bottom = whole.unbind(1)
+    return pixels.crops(frame, area_spans(top, bottom, side), area_spans(left, right, side))
 
 
 def _crops(

@@ -16,7 +16,7 @@ from deidlib.attack.distortion import Distortion
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep
 from deidlib.attack.tolerance import ReadingError, Tolerance
-from deidlib.faces import Faces
+from deidlib.faces import FaceBatch, Faces, five_points
 from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, rows_of
 from deidlib.models.cropped import CroppedDetector
 from deidlib.models.mtcnn import MTCNN
@@ -145,6 +145,33 @@ def test_gaze_is_the_angle_and_what_is_not_known_is_not_off() -> None:
     assert ReadingError.between([wanted], [read], "landmarks").nme.item() == 0.0
     assert ReadingError.between([wanted], [read[1:]], "gaze").gaze.item() == 180.0
     assert ReadingError.between([wanted], [wanted.replace(gaze=None)], "gaze").gaze.item() == 180.0
+
+
+def test_frames_with_other_points_than_others_are_compared_by_all_that_they_have() -> None:
+    box, many = torch.tensor([[0.0, 0, 100, 100]]), torch.arange(136.0).reshape(1, 68, 2)
+    wanted = [Faces(box, torch.ones(1), many), Faces(box, torch.ones(1), five_points(many)), Faces.empty()]
+    # One of 68 points is 34 pixels off: half a pixel on average; of the five it is none.
+    read = many.clone()
+    read[0, 0, 0] += 34
+    found = [Faces(box, torch.ones(1), read)] * 3
+    assert ReadingError.between(wanted, found, "landmarks").nme.tolist() == pytest.approx([0.005, 0.0, 0.0])
+    assert ReadingError.between(wanted[:1], found[:1], "landmarks").nme.tolist() == pytest.approx([0.005])
+    nothing = [Faces(box, torch.ones(1))] * 3
+    assert ReadingError.between(wanted, nothing, "landmarks").nme.tolist() == [math.inf, math.inf, 0.0]
+
+
+def test_a_table_of_what_is_read_place_by_place_says_the_same() -> None:
+    (one,), (other,) = at(0.0), at(2.0)
+    wanted, read = [Faces.cat([one, *at(300.0)]), Faces.empty(), one], [Faces.cat([other, *at(300.0)])] * 2 + [other]
+    table = FaceBatch.of(read)
+    # The second frame is to have none, and in the last nothing is read.
+    missed = FaceBatch(table.boxes.clone(), table.scores.clone())
+    missed.boxes[2], missed.scores[2] = torch.nan, torch.nan
+    error = ReadingError.of(FaceBatch.of(wanted), missed, "boxes")
+    assert error.iou.tolist() == pytest.approx([98 / 102, 1.0, 0.0])
+    assert error.score.tolist() == [0.0, 0.0, 1.0]
+    paired = ReadingError.between(wanted[:2], read[:2], "boxes")
+    assert torch.equal(paired.iou, error.iou[:2])
 
 
 def test_what_is_met() -> None:
@@ -355,13 +382,16 @@ def test_detectors_read_in_their_forward_pass_what_they_predict(name: str) -> No
     faces, size = model.predict(frames), (frames.shape[2], frames.shape[3])
     loss, read = model.loss_and_reading(frames, model.target(faces, size))
     assert read is not None
+    read = read.frames() if isinstance(read, FaceBatch) else read
     torch.testing.assert_close(loss, model.loss(frames, model.target(faces, size)))
     error = ReadingError.between(faces, read, "boxes")
     # Windows have borders where the frame has none, and MTCNN's neighbours are other crops.
     assert error.iou.min() > (0.99 if name == "retinaface" else 0.97)
     assert error.nme.max() < 0.01
-    none = model.target([Faces.empty()] * 2, size)
-    assert [len(found) for found in model.loss_and_reading(frames, none)[1] or ()] in ([0, 0], [1, 1])
+    nobody = model.loss_and_reading(frames, model.target([Faces.empty()] * 2, size))[1]
+    assert nobody is not None
+    nobody = nobody.frames() if isinstance(nobody, FaceBatch) else nobody
+    assert [len(found) for found in nobody] in ([0, 0], [1, 1])
 
 
 def test_stopping_in_time_is_cheaper_and_reads_as_asked() -> None:

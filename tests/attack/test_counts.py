@@ -1,0 +1,91 @@
+"""How often the loop waits for what it computes, and how many operations it and the models launch: ``counting.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from counting import Work
+from torch import Tensor
+
+from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.steps import MomentumSignStep
+from deidlib.attack.tolerance import Tolerance
+from deidlib.faces import FaceBatch, Faces
+from deidlib.models.base import Reading, Target, TargetModel, frame_mean, frame_of, rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class Place(Target):
+    x: Tensor
+
+
+class Quiet(TargetModel[Place]):
+    """Reads a face at the mean grey level, and says so in its forward pass without a look at it."""
+
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        return [Faces.empty()] * len(images)
+
+    def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Place:
+        return Place(frame_of(reading), rows_of(reading)[:, 0])
+
+    def loss(self, images: Tensor, target: Place) -> Tensor:
+        rows = (255 * images.mean(dim=(1, 2, 3))[target.frame] - target.x).square()
+        return frame_mean(rows, target.frame, len(images))
+
+    def loss_and_reading(self, images: Tensor, target: Place) -> tuple[Tensor, Reading | None]:
+        with torch.no_grad():
+            x = 255 * images.mean(dim=(1, 2, 3))
+            box = torch.stack([x, torch.zeros_like(x), x + 100, torch.full_like(x, 100.0)], dim=1)
+        return self.loss(images, target), FaceBatch(box[:, None], torch.ones_like(x)[:, None])
+
+
+def per_iteration(
+    model: TargetModel[Place], reading: list[Faces], until: Tolerance | None, threshold: float | None = None
+) -> tuple[float, float]:
+    """Operations and waits of an iteration on two frames, none of which is done."""
+    hidden, counts = torch.zeros(2, 3, 8, 8), []
+    for steps in (2, 6):
+        attacker = IFGSMAttacker(
+            [model], max_iterations=steps, until=until, threshold=threshold, step=MomentumSignStep()
+        )
+        with Work() as work:
+            result = attacker(hidden, reading)
+        assert result.iterations.tolist() == [steps] * 2
+        counts.append((work.operations, work.waits))
+    (few, seldom), (many, often) = counts
+    return (many - few) / 4, (often - seldom) / 4
+
+
+def test_what_is_counted() -> None:
+    values, at = torch.rand(8), torch.tensor([3, 1])
+    with Work() as work:
+        (values + 1)[at].where(at > 2, 0.0).amax()
+    assert work.waits == 0
+    assert work.by_name["add"] == 1
+    for look in (
+        lambda: float(values[0]),
+        lambda: bool((values > 0).all()),
+        lambda: values.tolist(),
+        lambda: values.numpy(),
+        lambda: values[values > 0.5],
+        lambda: (values > 0.5).nonzero(),
+        lambda: at.repeat_interleave(at),
+        lambda: torch.tensor([1, 2]),
+    ):
+        with Work() as work:
+            look()
+        assert work.waits == 1, work.waited_for
+
+
+def test_a_step_waits_once_to_know_which_frames_are_done_and_else_never() -> None:
+    reading = [Faces(torch.tensor([[200.0, 0.0, 300.0, 100.0]]), torch.ones(1))] * 2
+    assert per_iteration(Quiet(), reading, None)[1] == 0
+    assert per_iteration(Quiet(), reading, None, threshold=1.0)[1] == 1
+    operations, waits = per_iteration(Quiet(), reading, Tolerance(iou=0.95, nme=0.01))
+    assert waits == 1
+    assert operations < 180
