@@ -52,6 +52,17 @@ CODECS = (*CODEC_TABLE, "png-folder")
 """What :class:`VideoWriter` can write. All but ``h264`` and ``mjpeg`` keep every pixel exactly."""
 
 
+def is_lossless(codec: str) -> bool:
+    """Whether every pixel comes back exactly.
+
+    Example:
+        >>> [codec for codec in CODECS if not is_lossless(codec)]
+        ['h264', 'mjpeg']
+    """
+    known = CODEC_TABLE.get(codec)
+    return known is None or known.quality is None
+
+
 def check_quality(codec: str, quality: int | None) -> None:
     """Refuse a quality that the codec does not have.
 

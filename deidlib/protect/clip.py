@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,14 @@ from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
+from deidlib.protect.look import LastLook, Written, check_alike
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.readback import Readback, ReadbackComparison
-from deidlib.protect.segments import FrameRecord, SegmentStore, SegmentWriter, WorkFolder
-from deidlib.protect.sidecar import Sidecar
+from deidlib.protect.segments import ChangedError, FrameRecord, SegmentStore, SegmentWriter, WorkFolder
+from deidlib.protect.sidecar import check_place, publish
 from deidlib.protect.summary import Summary
-from deidlib.records.files import sha256_of, sync_folder
+from deidlib.records.files import sha256_of
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.identity import FileIdentity
 from deidlib.records.versions import versions
@@ -147,6 +150,7 @@ class ClipJob:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
+        check_place(target)
         self.source, self.target, self.output, self.check = source, target, output, check
         self.progress, self.stage = progress or _ignore, stage or _ignore
         self.reader: FrameReader | None = source.open()
@@ -191,16 +195,17 @@ class ClipJob:
             ValueError: ``faces`` are not as many as the frames.
         """
         job = {
-            "format": "deidlib-work/3",
+            "format": "deidlib-work/4",
             "fingerprint": fingerprint(self.settings),
-            "input_sha256": self.source.sha256,
+            # What comes live never comes again: nothing that was left is of the same work.
+            "input_sha256": self.source.sha256 or uuid.uuid4().hex,
         }
         with WorkFolder(self.target, job, self._secret) as folder:
             try:
                 summary = self._work(SegmentStore(folder, self.length))
             except BaseException as error:
                 # Going on would end the same way, or cannot be.
-                if self.live or isinstance(error, MediaReadError | NoFaceError):
+                if self.live or isinstance(error, MediaReadError | NoFaceError | ChangedError):
                     folder.close(keep=False)
                 raise
             folder.close(keep=False)
@@ -213,8 +218,8 @@ class ClipJob:
             # A round after which frames were attacked again is known to be read badly: no need to see it twice.
             note = store.folder.note(f"checked-{number}")
             if note is None:
-                file = self._write(store, number)
-                comparison = self._read_back(store, number, file)
+                file = Written.of(self._write(store, number))
+                comparison = self._look_at(store, number, file.path)
                 if comparison is None or not comparison.bad or number == self.rounds:
                     break
                 note = {"bad": comparison.bad}
@@ -234,6 +239,8 @@ class ClipJob:
         self.stage("protecting")
         done = {k for k in store.known() if store.latest(k, 0) is not None}
         frames, previous = 0, None
+        # Later there is no original to compare with.
+        look = LastLook(self.deidentifier, exact=True) if self.live else None
 
         def is_missing(batch: int) -> bool:
             return batch * self.size // self.length not in done
@@ -248,6 +255,8 @@ class ClipJob:
                     if batch.levels is not None:
                         protected = self.deidentifier.protect(batch, tracked, previous=previous)
                         previous = protected.last()
+                        if look is not None:
+                            look(batch, tracked, protected.images)
                         sink.put((batch.first, protected.images.cpu(), _records(batch, tracked, protected)))
                     frames += len(tracked)
                     self.progress(len(tracked))
@@ -361,19 +370,26 @@ class ClipJob:
                 writer.write(images, [record.pts for record in records])
         return file
 
-    def _read_back(self, store: SegmentStore, upto: int, file: Path) -> ReadbackComparison | None:
-        """Let the authorised models read the output."""
-        if self.check is None:
-            return None
+    def _look_at(self, store: SegmentStore, upto: int, file: Path) -> ReadbackComparison | None:
+        """See that the output hides what it is to hide, and let the authorised models read it."""
         self.stage("checking")
-        comparison = ReadbackComparison(self.deidentifier.attacker.named_models(), self.check.min_iou)
+        comparison = None
+        if self.check is not None:
+            comparison = ReadbackComparison(self.deidentifier.attacker.named_models(), self.check.min_iou)
         device, first = self.deidentifier.device(), 0
         known = (record.readings for k in store.known() for record in store.records(k, upto))
-        with open_frames(file) as reader, Prefetch(reader.batches(self.size), _WAITING) as batches:
-            for images, _ in batches:
+        with (
+            open_frames(file) as reader,
+            Prefetch(reader.batches(self.size), _WAITING) as batches,
+            self._looks(store, upto) as looks,
+        ):
+            for look, (images, _) in zip(looks, batches, strict=False):
                 numbers = range(first, first + len(images))
-                comparison.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
+                look(images.to(device))
+                if comparison is not None:
+                    comparison.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
                 first += len(images)
+            first += sum(len(images) for images, _ in batches)
         if first != store.frames():
             codec = None if self.output is None else self.output.codec
             raise MediaWriteError(
@@ -382,33 +398,49 @@ class ClipJob:
             )
         return comparison
 
-    def _publish(self, store: SegmentStore, upto: int, file: Path, readback: Readback | None) -> Summary:
+    @contextlib.contextmanager
+    def _looks(self, store: SegmentStore, upto: int) -> Iterator[Iterator[Callable[[Tensor], None]]]:
+        """For every batch of the output, what looks at it: beside the originals, or what is left of a live source."""
+        exact = self.output is None or self.output.lossless
+        if self.live:
+            with Prefetch(self._frames_of(store, upto), _WAITING) as written:
+                yield _alike(written, exact)
+            return
+        look = LastLook(self.deidentifier, exact)
+        with Prefetch(self._detected(store, upto, lambda batch: True), _WAITING) as seen:
+            yield (partial(look, batch, tracked) for batch, tracked in self.deidentifier.follow(seen))
+
+    def _publish(self, store: SegmentStore, upto: int, file: Written, readback: Readback | None) -> Summary:
         """Give the output its name."""
         # Read more than once, or read on after its hash was taken: what was read must be what was hashed.
         self.source.check(thoroughly=self.opened > 1)
+        file.check()
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
-            # Half written it lies in the work folder, too, where the next process would clear up.
-            Sidecar.write(file, self._description(file, summary))
-            # The description first: an output never lies there without it.
-            os.replace(Sidecar.path_of(file), Sidecar.path_of(self.target))
-            os.replace(file, self.target)
-            sync_folder(self.target.absolute().parent)
+            publish(file.path, self.target, self._description(file, summary))
         return summary
 
-    def _description(self, file: Path, summary: Summary) -> dict[str, Any]:
+    def _description(self, file: Written, summary: Summary) -> dict[str, Any]:
         numbers = asdict(summary)
         return {
             "versions": versions(),
             "fingerprint": fingerprint(self.settings),
             "settings": self.settings,
             "input": {"sha256": self.source.sha256},
-            "output": {"sha256": sha256_of(file)},
+            "output": {"sha256": file.sha256},
             "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},
             "losses": numbers["losses"],
             "readback": numbers["readback"],
             "key": None if self.key is None else self.key.to_dict(),
         }
+
+
+def _alike(written: Iterable[tuple[object, Tensor]], exact: bool) -> Iterator[Callable[[Tensor], None]]:
+    """What compares batches with those that were written."""
+    first = 0
+    for _, images in written:
+        yield partial(check_alike, written=images, first=first, exact=exact)
+        first += len(images)
 
 
 def _ignore(_: object) -> None:

@@ -170,7 +170,7 @@ class Deidentifier:
         originals = batch.originals()
         treatment = [frame.treatment for frame in tracked]
         faces = [frame.found if frame.treatment == "found" else frame.others for frame in tracked]
-        hidden = self._hide(originals, tracked)
+        hidden = self.hide(originals, tracked)
         images, attack = hidden, None
         readings: list[dict[str, Faces]] = [{} for _ in tracked]
         found = [i for i, what in enumerate(treatment) if what == "found"]
@@ -215,7 +215,7 @@ class Deidentifier:
             attacker = self.chain.attacker(self.attacker, effort=effort)
         # What the file loses is not seen here: all steps are taken.
         attacker = replace(attacker, threshold=None, until=None)
-        hidden = self._hide(originals, tracked)
+        hidden = self.hide(originals, tracked)
         init = images.to(hidden)
         attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad])
         better = init.clone()
@@ -256,7 +256,16 @@ class Deidentifier:
                 )
         return batch, mine
 
-    def _hide(self, originals: Tensor, tracked: Sequence[TrackedFrame]) -> Tensor:
+    def hide(self, originals: Tensor, tracked: Sequence[TrackedFrame]) -> Tensor:
+        """Hide what is to be hidden, without an attack.
+
+        Args:
+            originals: ``(B, 3, H, W)`` in [0, 1].
+            tracked: where faces are hidden in each.
+
+        Returns:
+            ``(B, 3, H, W)`` on the uint8 grid.
+        """
         hidden = to_grid(self.obfuscator(originals, [self._places(frame) for frame in tracked]))
         covered = [i for i, frame in enumerate(tracked) if frame.treatment == "whole-frame"]
         if covered:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from deidlib.media import VideoInfo, VideoWriter
-from deidlib.media.codecs import check_quality
+from deidlib.media.codecs import check_quality, is_lossless
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Output:
         check_quality(self.codec, self.quality)
         if self.audio not in ("drop", "copy"):
             raise ValueError(f"audio must be 'drop' or 'copy', got {self.audio!r}.")
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every pixel comes back exactly."""
+        return is_lossless(self.codec)
 
     def writer(self, path: Path, like: VideoInfo, *, sound: Path | None = None) -> VideoWriter:
         """A writer of a file like the one that was read."""

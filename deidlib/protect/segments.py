@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -25,6 +25,10 @@ from deidlib.media.errors import reporting
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import name_beside, read_json, sha256_of, write_json
 from deidlib.records.fingerprint import fingerprint
+
+
+class ChangedError(MediaWriteError):
+    """Unfinished work, or what was made of it, is not as it was left: it is thrown away, and nothing is published."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +175,11 @@ class WorkFolder:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+class _Hashes(NamedTuple):
+    video: str
+    record: str
+
+
 class SegmentStore:
     """The segments of a clip: each a lossless video and a record, complete together or not there.
 
@@ -184,10 +193,14 @@ class SegmentStore:
     def __init__(self, folder: WorkFolder, length: int) -> None:
         self.folder, self.length = folder, length
         self._rounds: dict[int, list[int]] = {}
+        # Of every segment and round that is sound: what lies there later must be the same.
+        self._hashes: dict[tuple[int, int], _Hashes] = {}
         for path in sorted(folder.path.glob("*.json")):
             match = re.fullmatch(r"(\d{6})\.(\d+)\.json", path.name)
-            if match and self._is_sound(path):
+            hashes = self._sound(path) if match else None
+            if match and hashes is not None:
                 self._rounds.setdefault(int(match[1]), []).append(int(match[2]))
+                self._hashes[int(match[1]), int(match[2])] = hashes
 
     def latest(self, number: int, upto: int) -> int | None:
         """The last complete round of a segment that is not after ``upto``; None if there is none."""
@@ -203,21 +216,28 @@ class SegmentStore:
 
     def records(self, number: int, upto: int) -> list[FrameRecord]:
         """The records of a complete segment's frames."""
-        data = self.folder.note(_name(number, self._known(number, upto)))
-        assert data is not None
+        round_ = self._known(number, upto)
+        self._check(self.path(number, round_, "json"), self._hashes[number, round_].record)
+        data = self.folder.note(_name(number, round_))
+        assert data is not None, "a sound record is one that opens"
         return [FrameRecord.from_json(frame) for frame in data["frames"]]
 
     def images(self, number: int, upto: int, size: int) -> Iterator[Tensor]:
         """The protected frames of a complete segment, in batches."""
-        with VideoReader(self.path(number, self._known(number, upto), "mkv")) as reader:
+        round_ = self._known(number, upto)
+        video = self.path(number, round_, "mkv")
+        self._check(video, self._hashes[number, round_].video)
+        with VideoReader(video) as reader:
             for images, _ in reader.batches(size):
                 yield images
 
     def add(self, number: int, round_: int, records: list[FrameRecord]) -> None:
         """Declare a segment complete whose video has been written."""
         video = self.path(number, round_, "mkv")
-        data = {"sha256": sha256_of(video), "frames": [record.to_json() for record in records]}
-        self.folder.leave(_name(number, round_), data)
+        video.chmod(0o600)
+        sha256 = sha256_of(video)
+        self.folder.leave(_name(number, round_), {"sha256": sha256, "frames": [record.to_json() for record in records]})
+        self._hashes[number, round_] = _Hashes(sha256, sha256_of(self.path(number, round_, "json")))
         self._rounds.setdefault(number, []).append(round_)
 
     def _known(self, number: int, upto: int) -> int:
@@ -229,12 +249,21 @@ class SegmentStore:
         """Where a file of a segment lies."""
         return self.folder.path / f"{_name(number, round_)}.{suffix}"
 
-    def _is_sound(self, record: Path) -> bool:
-        """A disk may have lost or changed what was there, and others may have put it there."""
-        data, video = self.folder.note(record.stem), record.with_suffix(".mkv")
-        if data is None or not video.is_file():
-            return False
-        return bool(data.get("sha256") == sha256_of(video))
+    def _check(self, path: Path, sha256: str) -> None:
+        with reporting(self.folder.target, "what is protected"):
+            if sha256_of(path) != sha256:
+                raise ChangedError(
+                    f"{path} was changed while it was worked with, so that nothing was published and the unfinished "
+                    "work was removed. Run again."
+                )
+
+    def _sound(self, record: Path) -> _Hashes | None:
+        """The hashes of a segment; None if a disk has lost or changed it, or others have put it there."""
+        sha256, video = sha256_of(record), record.with_suffix(".mkv")
+        data = self.folder.note(record.stem)
+        if data is None or not video.is_file() or data.get("sha256") != sha256_of(video):
+            return None
+        return _Hashes(data["sha256"], sha256)
 
 
 class SegmentWriter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
+from deidlib.media import MediaWriteError
 from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
-from deidlib.records.files import name_beside, read_json, write_json
+from deidlib.records.files import atomic_write, name_beside, read_json, sha256_of, sync_folder, write_json
 
 FORMAT = "deidlib-protection/1"
 
@@ -48,7 +51,7 @@ class Sidecar:
         Raises:
             OSError: it cannot be written.
         """
-        write_json(Sidecar.path_of(protected), {"format": FORMAT} | dict(description), indent=2)
+        write_json(Sidecar.path_of(protected), _described(description), indent=2)
 
     @classmethod
     def read(cls, protected: str | Path, path: str | Path | None = None, *, wanted: bool = False) -> Sidecar | None:
@@ -70,7 +73,7 @@ class Sidecar:
                     "get it, or name it with --sidecar."
                 )
             return None
-        data = read_json(place)
+        data = _said_of(Path(protected), read_json(place))
         if data is None or data.get("format") != FORMAT:
             if wanted:
                 raise ValueError(f"{place} does not describe a protected file: its format is not {FORMAT!r}.")
@@ -92,6 +95,64 @@ class Sidecar:
         if self.record is None:
             raise ValueError(f"{self.path} tells of no key: read the file with {model.name} as it is.")
         return Keyed.from_record(self.record, model, key)
+
+
+def check_place(protected: Path) -> None:
+    """Make sure that nothing is lost where a file's description is to lie.
+
+    Raises:
+        MediaWriteError: something else lies there.
+    """
+    place = Sidecar.path_of(protected)
+    if os.path.lexists(place) and (place.is_symlink() or not place.is_file() or not _is_ours(read_json(place))):
+        raise MediaWriteError(
+            f"{place} is no description of a protected file, and that of {protected.name} would replace it. Move it, "
+            "or choose another name."
+        )
+
+
+def publish(file: Path, protected: Path, description: Mapping[str, Any]) -> None:
+    """Give a complete file and its description their names: together or neither.
+
+    No two names change at once. So what a killed process leaves describes the old file as well as the new one: until
+    the new file lies there, the new description carries the old one, and a reader takes that which the file's hash is
+    in.
+
+    Args:
+        file: the file, or folder, in a folder of its own on the same disk.
+        protected: the name that it gets.
+        description: of it.
+
+    Raises:
+        OSError: it cannot be done; what lay there lies there as before.
+        MediaWriteError: as :func:`check_place`.
+    """
+    check_place(protected)
+    place, last = Sidecar.path_of(protected), Sidecar.path_of(file)
+    before = place.read_bytes() if place.exists() else None
+    Sidecar.write(file, description)
+    bridge = before is not None and protected.exists()
+    if bridge:
+        first = last.with_name("both.json")
+        write_json(first, _described(description) | {_PREVIOUS: _said_of(protected, read_json(place))}, indent=2)
+    else:
+        first = last
+    try:
+        os.replace(first, place)
+        os.replace(file, protected)
+    except BaseException:
+        if before is None:
+            place.unlink(missing_ok=True)
+        else:
+            with atomic_write(last) as temporary:
+                temporary.write_bytes(before)
+            os.replace(last, place)
+        raise
+    if bridge:
+        # Both files are described by now, whatever becomes of this.
+        with contextlib.suppress(OSError):
+            os.replace(last, place)
+    sync_folder(protected.absolute().parent)
 
 
 def opened(sidecar: Sidecar | None, key: Key | None, protected: Path) -> KeyRecord | None:
@@ -119,6 +180,27 @@ def opened(sidecar: Sidecar | None, key: Key | None, protected: Path) -> KeyReco
         f"{sidecar.path}: what it says of the key has been changed since it was written; nothing is readable with "
         f"this key (id {key.id}). Get the file that was written."
     )
+
+
+_PREVIOUS = "previous"
+
+
+def _described(description: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT} | dict(description)
+
+
+def _is_ours(data: Mapping[str, Any] | None) -> bool:
+    return data is not None and data.get("format") == FORMAT
+
+
+def _said_of(protected: Path, data: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is said of the file that lies there, where two are described."""
+    if data is None or _PREVIOUS not in data:
+        return data
+    previous = data.pop(_PREVIOUS)
+    if not isinstance(previous, dict) or not protected.exists():
+        return data
+    return previous if _text(previous.get("output")) == sha256_of(protected) else data
 
 
 def _text(output: object) -> str | None:
