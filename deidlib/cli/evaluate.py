@@ -59,7 +59,9 @@ def evaluate(
         typer.Option(
             rich_help_panel="Who reads",
             parser=Names,
-            help="Readers that are not authorised: any model, or yunet, pfld, retinaface-twin.",
+            help="Readers that are not authorised: any model; of other detectors retinaface-twin, yunet, centerface, "
+            "blazeface-short, blazeface-full, blazeface-back, dlib-hog, dlib-cnn, haar; of landmarks pfld, facemesh, "
+            "dlib-points.",
         ),
     ] = Names(),
     embedder: Annotated[

@@ -76,14 +76,23 @@ def targets() -> dict[str, Entry[TargetModel[Any]]]:
 
 def readers() -> dict[str, Entry[FaceModel]]:
     """Whom a file can be shown to: every target, and readers that nobody can attack through."""
+    from deidlib.models import strangers
     from deidlib.models.retinaface import RetinaFace
-    from deidlib.models.strangers import PFLD, YuNet
 
     twin = "retinaface_mobilenet0.25_1mb"
     return {
         **targets(),
-        "yunet": Entry(YuNet, "yunet"),
-        "pfld": Entry(PFLD, "pfld"),
+        "yunet": Entry(strangers.YuNet, "yunet"),
+        "centerface": Entry(strangers.CenterFace, "centerface"),
+        "blazeface-short": Entry(lambda: strangers.BlazeFace("short"), "blazeface_short"),
+        "blazeface-full": Entry(lambda: strangers.BlazeFace("full"), "blazeface_full"),
+        "blazeface-back": Entry(lambda: strangers.BlazeFace("back"), "blazeface_back"),
+        "dlib-hog": Entry(strangers.DlibHOG),
+        "dlib-cnn": Entry(strangers.DlibCNN),
+        "haar": Entry(strangers.Cascade),
+        "pfld": Entry(strangers.PFLD, "pfld"),
+        "facemesh": Entry(strangers.FaceMesh, "facemesh"),
+        "dlib-points": Entry(strangers.DlibPoints),
         "retinaface-twin": Entry(lambda: RetinaFace(twin), twin),
     }
 

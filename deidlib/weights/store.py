@@ -26,7 +26,7 @@ from deidlib.weights.table import CHECKPOINTS, Checkpoint, by_name, checkpoint
 
 _FOLDER_VARIABLE = "DEIDLIB_WEIGHTS"
 _CACHE_VARIABLE = "DEIDLIB_CACHE"
-_SUFFIXES = (".pth", ".pt", ".tar", ".zip", ".onnx", ".ckpt", ".bin", ".safetensors")
+_SUFFIXES = (".pth", ".pt", ".tar", ".zip", ".onnx", ".tflite", ".ckpt", ".bin", ".safetensors")
 
 
 class WeightsNotFound(FileNotFoundError):
@@ -89,14 +89,17 @@ def find(name_or_path: str | Path) -> Path:
 def locate(name: str) -> Path | None:
     """Where a checkpoint is on this machine, ``None`` if it is not; nothing is downloaded or verified.
 
+    It may lie in the folder of weights, in a folder within that, or in the cache.
+
     Raises:
         ValueError: unknown name.
         WeightsNotFound: ``DEIDLIB_WEIGHTS`` names no folder.
     """
     file = checkpoint(name).file
-    for folder in (weights_folder(), cache_folder()):
-        if folder is not None and (folder / file).is_file():
-            return folder / file
+    own = weights_folder()
+    for path in (*((own / file, *sorted(own.glob(f"*/{file}"))) if own else ()), cache_folder() / file):
+        if path.is_file():
+            return path
     return None
 
 

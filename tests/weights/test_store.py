@@ -234,6 +234,9 @@ def test_lookup_order(cache: Path, mine: Path, tmp_path: Path, monkeypatch: pyte
     assert weights.locate("toy") is None
     assert weights.find("toy") == cache / "toy.pth"
     assert server.calls == 1
+    (mine / "strangers").mkdir()
+    (mine / "strangers" / "toy.pth").write_bytes(CONTENT)
+    assert weights.find("toy") == weights.locate("toy") == mine / "strangers" / "toy.pth"
     (mine / "toy.pth").write_bytes(CONTENT)
     assert weights.find("toy") == weights.locate("toy") == mine / "toy.pth"
     own = tmp_path / "anything.pth"
@@ -419,7 +422,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
 def test_real_files_verify(shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DEIDLIB_WEIGHTS", str(shared / "weights"))
     monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
-    present = {file.name for file in (shared / "weights").iterdir() if file.is_file()} - {"README.md"}
+    present = {file.name for file in (shared / "weights").rglob("*") if file.is_file()} - {"README.md"}
     statuses = [weights.status(name) for name in CHECKPOINTS]
     verified = {s.path.name for s in statuses if s.path is not None and s.state == "verified"}
     assert verified == present
