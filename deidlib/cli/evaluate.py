@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 
@@ -131,6 +132,7 @@ def evaluate(
     ] = None,
     batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames read at a time.")] = 8,
     device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    config: Config = None,
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec, live_source
 from deidlib.cli.hiding import hiding_of, warning_of
@@ -213,6 +214,7 @@ def protect(
         int | None, typer.Option(rich_help_panel="Running", min=1, help="Frames after which a camera or pipe ends.")
     ] = None,
     device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    config: Config = None,
 ) -> None:
     """Hide the faces in SOURCE and let the authorised models still read them.
 

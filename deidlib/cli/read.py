@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, models_of, readers_for
 
@@ -70,6 +71,7 @@ def read(
     ] = 0,
     batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames read at a time.")] = 8,
     device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    config: Config = None,
 ) -> None:
     """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""
     from deidlib.keys.key import Key

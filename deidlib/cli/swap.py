@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
@@ -105,6 +106,7 @@ def swap(
     ] = "drop",
     batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames at a time.")] = 8,
     device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    config: Config = None,
 ) -> None:
     """Show another face in place of every face in IN; nothing is attacked.
 
