@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BYTES = 32
+# Of a key file.
+_MOST_BYTES = 4096
 _HEADER = "deidlib-key-1"
 # scrypt's cost: 128 MiB and about half a second for each guess of a passphrase.
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
@@ -93,7 +95,11 @@ class Key:
         """
         path = Path(path)
         try:
-            mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
+            # Without waiting for somebody to write into a pipe.
+            with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                content = file.read(_MOST_BYTES + 1) if stat.S_ISREG(mode) else b""
+            text = content.decode("ascii")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise KeyFileError(f"{path} cannot be read as a key file: {reason}. Make one: deidlib key new.") from None
@@ -106,7 +112,7 @@ class Key:
             secret = base64.b64decode(match[1], validate=True) if match else b""
         except binascii.Error:
             secret = b""
-        if len(secret) != _BYTES:
+        if len(secret) != _BYTES or len(content) > _MOST_BYTES:
             raise KeyFileError(f"{path} is no key file of deidlib. Make one: deidlib key new.")
         return cls(secret)
 

@@ -48,11 +48,15 @@ class KeyRecord:
     def of(cls, key: Key, *, nonce: str | None, scramble: Scramble, models: Sequence[str]) -> KeyRecord:
         """The record of a protection."""
         settings = scramble.settings()
-        return cls(key.id, key.mac(_sealed(nonce, settings, models)), nonce, settings, tuple(models))
+        return cls(key.id, key.mac(_sealed(key.id, nonce, settings, models)), nonce, settings, tuple(models))
 
     def opened_by(self, key: Key) -> bool:
         """Whether this is the key, and the record has not been changed."""
-        return key.verify(_sealed(self.nonce, self.scramble, self.models), self.seal)
+        return key.verify(_sealed(self.key_id, self.nonce, self.scramble, self.models), self.seal)
+
+    def sealed_by(self, key: Key) -> bool:
+        """Whether this is the key, if perhaps the record bears the name of another one by now."""
+        return key.verify(_sealed(key.id, self.nonce, self.scramble, self.models), self.seal)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,21 +73,43 @@ class KeyRecord:
         """Back from JSON.
 
         Raises:
-            ValueError: fields are missing or of another kind.
+            ValueError: fields are missing, of another kind, or longer than any that was written.
         """
         try:
-            nonce = values["nonce"]
-            record = cls(
-                str(values["key_id"]),
-                str(values["seal"]),
-                None if nonce is None else str(nonce),
-                dict(values["scramble"]),
-                tuple(str(name) for name in values["models"]),
-            )
+            key_id, seal, nonce = values["key_id"], values["seal"], values["nonce"]
+            scramble, models = values["scramble"], values["models"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is no record of a key: {error!r} is missing or of another kind.") from None
-        return record
+        sound = (
+            _short(key_id)
+            and _short(seal)
+            and (nonce is None or _short(nonce))
+            and isinstance(scramble, Mapping)
+            and len(scramble) <= _MOST
+            and all(_short(name) and _plain(value) for name, value in scramble.items())
+            and isinstance(models, list | tuple)
+            and len(models) <= _MOST
+            and all(_short(name) for name in models)
+        )
+        if not sound:
+            raise ValueError("this is no record of a key: a field is of another kind, or longer than any.")
+        return cls(key_id, seal, nonce, dict(scramble), tuple(models))
 
 
-def _sealed(nonce: str | None, scramble: Mapping[str, Any], models: Sequence[str]) -> str:
-    return json.dumps([nonce, dict(scramble), list(models)], sort_keys=True)
+# Entries, and characters.
+_MOST, _LONGEST = 100, 1000
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
+
+
+def _plain(value: object) -> bool:
+    """A setting of a scramble: a text, a number, or a few of them."""
+    if isinstance(value, list | tuple):
+        return len(value) <= _MOST and all(_plain(part) for part in value if not isinstance(part, list | tuple))
+    return value is None or _short(value) or (isinstance(value, int | float) and abs(value) < 2**53)
+
+
+def _sealed(key_id: str, nonce: str | None, scramble: Mapping[str, Any], models: Sequence[str]) -> str:
+    return json.dumps([key_id, nonce, dict(scramble), list(models)], sort_keys=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -17,7 +18,7 @@ from deidlib.media.images import read_image
 from deidlib.media.kind import Kind, kind_of
 from deidlib.media.reader import Batch, VideoReader
 from deidlib.media.tree import is_picture
-from deidlib.records.files import read_json
+from deidlib.records.bounded import MOST_FRAMES, fields, json_of, listed, read_bounded, text, whole
 
 # Of pictures that say nothing of their times.
 _FPS = Fraction(25)
@@ -178,12 +179,27 @@ def in_pixels(size: tuple[int, int]) -> str:
 
 def _times(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...]]:
     """Frames per second, seconds per tick, and the time stamps of the pictures of a folder."""
-    known = read_json(path / "frames.json") if path.is_dir() else None
-    if known is not None:
-        try:
-            fps, base, pts = Fraction(known["fps"]), Fraction(known["time_base"]), tuple(map(int, known["pts"]))
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
-            pts = ()
-        if len(pts) == count:
-            return fps, base, pts
-    return _FPS, 1 / _FPS, tuple(range(count))
+    place = path / "frames.json"
+    if not path.is_dir() or not place.exists():
+        return _FPS, 1 / _FPS, tuple(range(count))
+    try:
+        known = json_of(read_bounded(place).decode())
+        _TIMES(known, place.name)
+        fps, base, pts = Fraction(known["fps"]), Fraction(known["time_base"]), tuple(known["pts"])
+        if len(pts) != count:
+            raise ValueError(f"it tells of {len(pts)} pictures, and there are {count}")
+        if any(later <= tick for tick, later in pairwise(pts)):
+            raise ValueError("its time stamps do not increase")
+    except OSError as error:
+        raise MediaReadError(f"{place} cannot be read ({error.strerror}). Check its permissions.") from error
+    except ValueError as error:
+        raise MediaReadError(
+            f"{place} does not say when the pictures are shown: {error}. Get the folder as it was written, or remove "
+            "that file: they then are shown 25 a second."
+        ) from error
+    return fps, base, pts
+
+
+# Of positive numbers below a billion.
+_SHARE = text(21, r"0*[1-9]\d{0,8}(/0*[1-9]\d{0,8})?")
+_TIMES = fields({"fps": _SHARE, "time_base": _SHARE, "pts": listed(whole(-(2**62), 2**62), MOST_FRAMES)})

@@ -29,7 +29,15 @@ from deidlib.protect.look import LastLook, Written, check_alike
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.readback import Readback, ReadbackComparison
-from deidlib.protect.segments import ChangedError, FrameRecord, SegmentStore, SegmentWriter, WorkFolder
+from deidlib.protect.segments import (
+    CHECKED,
+    COUNTED,
+    ChangedError,
+    FrameRecord,
+    SegmentStore,
+    SegmentWriter,
+    WorkFolder,
+)
 from deidlib.protect.sidecar import check_place, publish
 from deidlib.protect.summary import Summary
 from deidlib.records.files import sha256_of
@@ -156,8 +164,8 @@ class ClipJob:
         self.reader: FrameReader | None = source.open()
         # What was opened must be what was hashed.
         source.check()
-        # How often the source has been opened in this run.
-        self.opened = 1
+        # Whether something was taken from the source long after it was hashed.
+        self.reread = False
         self.info = self.reader.info
         size, name = (self.info.height, self.info.width), source.path or "the clip"
         self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
@@ -216,7 +224,7 @@ class ClipJob:
         repaired: set[int] = set()
         for number in range(self.rounds + 1):
             # A round after which frames were attacked again is known to be read badly: no need to see it twice.
-            note = store.folder.note(f"checked-{number}")
+            note = store.folder.note(f"checked-{number}", CHECKED)
             if note is None:
                 file = Written.of(self._write(store, number))
                 comparison = self._look_at(store, number, file.path)
@@ -232,7 +240,7 @@ class ClipJob:
 
     def _fill(self, store: SegmentStore) -> None:
         """Complete all segments."""
-        clip = store.folder.note("clip")
+        clip = store.folder.note("clip", COUNTED)
         if clip is not None and all(store.latest(k, 0) is not None for k in range(-(-clip["frames"] // self.length))):
             self.progress(clip["frames"])
             return
@@ -274,6 +282,7 @@ class ClipJob:
     def _repair(self, store: SegmentStore, number: int, bad: Sequence[int]) -> None:
         """Attack frames again, and rewrite the segments that they are in."""
         self.stage("repairing")
+        self.reread = True
         todo = {k for k in {frame // self.length for frame in bad} if store.latest(k, number) != number}
         wanted = {frame // self.size for frame in bad if frame // self.length in todo}
         images: Iterator[Tensor] = iter(())
@@ -327,7 +336,6 @@ class ClipJob:
         if reader is None:
             self.source.check()
             reader = self.source.open()
-            self.opened += 1
         return reader
 
     def _given(self, first: int, count: int) -> Sequence[Faces]:
@@ -361,7 +369,7 @@ class ClipJob:
         sound = self.source.path if self.output.audio == "copy" and self.info.has_audio else None
         if sound is not None:
             self.source.check()
-            self.opened += 1
+            self.reread = True
         with (
             self.output.writer(file, self.info, sound=sound) as writer,
             Prefetch(self._frames_of(store, upto), _WAITING) as batches,
@@ -412,8 +420,7 @@ class ClipJob:
 
     def _publish(self, store: SegmentStore, upto: int, file: Written, readback: Readback | None) -> Summary:
         """Give the output its name."""
-        # Read more than once, or read on after its hash was taken: what was read must be what was hashed.
-        self.source.check(thoroughly=self.opened > 1)
+        self.source.check(thoroughly=self.reread)
         file.check()
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):

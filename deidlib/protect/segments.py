@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -22,9 +24,30 @@ from deidlib.faces import Faces
 from deidlib.keys.key import Key, KeyFileError
 from deidlib.media import MediaWriteError, VideoReader, VideoWriter
 from deidlib.media.errors import reporting
+from deidlib.records.bounded import (
+    MOST_FRAMES,
+    SHA256,
+    Shape,
+    fields,
+    json_of,
+    listed,
+    mapped,
+    maybe,
+    number,
+    read_bounded,
+    read_json,
+    text,
+    truth,
+    whole,
+)
 from deidlib.records.faces_json import faces_from_json, faces_to_json
-from deidlib.records.files import name_beside, read_json, sha256_of, write_json
+from deidlib.records.files import atomic_write, name_beside, sha256_of, write_json
 from deidlib.records.fingerprint import fingerprint
+from deidlib.tracking import Treatment
+
+
+class BusyError(MediaWriteError):
+    """Another process works on the same output."""
 
 
 class ChangedError(MediaWriteError):
@@ -54,14 +77,14 @@ class FrameRecord:
     within: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON; floats come back bit for bit."""
+        """The record as JSON; floats come back bit for bit, a loss that is not finite as NaN."""
         return {
             "pts": self.pts,
             "faces": faces_to_json(self.faces),
             "treatment": self.treatment,
             "others": self.others,
             "readings": {name: faces_to_json(faces) for name, faces in self.readings.items()},
-            "losses": dict(self.losses),
+            "losses": {name: loss if math.isfinite(loss) else None for name, loss in self.losses.items()},
             "within": self.within,
         }
 
@@ -75,9 +98,30 @@ class FrameRecord:
             data["treatment"],
             data["others"],
             readings,
-            data["losses"],
+            {name: math.nan if loss is None else loss for name, loss in data["losses"].items()},
             data["within"],
         )
+
+
+_FACES = fields({})
+_FRAME = fields(
+    {
+        "pts": whole(-(2**62), 2**62),
+        "faces": _FACES,
+        "treatment": text(20, "|".join(get_args(Treatment))),
+        "others": whole(0, 1_000_000),
+        "readings": mapped(_FACES),
+        "losses": mapped(maybe(number)),
+        "within": maybe(truth),
+    }
+)
+RECORD = fields({"sha256": SHA256, "frames": listed(_FRAME, 100_000)})
+"""Of a segment: the hash of its video, and :meth:`FrameRecord.to_json` of its frames."""
+COUNTED = fields({"frames": whole(1, MOST_FRAMES)})
+"""Of a clip: how many frames it has."""
+CHECKED = fields({"bad": listed(whole(0, MOST_FRAMES), MOST_FRAMES)})
+"""Of a round: the frames that are read badly after it."""
+_SEALED = fields({"sealed": text(1 << 28)})
 
 
 class WorkFolder:
@@ -130,13 +174,21 @@ class WorkFolder:
         self._lock.release()
         self._lock = None
 
-    def note(self, name: str) -> dict[str, Any] | None:
-        """A note left here before by this job; None if there is none, or it is not as this job left it."""
-        stored = read_json(self.path / f"{name}.json")
+    def note(self, name: str, shape: Shape) -> dict[str, Any] | None:
+        """A note left here before by this job; None if there is none, or it is not as this job left it.
+
+        Args:
+            name: of the note.
+            shape: what it must be; one that is not is as good as none.
+        """
+        stored = read_json(self.path / f"{name}.json", _SEALED)
+        if stored is None:
+            return None
         try:
-            sealed = base64.b64decode(stored["sealed"], validate=True) if stored is not None else b""
-            note: dict[str, Any] = json.loads(self._key.decrypt(sealed, f"{self._job} {name}"))
-        except (KeyError, TypeError, ValueError):
+            sealed = base64.b64decode(stored["sealed"], validate=True)
+            note: dict[str, Any] = json_of(self._key.decrypt(sealed, f"{self._job} {name}").decode())
+            shape(note, name)
+        except ValueError:
             return None
         return note
 
@@ -144,7 +196,10 @@ class WorkFolder:
         """Leave a note, sealed: whoever changes it, or gives it another name or job, makes it nobody's."""
         sealed = self._key.encrypt(json.dumps(dict(note)).encode(), f"{self._job} {name}")
         with reporting(self.target, "its notes"):
-            write_json(self.path / f"{name}.json", {"sealed": base64.b64encode(sealed).decode()})
+            path = self.path / f"{name}.json"
+            with atomic_write(path) as temporary:
+                temporary.touch(0o600, exist_ok=False)
+                temporary.write_text(json.dumps({"sealed": base64.b64encode(sealed).decode()}), encoding="utf-8")
 
     def output(self) -> Path:
         """Where the output may be written before it gets its name; nothing lies there."""
@@ -218,7 +273,7 @@ class SegmentStore:
         """The records of a complete segment's frames."""
         round_ = self._known(number, upto)
         self._check(self.path(number, round_, "json"), self._hashes[number, round_].record)
-        data = self.folder.note(_name(number, round_))
+        data = self.folder.note(_name(number, round_), RECORD)
         assert data is not None, "a sound record is one that opens"
         return [FrameRecord.from_json(frame) for frame in data["frames"]]
 
@@ -260,8 +315,14 @@ class SegmentStore:
     def _sound(self, record: Path) -> _Hashes | None:
         """The hashes of a segment; None if a disk has lost or changed it, or others have put it there."""
         sha256, video = sha256_of(record), record.with_suffix(".mkv")
-        data = self.folder.note(record.stem)
-        if data is None or not video.is_file() or data.get("sha256") != sha256_of(video):
+        data = self.folder.note(record.stem, RECORD)
+        if data is None or not video.is_file() or data["sha256"] != sha256_of(video):
+            return None
+        try:
+            records = [FrameRecord.from_json(frame) for frame in data["frames"]]
+        except ValueError:
+            return None
+        if not 0 < len(records) <= self.length:
             return None
         return _Hashes(data["sha256"], sha256)
 
@@ -347,13 +408,17 @@ def _locked(folder: Path, target: Path) -> FileLock:
     try:
         lock.acquire(poll_interval=0.02)
     except (Timeout, FileNotFoundError):
-        owner = folder / _OWNER
-        known = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"
-        raise MediaWriteError(
+        try:
+            known = read_bounded(folder / _OWNER, 100).decode().strip()
+        except (OSError, ValueError):
+            known = "unknown"
+        raise BusyError(
             f"{target} is being written by another process ({known}). Wait for it, or choose another name."
         ) from None
     try:
-        (folder / _OWNER).write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        with atomic_write(folder / _OWNER) as temporary:
+            temporary.touch(0o600, exist_ok=False)
+            temporary.write_text(f"process {os.getpid()}\n", encoding="utf-8")
     except BaseException:
         lock.release()
         raise
@@ -372,3 +437,11 @@ def _make(folder: Path, target: Path) -> None:
             ) from None
         if known.st_mode & 0o077:
             folder.chmod(known.st_mode & 0o700)
+    # Whoever could write here before may have put links: nothing is to be read or written through one. From here on
+    # nobody else can.
+    # If it is gone, its last owner is just removing it.
+    with contextlib.suppress(FileNotFoundError):
+        for path in list(folder.iterdir()):
+            mode, links = path.lstat().st_mode, path.lstat().st_nlink
+            if not stat.S_ISDIR(mode) and not (stat.S_ISREG(mode) and links == 1):
+                path.unlink()

@@ -14,7 +14,18 @@ from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError
 from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
-from deidlib.records.files import atomic_write, name_beside, read_json, sha256_of, sync_folder, write_json
+from deidlib.records.bounded import (
+    MOST_FRAMES,
+    SHA256,
+    BoundsError,
+    fields,
+    maybe,
+    read_bounded,
+    read_json,
+    text,
+    whole,
+)
+from deidlib.records.files import atomic_write, name_beside, sha256_of, sync_folder, write_json
 
 FORMAT = "deidlib-protection/1"
 
@@ -36,8 +47,8 @@ class Sidecar:
 
     path: Path
     record: KeyRecord | None
-    sha256: str | None
-    frames: int | None
+    sha256: str
+    frames: int
 
     @staticmethod
     def path_of(protected: Path) -> Path:
@@ -73,18 +84,19 @@ class Sidecar:
                     "get it, or name it with --sidecar."
                 )
             return None
-        data = _said_of(Path(protected), read_json(place))
-        if data is None or data.get("format") != FORMAT:
+        data = read_json(place, most=_MOST_BYTES)
+        if data is None or not _is_ours(data):
             if wanted:
                 raise ValueError(f"{place} does not describe a protected file: its format is not {FORMAT!r}.")
             # Others call files so too.
             return None
-        said = data.get("key")
         try:
-            record = None if said is None else KeyRecord.from_dict(said)
+            _SHAPE(data, "it")
+            said = _said_of(Path(protected), data)
+            record = None if said["key"] is None else KeyRecord.from_dict(said["key"])
         except ValueError as error:
-            raise ValueError(f"{place}: {error} Get the file that was written.") from error
-        return cls(place, record, _text(data.get("output")), _count(data.get("frames")))
+            raise ValueError(f"{place} is damaged: {error} Get the file that was written.") from error
+        return cls(place, record, said["output"]["sha256"], said["frames"]["frames"])
 
     def reader(self, model: TargetModel[Any], key: Key) -> Keyed:
         """A model that reads the protected file, for the holder of the key.
@@ -104,7 +116,7 @@ def check_place(protected: Path) -> None:
         MediaWriteError: something else lies there.
     """
     place = Sidecar.path_of(protected)
-    if os.path.lexists(place) and (place.is_symlink() or not place.is_file() or not _is_ours(read_json(place))):
+    if os.path.lexists(place) and (place.is_symlink() or not _is_ours(read_json(place, most=_MOST_BYTES))):
         raise MediaWriteError(
             f"{place} is no description of a protected file, and that of {protected.name} would replace it. Move it, "
             "or choose another name."
@@ -129,14 +141,13 @@ def publish(file: Path, protected: Path, description: Mapping[str, Any]) -> None
     """
     check_place(protected)
     place, last = Sidecar.path_of(protected), Sidecar.path_of(file)
-    before = place.read_bytes() if place.exists() else None
+    known = read_json(place, most=_MOST_BYTES)
+    before = None if known is None else read_bounded(place, _MOST_BYTES)
     Sidecar.write(file, description)
-    bridge = before is not None and protected.exists()
-    if bridge:
+    first, bridge = last, known is not None and protected.exists()
+    if known is not None and bridge:
         first = last.with_name("both.json")
-        write_json(first, _described(description) | {_PREVIOUS: _said_of(protected, read_json(place))}, indent=2)
-    else:
-        first = last
+        write_json(first, _described(description) | {_PREVIOUS: _said_of(protected, known)}, indent=2)
     try:
         os.replace(first, place)
         os.replace(file, protected)
@@ -172,7 +183,7 @@ def opened(sidecar: Sidecar | None, key: Key | None, protected: Path) -> KeyReco
         )
     if record.opened_by(key):
         return record
-    if record.key_id != key.id:
+    if record.key_id != key.id and not record.sealed_by(key):
         raise ValueError(
             f"nothing is readable with this key (id {key.id}): {protected} was protected with key {record.key_id}."
         )
@@ -193,21 +204,25 @@ def _is_ours(data: Mapping[str, Any] | None) -> bool:
     return data is not None and data.get("format") == FORMAT
 
 
-def _said_of(protected: Path, data: dict[str, Any] | None) -> dict[str, Any] | None:
+def _said_of(protected: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of the file that lies there, where two are described."""
-    if data is None or _PREVIOUS not in data:
-        return data
-    previous = data.pop(_PREVIOUS)
-    if not isinstance(previous, dict) or not protected.exists():
-        return data
-    return previous if _text(previous.get("output")) == sha256_of(protected) else data
+    alone = {name: value for name, value in data.items() if name != _PREVIOUS}
+    previous: Any = data.get(_PREVIOUS)
+    try:
+        _SHAPE(previous, _PREVIOUS)
+    except BoundsError:
+        return alone
+    same = protected.exists() and previous["output"]["sha256"] == sha256_of(protected)
+    return dict(previous) if same else alone
 
 
-def _text(output: object) -> str | None:
-    value: Any = output.get("sha256") if isinstance(output, Mapping) else None
-    return value if isinstance(value, str) else None
-
-
-def _count(frames: object) -> int | None:
-    value: Any = frames.get("frames") if isinstance(frames, Mapping) else None
-    return value if isinstance(value, int) else None
+# Settings and readings of a clip fill a few thousand.
+_MOST_BYTES = 1 << 24
+_SHAPE = fields(
+    {
+        "format": text(100),
+        "output": fields({"sha256": SHA256}),
+        "frames": fields({"frames": whole(0, MOST_FRAMES)}),
+        "key": maybe(fields({})),
+    }
+)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +12,38 @@ from pathlib import Path
 import torch
 
 from deidlib.faces import Faces
+from deidlib.records.bounded import (
+    MOST_FRAMES,
+    BoundsError,
+    fields,
+    json_of,
+    listed,
+    maybe,
+    read_bounded,
+    whole,
+)
+from deidlib.records.bounded import text as text_of
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import write_json
 
 FORMAT = "deidlib-detections/1"
 """What the JSON says that it is."""
+
+
+# Bytes: two days with five points of a face, two hours with 68 of four.
+_MOST_BYTES = 1 << 30
+# Of a number in a csv.
+_LARGEST = 1e9
+
+_SHAPE = fields(
+    {
+        "size": maybe(listed(whole(1, 1_000_000), 2)),
+        "sha256": maybe(text_of(64)),
+        "readers": listed(text_of(200), 100),
+        "time_base": maybe(text_of(21, r"\d{1,9}(/0*[1-9]\d{0,8})?")),
+        "frames": listed(fields({"pts": maybe(whole(-(2**62), 2**62))}), MOST_FRAMES),
+    }
+)
 
 
 class DetectionsError(ValueError):
@@ -142,7 +167,9 @@ def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, fr
     path = Path(path)
     try:
         # A byte order mark is what spreadsheets write.
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
+    except BoundsError as error:
+        raise DetectionsError(f"{error}. Expected detections as .json or .csv.") from error
     except OSError as error:
         raise DetectionsError(f"{path} cannot be read ({error.strerror}). Expected a .json or .csv file.") from error
     except UnicodeDecodeError as error:
@@ -169,37 +196,31 @@ def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, fr
 
 
 def _from_json(path: Path, text: str) -> Detections:
-    def refuse(constant: str) -> float:
-        raise DetectionsError(f"{path} holds {constant}, which is no JSON. A value that is not known must be null.")
-
     try:
-        data = json.loads(text, parse_constant=refuse)
-    except DetectionsError:
-        raise
-    except ValueError as error:
-        raise DetectionsError(f"{path} is not JSON ({error}). Expected a file of the format {FORMAT!r}.") from error
+        data = json_of(text)
+    except BoundsError as error:
+        raise DetectionsError(f"{path}: {error}. Expected a file of the format {FORMAT!r}.") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         got = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise DetectionsError(f"{path} must say that its format is {FORMAT!r}, got {got!r}.")
     missing = [key for key in ("size", "sha256", "readers", "time_base", "frames") if key not in data]
-    if missing or not isinstance(data["frames"], list):
-        raise DetectionsError(f"{path} is not complete: it lacks {', '.join(missing) or 'a list of frames'}.")
+    if missing:
+        raise DetectionsError(f"{path} is not complete: it lacks {', '.join(missing)}.")
     try:
+        _SHAPE(data, "it")
         ticks = [frame["pts"] for frame in data["frames"]]
-        if any(tick is not None and not isinstance(tick, int) for tick in ticks):
-            raise ValueError("a time stamp is no whole number")
         known = [tick for tick in ticks if tick is not None]
         if known and len(known) != len(ticks):
             raise ValueError("some frames have a time stamp and others none")
         head = Detections(
             frames=[],
-            size=None if data["size"] is None else (int(data["size"][0]), int(data["size"][1])),
+            size=None if data["size"] is None else (data["size"][0], data["size"][1]),
             sha256=data["sha256"],
-            readers=tuple(str(name) for name in data["readers"]),
+            readers=tuple(data["readers"]),
         )
         base = None if data["time_base"] is None or not ticks else Fraction(data["time_base"])
-    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
-        raise DetectionsError(f"{path} is not of the format {FORMAT!r}: {_what(error)}.") from error
+    except (ValueError, IndexError) as error:
+        raise DetectionsError(f"{path} is not of the format {FORMAT!r}: {error}.") from error
     frames = []
     for number, record in enumerate(data["frames"]):
         try:
@@ -218,7 +239,11 @@ _CSV_COLUMNS = ("frame", "score", "x", "y", "w", "h", *(name for pair in _CSV_PO
 
 def _from_csv(path: Path, text: str, most: int | None) -> list[Faces]:
     reader = csv.DictReader(text.splitlines())
-    missing = [name for name in _CSV_COLUMNS if name not in (reader.fieldnames or ())]
+    try:
+        known = reader.fieldnames or ()
+    except csv.Error as error:
+        raise DetectionsError(f"{path}, line 1: {error}. Expected names between commas.") from error
+    missing = [name for name in _CSV_COLUMNS if name not in known]
     if missing:
         raise DetectionsError(
             f"{path} lacks the columns {', '.join(missing)}. Expected the challenge's csv with a header: "
@@ -226,12 +251,12 @@ def _from_csv(path: Path, text: str, most: int | None) -> list[Faces]:
         )
     rows: dict[int, list[list[float]]] = {}
     sources = set()
-    for row in reader:
+    for row in _rows(path, reader):
         values = [_csv_number(path, reader.line_num, name, row[name]) for name in _CSV_COLUMNS]
         number, _, _, _, width, height, *_ = values
-        if number != int(number) or number < 1:
+        if not 1 <= number <= MOST_FRAMES or number != int(number):
             raise DetectionsError(
-                f"{path}, line {reader.line_num}: frames are whole numbers from 1 on, got {row['frame']}."
+                f"{path}, line {reader.line_num}: frames are whole numbers from 1 to {MOST_FRAMES}, got {row['frame']}."
             )
         if width < 0 or height < 0:
             raise DetectionsError(f"{path}, line {reader.line_num}: w and h must not be negative.")
@@ -244,10 +269,11 @@ def _from_csv(path: Path, text: str, most: int | None) -> list[Faces]:
         rows.setdefault(int(number), []).append(values[1:])
     if len(sources) > 1:
         raise DetectionsError(f"{path} holds rows of {len(sources)} sources. Keep those of one clip in a file.")
-    frames = []
+    # One for all: there may be many between two rows.
+    frames, nobody = [], Faces.empty()
     for number in range(1, max(rows, default=0) + 1):
         if number not in rows:
-            frames.append(Faces.empty())
+            frames.append(nobody)
             continue
         # Sums in double precision: the csv has more digits than float32.
         table = torch.tensor(rows[number], dtype=torch.float64)
@@ -257,13 +283,22 @@ def _from_csv(path: Path, text: str, most: int | None) -> list[Faces]:
     return frames
 
 
+def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DetectionsError(f"{path}, line {reader.line_num}: {error}. Expected numbers between commas.") from error
+
+
 def _csv_number(path: Path, line: int, name: str, cell: str | None) -> float:
     try:
         value = float(cell or "")
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DetectionsError(f"{path}, line {line}: {name} must be a finite number, got {cell!r}.")
+        value = float("nan")
+    if not abs(value) <= _LARGEST:
+        raise DetectionsError(
+            f"{path}, line {line}: {name} must be a finite number, got {cell if cell is None else cell[:40]!r}, or is too large."
+        )
     return value
 
 
@@ -281,8 +316,3 @@ def _check_order(path: Path, frames: Sequence[Faces]) -> None:
             f"{path}: point_00 must be the subject's right eye, which lies left in the picture of an upright face; "
             "here most faces have the left eye first. Exchange the columns of point_00 and point_01, and of 03 and 04."
         )
-
-
-def _what(error: Exception) -> str:
-    """What an error says; of a missing key, which."""
-    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write a JSON object by :func:`atomic_write`.
+    r"""Write a JSON object by :func:`atomic_write`.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -112,21 +112,12 @@ def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = None
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "a.json")
         >>> write_json(path, {"frames": 3})
-        >>> read_json(path)
-        {'frames': 3}
+        >>> path.read_text()
+        '{"frames": 3}\n'
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(data, file, indent=indent)
         file.write("\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object that a file holds; None if there is no such file, or what it holds is no JSON object."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def sync_folder(folder: Path) -> None:

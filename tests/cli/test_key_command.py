@@ -230,7 +230,7 @@ def test_descriptions_that_do_not_serve(home: Path, tmp_path: Path) -> None:
     beside.write_text(json.dumps(notes | {"key": None}))
     refused(deidlib(*arguments), "was not protected with a key")
     beside.write_text(json.dumps(notes | {"key": {"nonce": None}}))
-    refused(deidlib(*arguments), "out.mkv.json: this is no record of a key")
+    refused(deidlib(*arguments), "out.mkv.json is damaged: this is no record of a key")
     beside.write_text(json.dumps(notes | {"key": notes["key"] | {"nonce": "0" * 32}}))
     refused(deidlib(*arguments), "has been changed since it was written", "nothing is readable with this key")
 

@@ -33,7 +33,7 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.image import protect_image
 from deidlib.protect.output import Output
 from deidlib.protect.readback import Readback
-from deidlib.protect.segments import FrameRecord, WorkFolder
+from deidlib.protect.segments import COUNTED, FrameRecord, WorkFolder
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
 from deidlib.records.files import commit
@@ -556,7 +556,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         other.kill()
         other.wait()
     folder = WorkFolder(target, {"a": 1})
-    assert folder.note("clip") == {"frames": 3}
+    assert folder.note("clip", COUNTED) == {"frames": 3}
     folder.close(keep=False)
     assert names(tmp_path) == []
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from deidlib.protect.folder import Manifest
-from deidlib.records.files import atomic_write, read_json, sha256_of, write_json
+from deidlib.records.bounded import read_json
+from deidlib.records.files import atomic_write, sha256_of, write_json
 
 
 def names(folder: Path) -> list[str]:
