@@ -113,6 +113,14 @@ def evaluate(
     worst: Annotated[
         int, typer.Option(rich_help_panel="What is written", min=0, help="Frames shown in the report, at most.")
     ] = 6,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Exit with 2 if this is true, such as 'found(yunet) > 0' or 'iou(retinaface) < 0.95'; may be given "
+            "several times.",
+        ),
+    ] = None,
     export_detections: Annotated[
         Path | None,
         typer.Option(
@@ -139,7 +147,9 @@ def evaluate(
         from deidlib.evaluation import IdentitySettings, QualitySettings, ReadingSettings, write_evaluation
         from deidlib.evaluation import evaluate as measure
         from deidlib.evaluation.report import write_report
+        from deidlib.evaluation.verdict import Condition
 
+        conditions = [Condition.parse(text) for text in fail_if or ()]
         _check_outputs(json, html, export_detections)
         _check_use(html, hidden, show_originals, embedder, strangers, threshold)
         if lpips is not None and not quality:
@@ -174,6 +184,11 @@ def evaluate(
             write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst)
             shown = "original frames are in it" if show_originals else "protected frames only"
             typer.echo(f"report: {html} ({shown})")
+        if failed := [f"{wrong} ({wrong.value(result):.4g})" for wrong in conditions if wrong.holds(result)]:
+            typer.echo(f"verdict: failed, since {'; '.join(failed)}")
+            raise typer.Exit(2)
+        if conditions:
+            typer.echo(f"verdict: passed, since none of this is true: {'; '.join(map(str, conditions))}")
 
 
 def show(result: Evaluation) -> None:

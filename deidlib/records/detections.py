@@ -297,7 +297,8 @@ def _csv_number(path: Path, line: int, name: str, cell: str | None) -> float:
         value = float("nan")
     if not abs(value) <= _LARGEST:
         raise DetectionsError(
-            f"{path}, line {line}: {name} must be a finite number, got {cell if cell is None else cell[:40]!r}, or is too large."
+            f"{path}, line {line}: {name} must be a finite number, got {cell if cell is None else cell[:40]!r}, or is "
+            "too large."
         )
     return value
 
