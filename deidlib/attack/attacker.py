@@ -12,6 +12,7 @@ from torch import Tensor
 from deidlib.attack.aggregation import Aggregator, Sum
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.loop import Active, Threshold, descend, project
+from deidlib.attack.reading_step import ReadingStep, Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep, StepRule
 from deidlib.attack.tolerance import Examiner, Tolerance
@@ -55,6 +56,8 @@ class IFGSMAttacker:
             (:meth:`TargetModel.loss_and_reading`), and confirmed by ``predict``. With a threshold as well, a frame that
             reaches either is done.
         step: the step rule.
+        fine: the step of frames that are read nearly as they should, if there is a tolerance and all models say
+            differentiably what they read; None: the step rule to the end.
         aggregate: how several models are summed: ``Sum()`` (the paper), ``GradientNorm()``, ``Staged(...)``.
         distortions: what may happen to the frames after they leave, such as ``[H264(23)]``. None: they are read as they
             are. Each costs an evaluation of every model; all losses reported are the means over them.
@@ -83,6 +86,7 @@ class IFGSMAttacker:
     threshold: float | Mapping[str, float] | None = None
     until: Tolerance | Mapping[str, Tolerance] | None = None
     step: StepRule[Any] = field(default_factory=SignStep)
+    fine: ReadingStep | None = None
     aggregate: Aggregator = field(default_factory=Sum)
     distortions: Sequence[Distortion] = ()
 
@@ -114,6 +118,7 @@ class IFGSMAttacker:
         mask: Tensor | None = None,
         init: Tensor | None = None,
         numbers: Sequence[int] | None = None,
+        slopes: Sequence[Slopes | None] | None = None,
     ) -> AttackResult:
         """Attack a batch of hidden frames. The originals are not needed: what was read on them is.
 
@@ -127,6 +132,8 @@ class IFGSMAttacker:
                 for instance); projected into the ball around ``hidden``.
             numbers: the frames' numbers in their clip, for models that read each frame in its own way
                 (:meth:`TargetModel.at`).
+            slopes: per frame what is known from the frame before it, for the fine steps
+                (:attr:`AttackResult.slopes`).
 
         Returns:
             The result. Inputs are not modified.
@@ -140,6 +147,8 @@ class IFGSMAttacker:
         check_images(hidden, name="hidden")
         for name, model in models.items():
             _same_device(name, model, hidden)
+        if slopes is not None and len(slopes) != len(hidden):
+            raise ValueError(f"expected slopes or None per frame: {len(hidden)} frames, got {len(slopes)} entries.")
         if numbers is not None:
             if len(numbers) != len(hidden):
                 raise ValueError(f"expected one number per frame: {len(hidden)} frames, got {len(numbers)} numbers.")
@@ -182,6 +191,9 @@ class IFGSMAttacker:
             aggregate=self.aggregate,
             weights=weights,
             goal=examiner or threshold,
+            # Away from a reading there is no offset to bring to zero.
+            fine=None if examiner is None or any(weight < 0 for weight in weights.values()) else self.fine,
+            slopes=slopes or (),
         )
         result = AttackResult.of(trace, readings)
         if examiner is not None:

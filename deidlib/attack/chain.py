@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.reading_step import Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import MomentumSignStep, StepRule
 from deidlib.faces import Faces
@@ -22,10 +23,12 @@ class PreviousFrame:
     Args:
         image: ``(1, 3, H, W)`` as it was protected.
         boxes: ``(N, 4)`` of the faces that were attacked in it.
+        slopes: what fine steps know of it.
     """
 
     image: Tensor
     boxes: Tensor
+    slopes: Slopes | None = None
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,16 @@ class Chain:
             warm = self.attacker(attacker, new_faces=not bool(same.all()))
             attempts = [(warm, previous.image.to(hidden)), fresh]
         result = None
+        slopes = None if previous is None else previous.slopes
         for each, init in attempts:
             for effort in (1, 2):
                 # Once more from where it ended, with twice the steps, before anything is begun afresh.
                 more = replace(each, max_iterations=effort * each.max_iterations)
-                now = more(hidden, readings, mask=mask, init=init, numbers=[number])
+                now = more(hidden, readings, mask=mask, init=init, numbers=[number], slopes=[slopes])
                 result = now if result is None else result.retried(now)
                 if now.within is None or bool(now.within.all()) or not more.max_iterations:
                     return result
-                init = now.images
+                init, slopes = now.images, now.slopes[0]
         assert result is not None
         return result
 

@@ -12,12 +12,17 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
+from deidlib.attack.reading_step import ReadingStep, Slopes, offset_length, window_of
 from deidlib.attack.steps import StepRule, StepState
 from deidlib.images import sum_in_order, to_grid
 from deidlib.models.base import Reading, Target, TargetModel
 
 Readings = Mapping[str, Sequence[Reading | None]]
 """Per model, one entry per distortion: what it reads on the frames, None if it has not said so."""
+
+
+Gradients = Callable[[Mapping[str, Tensor] | None, list[bool]], dict[str, Tensor]]
+"""Each model's gradients; of its offsets rather than its loss for the frames that are near."""
 
 
 class Iterate(NamedTuple):
@@ -51,6 +56,10 @@ class Goal(ABC):
     @abstractmethod
     def reached(self, iterate: Iterate) -> list[bool]:
         """Which of the frames are done. What says so is waited for, once a step if it can be."""
+
+    def offsets(self, iterate: Iterate) -> dict[str, Tensor] | None:
+        """Per model ``(K, R)``, with a graph: what is read less what is to be read; None if not all models say so."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,7 @@ class Trace:
         self.iterations = [0] * len(images)
         self.converged = [False] * len(images)
         self.best = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        self.slopes: list[Slopes | None] = [None] * len(images)
         self._least = images.new_full((len(images),), torch.inf)
 
     def record(self, iterate: Iterate, done: Sequence[bool]) -> None:
@@ -172,6 +182,8 @@ def descend(
     aggregate: Aggregator,
     weights: Mapping[str, float],
     goal: Goal | None,
+    fine: ReadingStep | None = None,
+    slopes: Sequence[Slopes | None] = (),
 ) -> Trace:
     """Step until every frame has reached the goal, or ``steps`` times.
 
@@ -183,10 +195,14 @@ def descend(
         aggregate: how several models' losses are summed.
         weights: per model.
         goal: which frames are done; None: none before the last step.
+        fine: the step of frames that are read nearly as they should; None: the rule's.
+        slopes: per frame what such steps know already.
     """
     trace, reads = Trace(to_grid(active.images), list(models), steps), goal is not None and goal.reads
     # What the host must know of the frames it keeps itself, so that it need not ask.
     numbers = list(range(len(active.images)))
+    trace.slopes = list(slopes) or trace.slopes
+    left = [0 if fine is None else fine.most] * len(numbers)
     for n in range(steps + 1):
         shipped = to_grid(active.images)
         losses, readings, gradients = _look(models, active, shipped, with_gradient=n < steps, reading=reads)
@@ -198,12 +214,29 @@ def descend(
         trace.record(iterate, done)
         if n == steps or all(done):
             break
-        _, gradient = aggregate(combined, gradients())
+        offsets = None if fine is None or goal is None else goal.offsets(iterate)
+        near = [False] * len(numbers)
+        if fine is not None and offsets:
+            near = [is_near and left[i] > 0 for i, is_near in zip(numbers, fine.is_near(offsets), strict=True)]
+        raw = gradients(offsets, near) if offsets is not None and any(near) else gradients(None, near)
+        _, gradient = aggregate(combined, raw)
+        stepped = {}
+        if fine is not None and offsets is not None:
+            for k, i in enumerate(numbers):
+                if near[k] and not done[k]:
+                    left[i] -= 1
+                    stepped[i], trace.slopes[i] = _step_finely(fine, active, k, shipped, offsets, raw, trace.slopes[i])
         if any(done):
-            left = [k for k, reached in enumerate(done) if not reached]
-            numbers, rows = [numbers[k] for k in left], torch.tensor(left, device=objective.device)
+            kept = [k for k, reached in enumerate(done) if not reached]
+            numbers, rows = [numbers[k] for k in kept], torch.tensor(kept, device=objective.device)
             active, gradient, objective = active.select(rows), gradient[rows], objective[rows]
         active = active.stepped(rule, gradient, objective)
+        if stepped:
+            images = active.images.clone()
+            for k, i in enumerate(numbers):
+                if i in stepped:
+                    images[k] = stepped[i]
+            active = replace(active, images=images)
     return trace
 
 
@@ -212,13 +245,35 @@ def project(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(images, low), high)
 
 
+def _step_finely(
+    fine: ReadingStep,
+    active: Active,
+    row: int,
+    images: Tensor,
+    offsets: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    known: Slopes | None,
+) -> tuple[Tensor, Slopes]:
+    """One frame's fine step."""
+    ball = active.low[row], active.high[row]
+    mask = active.mask[row]
+    return fine(
+        images[row],
+        ball,
+        {name: offset[row].detach() for name, offset in offsets.items()},
+        {name: gradient[row] * mask for name, gradient in gradients.items()},
+        window_of(*ball),
+        known,
+    )
+
+
 def _look(
     models: Mapping[str, TargetModel[Any]], active: Active, images: Tensor, *, with_gradient: bool, reading: bool
-) -> tuple[dict[str, Tensor], Readings, Callable[[], dict[str, Tensor]]]:
+) -> tuple[dict[str, Tensor], Readings, Gradients]:
     """Each model's losses, what it reads if wanted, and its gradients when asked for: means over the distortions."""
     losses: dict[str, Tensor] = {}
     readings: dict[str, list[Reading | None]] = {}
-    gradients: dict[str, Callable[[], Tensor]] = {}
+    gradients: dict[str, Callable[[Tensor | None, list[bool]], Tensor]] = {}
     for name, model in models.items():
         seen = [
             _see(name, model, active.targets[name], images, distortion, with_gradient=with_gradient, reading=reading)
@@ -228,12 +283,20 @@ def _look(
         readings[name] = [read for _, read, _ in seen]
         if with_gradient:
             slopes = [slope for _, _, slope in seen]
-            gradients[name] = lambda slopes=slopes: _mean([slope() for slope in slopes])  # type: ignore[misc]
+            gradients[name] = lambda offset, near, slopes=slopes: _mean(  # type: ignore[misc]
+                [slope(offset, near) for slope in slopes]
+            )
             if not reading:
                 # At once, so that only one graph lives at a time; a frame that may be done needs none.
-                known = gradients[name]()
-                gradients[name] = lambda known=known: known  # type: ignore[misc]
-    return losses, readings, lambda: {name: gradient() for name, gradient in gradients.items()}
+                known = gradients[name](None, [])
+                gradients[name] = lambda offset, near, known=known: known  # type: ignore[misc]
+    return (
+        losses,
+        readings,
+        lambda offsets, near: {
+            name: gradient(offsets and offsets[name], near) for name, gradient in gradients.items()
+        },
+    )
 
 
 def _see(
@@ -245,8 +308,11 @@ def _see(
     *,
     with_gradient: bool,
     reading: bool,
-) -> tuple[Tensor, Reading | None, Callable[[], Tensor]]:
-    """A model's loss ``(B,)`` on what comes out of a distortion, what it reads there, and the loss's gradient."""
+) -> tuple[Tensor, Reading | None, Callable[[Tensor | None, list[bool]], Tensor]]:
+    """A model's loss ``(B,)`` on what comes out of a distortion, what it reads there, and a gradient.
+
+    It is the loss's, or where a frame is near, that of the length of its offset.
+    """
     leaf = images.detach().requires_grad_(with_gradient)
     read: Reading | None = None
     with torch.set_grad_enabled(with_gradient):
@@ -260,11 +326,13 @@ def _see(
             f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
         )
 
-    def slope() -> Tensor:
-        gradient = None
+    def slope(offset: Tensor | None, near: list[bool]) -> Tensor:
+        gradient, wanted = None, loss
+        if offset is not None:
+            wanted = torch.where(torch.tensor(near, device=loss.device), offset_length(offset), loss)
         # Without a face in the whole batch, nothing depends on the images.
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
+        if wanted.requires_grad:
+            (gradient,) = torch.autograd.grad(wanted.sum(), leaf, allow_unused=True)
         return torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
 
     # A loss that is not a number must never be the best.

@@ -16,6 +16,7 @@ from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain
 from deidlib.attack.distortion import Distortion
+from deidlib.attack.reading_step import ReadingStep
 from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.models.base import TargetModel
@@ -94,6 +95,7 @@ def recommended(
         epsilon=epsilon,
         max_iterations=max_iterations,
         step=step,
+        fine=None if until is None else ReadingStep(),
         aggregate=aggregate,
         distortions=distortions,
         until=until,

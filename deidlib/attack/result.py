@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from deidlib.attack.loop import Trace
+from deidlib.attack.reading_step import Slopes
 from deidlib.attack.tolerance import ReadingError
 from deidlib.faces import Faces
 
@@ -33,6 +34,7 @@ class AttackResult:
             gaze and fall of the score, ``(B,)`` each; empty if the attack was told no tolerance.
         excess: ``(B,)`` the same in units of the tolerance, by the worst model and measure: 1 at its edge; None
             likewise.
+        slopes: per frame what fine steps know of it: the frame after it may begin with that.
 
     Example:
         >>> from deidlib import MTCNN, IFGSMAttacker
@@ -52,6 +54,7 @@ class AttackResult:
     within: Tensor | None = None
     errors: Mapping[str, ReadingError] = field(default_factory=dict)
     excess: Tensor | None = None
+    slopes: Sequence[Slopes | None] = ()
 
     def __repr__(self) -> str:
         frames, _, height, width = self.images.shape
@@ -95,6 +98,7 @@ class AttackResult:
             within=chosen(self.within, again.within),
             errors={name: error.chosen(again.errors[name], better) for name, error in self.errors.items()},
             excess=chosen(self.excess, again.excess),
+            slopes=again.slopes,
         )
 
     @classmethod
@@ -114,6 +118,7 @@ class AttackResult:
             best=trace.best,
             converged=torch.tensor(trace.converged, device=device),
             readings=readings,
+            slopes=trace.slopes,
         )
 
     @classmethod
@@ -144,4 +149,6 @@ class AttackResult:
             within=torch.cat(judged) if len(judged) == len(results) else None,
             excess=torch.cat(excess) if len(excess) == len(results) else None,
             errors={name: ReadingError.cat([result.errors[name] for result in results]) for name in results[0].errors},
+            # Those of the last frame alone: each is as large as many frames, and nobody goes on from the others.
+            slopes=[*[None] * (sum(len(result.images) for result in results) - 1), *results[-1].slopes[-1:]],
         )

@@ -224,6 +224,20 @@ class Examiner(Goal):
             return done
         return [a or b for a, b in zip(done, self.threshold.reached(iterate), strict=True)]
 
+    def offsets(self, iterate: Iterate) -> dict[str, Tensor] | None:
+        """What every model reads less what it is to read, if all say so differentiably; see :func:`offsets_of`."""
+        result = {}
+        for name, model in self.models.items():
+            (read,) = iterate.readings[name] if len(iterate.readings[name]) == 1 else (None,)
+            if read is None or name not in self.tolerances or iterate.active.distortions:
+                return None
+            if isinstance(read, FaceBatch):
+                wanted = self._tables[name].select(iterate.active.number)
+            else:
+                wanted, read = _paired([self.wanted[name][i] for i in iterate.numbers], read)
+            result[name] = offsets_of(wanted, read, model.task)
+        return result if all(offset.requires_grad for offset in result.values()) else None
+
     def finish(self, images: Tensor, distortions: Sequence[Distortion]) -> None:
         """Say of the frames that are not within tolerance how far off they are.
 
@@ -240,6 +254,7 @@ class Examiner(Goal):
         """How far off frames are in units of the tolerances, ``(B,)``: the worst model."""
         return torch.stack([one.excess(self.errors[name]) for name, one in self.tolerances.items()]).amax(dim=0)
 
+    @torch.no_grad()
     def _likely(self, iterate: Iterate) -> list[bool]:
         """Which frames seem to be within tolerance, by what models read in their forward pass.
 
@@ -321,6 +336,39 @@ class Examiner(Goal):
         return ReadingError.between([self.wanted[name][i] for i in iterate.numbers], read, task)
 
 
+def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str) -> Tensor:
+    """What is read less what is to be read, number by number: ``(B, R)``, differentiable in what is read.
+
+    Args:
+        wanted: what is to be read.
+        read: what is read in its places.
+        task: as for :meth:`ReadingError.between`.
+
+    Returns:
+        A detector's edges and points in hundredths of the face's size (sqrt of the box's area); directions of gaze in
+        degrees. 0 for what is not asked for, NaN for what is and is not read.
+    """
+    corners = wanted.boxes.view(*wanted.boxes.shape[:2], 2, 2)
+    size = (corners[:, :, 1] - corners[:, :, 0]).prod(dim=2).sqrt()[:, :, None, None] / 100
+    parts: list[tuple[Tensor, Tensor, Tensor | float]] = []
+    if task == "boxes":
+        parts.append((corners, read.boxes.view(corners.shape), size))
+    if task != "gaze" and wanted.landmarks is not None:
+        points, found = wanted.landmarks, read.landmarks
+        if found is None:
+            found = torch.full_like(points, torch.nan)
+        if found.shape != points.shape:
+            points, found = five_points(points), five_points(found)
+        parts.append((points, found, size))
+    if task == "gaze" and wanted.gaze is not None and read.gaze is not None:
+        parts.append((wanted.gaze, read.gaze, torch.pi / 180))
+    columns = []
+    for goal, now, unit in parts:
+        off = (now - goal) / unit
+        columns.append(torch.where(goal.isfinite(), off, torch.zeros_like(off)).flatten(1))
+    return torch.cat(columns, dim=1) if columns else wanted.boxes.new_zeros(len(wanted), 1)
+
+
 def _frames(read: Reading, rows: Tensor) -> list[Faces]:
     """The faces read on some of the frames."""
     return read.select(rows).frames() if isinstance(read, FaceBatch) else [read[k] for k in rows.tolist()]
@@ -330,7 +378,7 @@ def _paired(wanted: Sequence[Faces], read: Sequence[Faces]) -> tuple[FaceBatch, 
     """Tables of what is wanted, and of what is read in its places: of pairs that overlap, those that overlap most."""
     goal, found = FaceBatch.of(wanted), FaceBatch.of(read)
     # One wait for all frames, rather than one for each.
-    overlap = iou_of_pairs(goal.boxes[:, :, None].double(), found.boxes[:, None].double()).cpu()
+    overlap = iou_of_pairs(goal.boxes[:, :, None].double(), found.boxes.detach()[:, None].double()).cpu()
     partner = torch.full(goal.scores.shape, found.boxes.shape[1])
     for i, gain in enumerate(overlap):
         rows, columns = assign(gain, gain >= _FOUND)

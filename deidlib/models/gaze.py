@@ -91,12 +91,14 @@ class GazeTarget(Target):
         head: ``(F, G, P, 2)`` the head's angles beside an eye patch, radians.
         basis: ``(F, G, P, 3, 3)`` the axes of the normalised camera in the camera frame.
         gaze: ``(F, 3)`` what is to be read: unit vectors in the camera frame.
+        box: ``(F, 4)`` of the face, by which whoever compares readings knows it.
     """
 
     grid: Tensor
     head: Tensor
     basis: Tensor
     gaze: Tensor
+    box: Tensor
 
 
 class GazeResNet(TargetModel[GazeTarget]):
@@ -246,11 +248,12 @@ class GazeResNet(TargetModel[GazeTarget]):
             ValueError: a face has no landmarks or no gaze.
         """
         landmarks, frame, gaze = rows_of(reading, "landmarks"), frame_of(reading), rows_of(reading, "gaze")
+        box = rows_of(reading)
         rows = (_known(landmarks) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
-        landmarks, frame, gaze = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1)
+        landmarks, frame, gaze, box = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1), box[rows]
         true = self._geometry(landmarks, frame, size)
         if not self.jitter:
-            return replace(true, gaze=gaze)
+            return replace(true, gaze=gaze, box=box)
         eyes = landmarks[:, :2] if landmarks.shape[1] == 5 else landmarks[:, [36, 45]]
         scale = self.jitter_size * torch.linalg.vector_norm(eyes[:, 1] - eyes[:, 0], dim=1)
         moved = (
@@ -264,11 +267,24 @@ class GazeResNet(TargetModel[GazeTarget]):
             head=torch.cat([geometry.head for geometry in geometries], dim=1),
             basis=torch.cat([geometry.basis for geometry in geometries], dim=1),
             gaze=gaze,
+            box=box,
         )
 
     def loss(self, images: Tensor, target: GazeTarget) -> Tensor:
         """L_G: squared distance, or squared angle, between the gaze now and the one wanted; 1 at 10 degrees."""
+        return self._loss(self._read(images, target), images, target)
+
+    def loss_and_reading(self, images: Tensor, target: GazeTarget) -> tuple[Tensor, list[Faces] | None]:
+        """The loss, and the gaze read by the landmarks of the reading that the target is of."""
         vectors = self._read(images, target)
+        rows = [(target.frame == number).nonzero().squeeze(1) for number in range(len(images))]
+        read = [
+            Faces(box := target.box[mine], torch.ones_like(box[:, 0]), gaze=vectors[mine, 0].to(box)) for mine in rows
+        ]
+        return self._loss(vectors, images, target), read
+
+    def _loss(self, vectors: Tensor, images: Tensor, target: GazeTarget) -> Tensor:
+        """The loss of gaze vectors ``(F, G, 3)``."""
         square = (vectors - target.gaze.to(vectors)[:, None]).square().sum(dim=2)
         if self.loss_kind == "angle":
             square = _squared_angle(square)
@@ -302,6 +318,7 @@ class GazeResNet(TargetModel[GazeTarget]):
             head=torch.stack(heads, dim=1).to(landmarks)[:, None],
             basis=torch.stack(bases, dim=1).to(landmarks)[:, None],
             gaze=landmarks.new_zeros(len(frame), 3),
+            box=landmarks.new_zeros(len(frame), 4),
         )
 
     def _read(self, images: Tensor, rows: GazeTarget) -> Tensor:

@@ -189,8 +189,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         """The loss, and what :meth:`predict` reads, from one pass of the network."""
         check_image_shape(images)
         heads = self.raw(images)
-        with torch.no_grad():
-            reading = self._read(heads, self._priors((images.shape[2], images.shape[3]), images))
+        reading = self._read(heads, self._priors((images.shape[2], images.shape[3]), images))
         return self._loss(heads, images, target), reading
 
     def _loss(self, heads: tuple[Tensor, Tensor, Tensor], images: Tensor, target: RetinaFaceTarget) -> Tensor:
@@ -221,9 +220,9 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
 
     def _detect(self, code: Tensor, scores: Tensor, points: Tensor, priors: Tensor) -> Faces:
         """The faces of one frame from its heads."""
-        good = (scores > self.score_threshold).nonzero().squeeze(1)
+        good = (scores.detach() > self.score_threshold).nonzero().squeeze(1)
         boxes = decode(code[good], priors[good])
-        kept = nms(boxes, scores[good], self.nms_threshold)
+        kept = nms(boxes.detach(), scores[good].detach(), self.nms_threshold)
         good = good[kept]
         return Faces(boxes[kept], scores[good], decode_points(points[good], priors[good]))
 

@@ -330,7 +330,7 @@ class Deidentifier:
                     previous=previous,
                 )
             )
-            previous, last = PreviousFrame(parts[-1].images, faces.boxes), i
+            previous, last = PreviousFrame(parts[-1].images, faces.boxes, parts[-1].slopes[0]), i
         return AttackResult.joined(parts)
 
     def _attack(
