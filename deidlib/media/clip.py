@@ -15,6 +15,7 @@ from deidlib.media.decoding import VideoInfo
 from deidlib.media.errors import MediaReadError
 from deidlib.media.images import read_image
 from deidlib.media.kind import Kind, kind_of
+from deidlib.media.presentation import Presentation
 from deidlib.media.reader import Batch, VideoReader
 from deidlib.media.tree import is_picture
 from deidlib.records.files import read_json
@@ -53,7 +54,7 @@ class PictureReader:
         self.pictures = _pictures(path) if path.is_dir() else [path]
         self._first: Tensor | None = read_image(self.pictures[0])
         self.size = (self._first.shape[-2], self._first.shape[-1])
-        fps, base, self.pts = _times(path, len(self.pictures))
+        fps, base, self.pts, shown = _told(path, len(self.pictures))
         self.info = VideoInfo(
             width=self.size[1],
             height=self.size[0],
@@ -63,8 +64,9 @@ class PictureReader:
             codec="pictures",
             pixel_format="rgb24",
             rotation=0,
-            interlaced=False,
+            interlaced=shown.fields != "progressive",
             has_audio=False,
+            shown=shown,
         )
 
     def __enter__(self) -> Self:
@@ -176,14 +178,15 @@ def in_pixels(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _times(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...]]:
-    """Frames per second, seconds per tick, and the time stamps of the pictures of a folder."""
+def _told(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...], Presentation]:
+    """Of the pictures of a folder: frames per second, seconds per tick, the time stamps, and how they are shown."""
     known = read_json(path / "frames.json") if path.is_dir() else None
     if known is not None:
         try:
             fps, base, pts = Fraction(known["fps"]), Fraction(known["time_base"]), tuple(map(int, known["pts"]))
+            shown = Presentation.from_json(known)
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             pts = ()
         if len(pts) == count:
-            return fps, base, pts
-    return _FPS, 1 / _FPS, tuple(range(count))
+            return fps, base, pts, shown
+    return _FPS, 1 / _FPS, tuple(range(count)), Presentation()
