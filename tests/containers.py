@@ -21,7 +21,7 @@ class Stream:
     """A stream of video to be written.
 
     Args:
-        pixels: ``(N, H, W, 3)``, or ``(N, H, W, 4)`` with alpha.
+        pixels: ``(N, H, W, 3)``, of 8 or 16 bits, or ``(N, H, W, 4)`` with alpha.
         codec: FFmpeg's name of the encoder.
         pixel_format: that it is given.
         options: of the encoder.
@@ -58,9 +58,10 @@ def write(path: Path, *streams: Stream, form: str | None = None, options: Mappin
             opened.append(stream)
         for given, stream in zip(streams, opened, strict=True):
             for number, pixels in enumerate(given.pixels):
-                kind = "rgba" if pixels.shape[-1] == 4 else "rgb24"
+                kind = {(4, 1): "rgba", (3, 1): "rgb24", (3, 2): "rgb48le"}[pixels.shape[-1], pixels.itemsize]
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind)
-                frame = frame.reformat(format=given.pixel_format)
+                matrix = given.context.get("colorspace")
+                frame = frame.reformat(format=given.pixel_format, dst_colorspace=matrix)
                 frame.time_base = Fraction(1, 25)
                 frame.pts = number if given.pts is None else given.pts[number]
                 container.mux(stream.encode(frame))
@@ -72,3 +73,18 @@ def pixels_of(images: Any) -> Pixels:
     """``(N, 3, H, W)`` in [0, 1] as ``(N, H, W, 3)`` levels."""
     levels: Pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
     return levels
+
+
+def remuxed(source: Path, path: Path, form: str) -> Path:
+    """The packets of a file's video in another container, as they are."""
+    with av.open(str(source)) as given, av.open(str(path), "w", format=form) as container:
+        source_stream = given.streams.video[0]
+        stream = container.add_stream_from_template(source_stream)
+        # H.264 in MP4 says how long its parts are; elsewhere marks stand between them.
+        name = "h264_mp4toannexb" if source_stream.codec_context.name == "h264" else "null"
+        marks = av.BitStreamFilterContext(name, source_stream)
+        for packet in given.demux(source_stream):
+            for part in marks.filter(packet if packet.size else None):
+                part.stream = stream
+                container.mux(part)
+    return path

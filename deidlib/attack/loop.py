@@ -293,9 +293,7 @@ def _look(
     return (
         losses,
         readings,
-        lambda offsets, near: {
-            name: gradient(offsets and offsets[name], near) for name, gradient in gradients.items()
-        },
+        lambda offsets, near: {name: gradient(offsets and offsets[name], near) for name, gradient in gradients.items()},
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -200,9 +199,7 @@ def offset_length(offset: Tensor) -> Tensor:
     return row
 
 
-def _joined(
-    direction: Tensor, gradient: Tensor, before: Slopes | None, name: str, most: int
-) -> tuple[Tensor, Tensor]:
+def _joined(direction: Tensor, gradient: Tensor, before: Slopes | None, name: str, most: int) -> tuple[Tensor, Tensor]:
     """A new row and what those from before say beside it: directions ``(M, R)`` and gradients ``(M, 3, h, w)``."""
     old = None if before is None else before.directions.get(name)
     if before is None or old is None or old.shape[1] != len(direction):

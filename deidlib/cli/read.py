@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deidlib.faces import Faces
     from deidlib.media.clip import Clip
     from deidlib.media.kind import Kind
+    from deidlib.media.presentation import Presentation
     from deidlib.models.base import TargetModel
     from deidlib.protect.sidecar import Sidecar
 
@@ -159,6 +160,7 @@ class _Times:
     fps: Fraction
     base: Fraction | None = None
     pts: tuple[int, ...] | None = None
+    shown: Presentation | None = None
 
 
 def _times(clip: Clip) -> _Times:
@@ -167,15 +169,16 @@ def _times(clip: Clip) -> _Times:
     with open_frames(clip.path) as reader:
         info = reader.info
         if clip.kind == "video":
-            return _Times(info.fps, info.time_base, clip.pts)
+            return _Times(info.fps, info.time_base, clip.pts, info.shown)
         pts = getattr(reader, "pts", None)
-        return _Times(info.fps, info.time_base, pts)
+        return _Times(info.fps, info.time_base, pts, info.shown)
 
 
 @contextlib.contextmanager
 def _canvas(overlay: Path | None, clip: Clip, times: _Times) -> Iterator[Callable[[Tensor, Sequence[Faces]], object]]:
     """Takes frames and what was read on them, and draws both into a file that appears when it is complete."""
     from deidlib.media import VideoWriter, write_image
+    from deidlib.media.presentation import Presentation
     from deidlib.visualize import draw_faces
 
     if overlay is None:
@@ -183,8 +186,9 @@ def _canvas(overlay: Path | None, clip: Clip, times: _Times) -> Iterator[Callabl
     elif clip.kind == "image":
         yield lambda images, faces: write_image(overlay, draw_faces(images, faces))
     else:
+        codec = _OVERLAY_CODECS[overlay.suffix.lower()]
         with VideoWriter(
-            overlay, times.fps, clip.size, codec=_OVERLAY_CODECS[overlay.suffix.lower()], time_base=times.base
+            overlay, times.fps, clip.size, codec=codec, time_base=times.base, shown=times.shown or Presentation()
         ) as writer:
             pts = iter(times.pts or ())
 

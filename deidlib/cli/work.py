@@ -120,6 +120,11 @@ class Work:
             say(f"{source}: its sound is left out, since a voice identifies", err=True)
         if info.interlaced:
             say(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is", err=True)
+        if info.hdr is not None:
+            say(f"{source}: HDR ({info.hdr}); it is read, and written, as SDR", err=True)
+        if info.left_out:
+            others = f"{info.left_out} other video{'s' * (info.left_out > 1)}"
+            say(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken", err=True)
 
 
 def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:

@@ -16,6 +16,7 @@ from deidlib.media.decoding import VideoInfo
 from deidlib.media.errors import MediaReadError
 from deidlib.media.images import read_image
 from deidlib.media.kind import Kind, kind_of
+from deidlib.media.presentation import Presentation
 from deidlib.media.reader import Batch, VideoReader
 from deidlib.media.tree import is_picture
 from deidlib.records.bounded import MOST_FRAMES, fields, json_of, listed, read_bounded, text, whole
@@ -54,7 +55,7 @@ class PictureReader:
         self.pictures = _pictures(path) if path.is_dir() else [path]
         self._first: Tensor | None = read_image(self.pictures[0])
         self.size = (self._first.shape[-2], self._first.shape[-1])
-        fps, base, self.pts = _times(path, len(self.pictures))
+        fps, base, self.pts, shown = _told(path, len(self.pictures))
         self.info = VideoInfo(
             width=self.size[1],
             height=self.size[0],
@@ -64,8 +65,9 @@ class PictureReader:
             codec="pictures",
             pixel_format="rgb24",
             rotation=0,
-            interlaced=False,
+            interlaced=shown.fields != "progressive",
             has_audio=False,
+            shown=shown,
         )
 
     def __enter__(self) -> Self:
@@ -177,15 +179,16 @@ def in_pixels(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _times(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...]]:
-    """Frames per second, seconds per tick, and the time stamps of the pictures of a folder."""
+def _told(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...], Presentation]:
+    """Of the pictures of a folder: frames per second, seconds per tick, the time stamps, and how they are shown."""
     place = path / "frames.json"
     if not path.is_dir() or not place.exists():
-        return _FPS, 1 / _FPS, tuple(range(count))
+        return _FPS, 1 / _FPS, tuple(range(count)), Presentation()
     try:
         known = json_of(read_bounded(place).decode())
         _TIMES(known, place.name)
         fps, base, pts = Fraction(known["fps"]), Fraction(known["time_base"]), tuple(known["pts"])
+        shown = Presentation.from_json(known)
         if len(pts) != count:
             raise ValueError(f"it tells of {len(pts)} pictures, and there are {count}")
         if any(later <= tick for tick, later in pairwise(pts)):
@@ -197,9 +200,12 @@ def _times(path: Path, count: int) -> tuple[Fraction, Fraction, tuple[int, ...]]
             f"{place} does not say when the pictures are shown: {error}. Get the folder as it was written, or remove "
             "that file: they then are shown 25 a second."
         ) from error
-    return fps, base, pts
+    return fps, base, pts, shown
 
 
 # Of positive numbers below a billion.
 _SHARE = text(21, r"0*[1-9]\d{0,8}(/0*[1-9]\d{0,8})?")
-_TIMES = fields({"fps": _SHARE, "time_base": _SHARE, "pts": listed(whole(-(2**62), 2**62), MOST_FRAMES)})
+_TIMES = fields(
+    {"fps": _SHARE, "time_base": _SHARE, "pts": listed(whole(-(2**62), 2**62), MOST_FRAMES)},
+    {"pixel_aspect": _SHARE, "fields": text(11), "primaries": whole(0, 255), "transfer": whole(0, 255)},
+)

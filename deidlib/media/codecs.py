@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deidlib.media.errors import MediaWriteError
+from deidlib.media.presentation import Fields
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Codec:
             return {**self.options, "crf": str(level)}
         # A fixed quantiser: the least and the most are the same.
         return {**self.options, "qmin": str(level), "qmax": str(level)}
+
+    def options_of_fields(self, fields: Fields, height: int) -> dict[str, str]:
+        """What says, in the file, that frames hold two fields, and which one comes first; nothing for whole frames."""
+        if fields == "progressive":
+            return {}
+        said = {"field_order": "tt" if fields == "top" else "bb"}
+        if not self.encoder.startswith("libx264"):
+            return said
+        # It codes fields apart, of which the chroma has half the lines; of other heights only the container tells.
+        params = {"x264-params": "tff=1" if fields == "top" else "bff=1"}
+        return said | params if height % 4 == 0 else said
 
 
 _MP4 = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from deidlib.images import Pixels, check_images, from_pixels, to_pixels
+from deidlib.media.colour import is_hdr
 from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
 from deidlib.media.files import check_readable, check_writable, image_format
 from deidlib.media.kind import formats_of, is_heif
+from deidlib.media.presentation import UNSPECIFIED
+from deidlib.media.sources import source_of
 from deidlib.records.files import atomic_write
 
 
@@ -87,7 +91,7 @@ def _check_still(file: Any, path: Path) -> None:
         raise MediaReadError(
             f"{path} is a camera's raw file, of which only a thumbnail would be read. Develop it to PNG or JPEG first."
         )
-    if (file.info.get("nclx_profile") or {}).get("transfer_characteristics") in _HDR:
+    if is_hdr(_transfer(file, path)):
         raise MediaReadError(
             f"{path} is an HDR image (PQ or HLG), and what it shows would be read wrongly. Convert it to 8-bit sRGB."
         )
@@ -95,8 +99,21 @@ def _check_still(file: Any, path: Path) -> None:
 
 # TIFF's tags: a picture of reduced size comes first, and Adobe's raw format.
 _SUBFILE, _DNG_VERSION = 254, 50706
-# Transfer characteristics of ITU-T H.273.
-_HDR = (16, 18)
+
+
+def _transfer(file: Any, path: Path) -> int:
+    """How levels become light, as ITU-T H.273 numbers it; 2 for what does not say."""
+    if file.format == "AVIF":
+        # Pillow does not tell.
+        import av
+
+        source = source_of(path)
+        with (
+            contextlib.suppress(av.FFmpegError, OSError, IndexError),
+            av.open(source.address, container_options=source.options) as container,
+        ):
+            return int(container.streams.video[0].codec_context.color_trc)
+    return int((file.info.get("nclx_profile") or {}).get("transfer_characteristics", UNSPECIFIED))
 
 
 def _to_rgb(image: Any) -> Pixels:

@@ -32,9 +32,10 @@ class Batch(NamedTuple):
 class VideoReader:
     """The frames of a video file, in order, each exactly once, upright, RGB float32 in [0, 1].
 
-    Memory does not grow with the length of the video. Time stamps increase strictly: a frame without one is
-    placed one frame's duration after its predecessor, one that is not later than its predecessor one tick after it.
-    A reader may be iterated again; it then starts anew.
+    Memory does not grow with the length of the video. Time stamps increase strictly;
+    :class:`~deidlib.media.clock.Clock` says what becomes of those that do not. What is transparent is shown on white;
+    HDR is tone-mapped to SDR. Of several videos in a file the one that it says is to be shown is read, or the largest;
+    ``info`` says how many there are besides. A reader may be iterated again; it then starts anew.
 
     Args:
         path: the video; or the number of a camera; or ``"-"``, a video from standard input. Those two can be

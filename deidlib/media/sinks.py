@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from deidlib.images import Pixels
 from deidlib.media.codecs import Codec
 from deidlib.media.errors import MediaWriteError, reporting
+from deidlib.media.matroska import set_display_width
+from deidlib.media.presentation import UNSPECIFIED, Presentation
 from deidlib.media.sound import SoundCopy
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class FileSink(Sink):
         size: tuple[int, int],
         quality: int | None,
         sound: Path | None,
+        shown: Presentation,
     ) -> None:
         import av
 
@@ -59,6 +62,10 @@ class FileSink(Sink):
         height, width = size
         odd = bool(height % 2 or width % 2)
         self.pixel_format = codec.odd_pixel_format if odd else codec.pixel_format
+        options = codec.options_for(quality) | codec.options_of_fields(shown.fields, height)
+        # FFmpeg takes it over from the stream, which PyAV does not let us tell it to.
+        self.wide = round(width * shown.pixel_aspect) if codec.formats[path.suffix.lower()] == "matroska" else width
+        self.width, self.file = width, temporary
         self.time_base = time_base
         self.duration = max(1, round(1 / (fps * time_base)))
         self.sound: SoundCopy | None = None
@@ -69,7 +76,7 @@ class FileSink(Sink):
             kind = codec.formats[path.suffix.lower()]
             self.container = av.open(str(temporary), mode="w", format=kind, container_options=exact)
             try:
-                stream: Any = self.container.add_stream(codec.encoder, rate=fps, options=codec.options_for(quality))
+                stream: Any = self.container.add_stream(codec.encoder, rate=fps, options=options)
             except ValueError as error:
                 self.container.close()
                 raise MediaWriteError(
@@ -80,6 +87,11 @@ class FileSink(Sink):
         context = self.stream.codec_context
         context.height, context.width, context.pix_fmt = height, width, self.pixel_format
         context.time_base = time_base
+        if shown.pixel_aspect != 1:
+            context.sample_aspect_ratio = shown.pixel_aspect
+        for name, said in (("color_primaries", shown.primaries), ("color_trc", shown.transfer)):
+            if said != UNSPECIFIED:
+                setattr(context, name, said)
         if sound is not None:
             try:
                 self.sound = SoundCopy(sound, self.container, path)
@@ -89,8 +101,9 @@ class FileSink(Sink):
         self.colours: dict[str, Any] = {}
         if self.pixel_format.startswith("yuv4"):
             # Say which matrix was used, or players guess one by the size of the frame.
-            context.colorspace = context.color_primaries = context.color_trc = _BT709
-            context.color_range = _LIMITED
+            context.colorspace, context.color_range = _BT709, _LIMITED
+            context.color_primaries = _BT709 if shown.primaries == UNSPECIFIED else shown.primaries
+            context.color_trc = _BT709 if shown.transfer == UNSPECIFIED else shown.transfer
             self.colours = {"dst_colorspace": _BT709, "dst_color_range": _LIMITED}
 
     def add(self, pixels: Pixels, pts: int) -> None:
@@ -115,6 +128,8 @@ class FileSink(Sink):
                 self.container.mux(packet)
             self.sound.close()
         self.container.close()
+        if self.wide != self.width:
+            set_display_width(self.file, self.wide)
 
     def discard(self) -> None:
         """Close, whatever state it is in."""
@@ -132,8 +147,8 @@ _BT709, _LIMITED = 1, 1
 class FolderSink(Sink):
     """Numbered PNG files, and their time stamps."""
 
-    def __init__(self, folder: Path, fps: Fraction, time_base: Fraction) -> None:
-        self.folder, self.fps, self.time_base = folder, fps, time_base
+    def __init__(self, folder: Path, fps: Fraction, time_base: Fraction, shown: Presentation) -> None:
+        self.folder, self.fps, self.time_base, self.shown = folder, fps, time_base, shown
         self.pts: list[int] = []
         folder.mkdir()
 
@@ -146,7 +161,7 @@ class FolderSink(Sink):
 
     def finish(self) -> None:
         """Write the time stamps."""
-        times = {"fps": str(self.fps), "time_base": str(self.time_base), "pts": self.pts}
+        times = {"fps": str(self.fps), "time_base": str(self.time_base), "pts": self.pts, **self.shown.to_json()}
         (self.folder / "frames.json").write_text(json.dumps(times))
         for path in self.folder.iterdir():
             with path.open("rb+") as file:

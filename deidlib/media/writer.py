@@ -14,8 +14,11 @@ from deidlib.images import check_images, to_pixels
 from deidlib.media.codecs import CODEC_TABLE, check_quality
 from deidlib.media.errors import MediaWriteError, reporting
 from deidlib.media.files import check_video_target
+from deidlib.media.presentation import Presentation
 from deidlib.media.sinks import FileSink, FolderSink, Sink
 from deidlib.records.files import commit, remove, temporary_name
+
+_PLAIN = Presentation()
 
 
 class VideoWriter:
@@ -36,6 +39,7 @@ class VideoWriter:
         time_base: seconds per tick of the time stamps; ``1 / fps`` if not given. MKV keeps times to the
             nearest millisecond, MP4 and MOV exactly, AVI to the nearest frame.
         sound: a file whose sound is copied as it is, in step. A voice identifies: by default there is none.
+        shown: how the pixels are to be shown, which the file says: their aspect, fields, and what the colours are.
 
     Raises:
         TypeError: fps or time_base is no ``Fraction``.
@@ -66,6 +70,7 @@ class VideoWriter:
         quality: int | None = None,
         time_base: Fraction | None = None,
         sound: Path | None = None,
+        shown: Presentation = _PLAIN,
     ) -> None:
         self.path, self.size, self.codec = Path(path), size, codec
         for name, value in (("fps", fps), ("time_base", time_base)):
@@ -89,9 +94,11 @@ class VideoWriter:
         self._sink: Sink | None = None
         try:
             self._sink = (
-                FolderSink(self._temporary, fps, self.time_base)
+                FolderSink(self._temporary, fps, self.time_base, shown)
                 if codec == "png-folder"
-                else FileSink(self._temporary, self.path, CODEC_TABLE[codec], fps, self.time_base, size, quality, sound)
+                else FileSink(
+                    self._temporary, self.path, CODEC_TABLE[codec], fps, self.time_base, size, quality, sound, shown
+                )
             )
         except BaseException:
             remove(self._temporary)

@@ -52,4 +52,5 @@ class Output:
             quality=self.quality,
             time_base=like.time_base,
             sound=sound,
+            shown=like.shown,
         )
