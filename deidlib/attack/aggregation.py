@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deidlib.images import sum_in_order
+from deidlib.images import sum_in_order, total_of_rows
 
 
 class Losses(NamedTuple):
@@ -76,7 +76,7 @@ class GradientNorm(Aggregator):
         relative = {name: loss / losses.first[name].clamp(min=1) for name, loss in losses.now.items()}
         unit = {}
         for name, gradient in gradients.items():
-            norm = sum_in_order(gradient.abs().flatten(1).T)[:, None, None, None]
+            norm = total_of_rows(gradient.abs().flatten(1))[:, None, None, None]
             unit[name] = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
         return _weighted(relative, losses.weights), _weighted(unit, losses.weights)
 
@@ -114,4 +114,5 @@ class Staged(Aggregator):
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     if not terms:
         return torch.empty(0)
-    return sum_in_order(torch.stack([weights[name] * term for name, term in terms.items()]))
+    weighted = [term if weights[name] == 1 else weights[name] * term for name, term in terms.items()]
+    return weighted[0] if len(weighted) == 1 else sum_in_order(torch.stack(weighted))

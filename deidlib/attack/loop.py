@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -135,19 +136,28 @@ class Trace:
     Args:
         images: ``(B, 3, H, W)`` the first iterates, on the uint8 grid.
         names: of the models.
-        steps: at most.
     """
 
-    def __init__(self, images: Tensor, names: Sequence[str], steps: int) -> None:
-        rows = (steps + 1, len(images))
+    def __init__(self, images: Tensor, names: Sequence[str]) -> None:
         self.images = images
-        self.losses = {name: images.new_full(rows, torch.nan) for name in names}
-        self.objective = images.new_full(rows, torch.nan)
         self.iterations = [0] * len(images)
         self.converged = [False] * len(images)
         self.best = torch.zeros(len(images), dtype=torch.long, device=images.device)
         self.slopes: list[Slopes | None] = [None] * len(images)
+        self._names = names
         self._least = images.new_full((len(images),), torch.inf)
+        # Per step the frames, and their losses by model and combined.
+        self._seen: list[tuple[Sequence[int], list[Tensor]]] = []
+
+    @property
+    def losses(self) -> dict[str, Tensor]:
+        """Per model ``(T + 1, B)``, row n after n steps; NaN once a frame has finished."""
+        return dict(zip(self._names, self._tables()[:-1], strict=True))
+
+    @property
+    def objective(self) -> Tensor:
+        """The combined losses, likewise."""
+        return self._tables()[-1]
 
     def record(self, iterate: Iterate, done: Sequence[bool]) -> None:
         """Look at an iterate of some of the frames.
@@ -157,20 +167,35 @@ class Trace:
             done: which of them have reached the goal.
         """
         step, number, images, objective = iterate.step, iterate.active.number, iterate.images, iterate.objective
-        for name, loss in iterate.losses.items():
-            self.losses[name][step, number] = loss
-        self.objective[step, number] = objective
+        self._seen.append((iterate.numbers, [*iterate.losses.values(), objective]))
         for i, reached in zip(iterate.numbers, done, strict=True):
             self.iterations[i], self.converged[i] = step, reached
-        least = self._least[number]
+        every = len(iterate.numbers) == len(self.iterations)
+        least, kept, best = (known if every else known[number] for known in (self._least, self.images, self.best))
         better = objective < least
         if any(done):
             # An iterate that meets the goal is the answer even if an earlier sum was lower.
             better = better | torch.tensor(done, device=number.device)
         # Chosen by value rather than by place: which frames are better is not waited for.
-        self.images[number] = torch.where(better[:, None, None, None], images, self.images[number])
-        self._least[number] = torch.where(better, objective, least)
-        self.best[number] = torch.where(better, step, self.best[number])
+        kept = torch.where(better[:, None, None, None], images, kept)
+        least, best = torch.where(better, objective, least), torch.where(better, step, best)
+        if every:
+            self._least, self.images, self.best = least, kept, best
+        else:
+            self._least[number], self.images[number], self.best[number] = least, kept, best
+
+    def _tables(self) -> list[Tensor]:
+        """All losses, with NaN where a frame was not looked at any more: ``(T + 1, B)`` each."""
+        shape = (len(self._names) + 1, len(self._seen), len(self.iterations))
+        tables, first = self._least.new_full(shape, torch.nan), 0
+        for _, same in groupby(self._seen, key=lambda seen: tuple(seen[0])):
+            # Steps in a row that looked at the same frames.
+            steps = list(same)
+            at = torch.tensor(steps[0][0], device=tables.device)
+            values = torch.stack([torch.stack(losses) for _, losses in steps], dim=1)
+            tables[:, first : first + len(steps), at] = values.to(tables)
+            first += len(steps)
+        return list(tables)
 
 
 def descend(
@@ -198,7 +223,7 @@ def descend(
         fine: the step of frames that are read nearly as they should; None: the rule's.
         slopes: per frame what such steps know already.
     """
-    trace, reads = Trace(to_grid(active.images), list(models), steps), goal is not None and goal.reads
+    trace, reads = Trace(to_grid(active.images), list(models)), goal is not None and goal.reads
     # What the host must know of the frames it keeps itself, so that it need not ask.
     numbers = list(range(len(active.images)))
     trace.slopes = list(slopes) or trace.slopes

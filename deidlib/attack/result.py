@@ -109,11 +109,11 @@ class AttackResult:
             trace: of the loop.
             readings: per model what it was to read.
         """
-        steps, device = max(trace.iterations) + 1, trace.images.device
+        device = trace.images.device
         return cls(
             images=trace.images,
-            losses={name: rows[:steps] for name, rows in trace.losses.items()},
-            objective=trace.objective[:steps],
+            losses=trace.losses,
+            objective=trace.objective,
             iterations=torch.tensor(trace.iterations, device=device),
             best=trace.best,
             converged=torch.tensor(trace.converged, device=device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import Rectangle, grid_window
+from deidlib.geometry.cut import cut
 from deidlib.images import check_image_shape
 from deidlib.models.base import Reading, Target, TargetModel, with_network
 
@@ -26,12 +27,17 @@ class WindowTarget(Target):
 
     Args:
         frame: ``(W,)`` the frame of each window.
+        face: ``(W, n)`` long, which of its frame's faces a window's are, in the order of ``inner``; for a window that
+            shows fewer than others, one past the last.
+        corner: ``(W, 2)`` left and top in pixels.
         share: ``(W,)`` how much a window counts in its frame: the share of the frame's faces that it shows.
         places: per window its frame, and left and top in pixels.
         extent: height and width of them all.
         inner: what the detector must still read in them, window by window.
     """
 
+    face: Tensor
+    corner: Tensor
     share: Tensor
     places: tuple[tuple[int, int, int], ...]
     extent: tuple[int, int]
@@ -39,30 +45,43 @@ class WindowTarget(Target):
 
     def select(self, frames: Tensor) -> Self:
         """Keep the windows of some frames, renumbered."""
-        match = self.frame[:, None] == frames[None, :]
-        rows = match.any(dim=1).nonzero().squeeze(1)
-        frame = match[rows].long().argmax(dim=1)
-        places = [self.places[row][1:] for row in rows.tolist()]
+        return self.of({number: k for k, number in enumerate(frames.tolist())})
+
+    def of(self, number: Mapping[int, int]) -> Self:
+        """Keep the windows of some frames, by the new number of each."""
+        kept = [row for row, (i, _, _) in enumerate(self.places) if i in number]
+        places = tuple((number[i], left, top) for i, left, top in (self.places[row] for row in kept))
+        rows = torch.tensor(kept, dtype=torch.long, device=self.frame.device)
         return replace(
             self,
-            frame=frame,
+            frame=torch.tensor([i for i, _, _ in places], dtype=torch.long, device=self.frame.device),
+            face=self.face[rows],
+            corner=self.corner[rows],
             share=self.share[rows],
-            places=tuple((number, *corner) for number, corner in zip(frame.tolist(), places, strict=True)),
+            places=places,
             inner=self.inner.select(rows),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class CroppedTarget(Target):
-    """All windows: one row per frame, and the windows by size."""
+    """All windows: one row per frame, and the windows by size.
+
+    Args:
+        frame: ``(B,)`` the frames, 0 .. B - 1.
+        windows: of one size each.
+        most: faces of a frame at most.
+    """
 
     windows: tuple[WindowTarget, ...]
+    most: int
 
     def select(self, frames: Tensor) -> Self:
         """Keep some frames, and the windows that they have."""
-        kept = [part for part in self.windows if bool(torch.isin(part.frame, frames).any())]
+        number = {number: k for k, number in enumerate(frames.tolist())}
+        kept = [part for part in self.windows if any(i in number for i, _, _ in part.places)]
         numbers = torch.arange(len(frames), device=frames.device)
-        return replace(self, frame=numbers, windows=tuple(part.select(frames) for part in kept))
+        return replace(self, frame=numbers, windows=tuple(part.of(number) for part in kept))
 
 
 class CroppedDetector(TargetModel[CroppedTarget]):
@@ -126,7 +145,7 @@ class CroppedDetector(TargetModel[CroppedTarget]):
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> CroppedTarget:
         """What the detector is to read in the windows around the faces."""
-        by_size: dict[tuple[int, int], list[tuple[int, Rectangle, Tensor]]] = {}
+        by_size: dict[tuple[int, int], list[tuple[int, Rectangle, list[int]]]] = {}
         for i, known in enumerate(reading):
             for window, inside in _windows(known.boxes, self.context, *size):
                 extent = (window.bottom - window.top, window.right - window.left)
@@ -138,39 +157,55 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         for part in windows:
             total.index_add_(0, part.frame, part.share)
         windows = [replace(part, share=part.share / total[part.frame]) for part in windows]
-        return CroppedTarget(torch.arange(len(reading), device=boxes.device), tuple(windows))
+        most = max([1, *(len(known) for known in reading)])
+        return CroppedTarget(torch.arange(len(reading), device=boxes.device), tuple(windows), most)
 
     def loss(self, images: Tensor, target: CroppedTarget) -> Tensor:
         """The detector's loss in the windows, ``(B,)``: the mean over a frame's faces."""
-        return self.loss_and_reading(images, target)[0]
+        check_image_shape(images)
+        total = images.new_zeros(len(images))
+        for part in target.windows:
+            losses = self.model.loss(cut(images, part.places, part.extent), part.inner)
+            total = total.index_add(0, part.frame, losses * part.share.to(losses))
+        return total
 
     def loss_and_reading(self, images: Tensor, target: CroppedTarget) -> tuple[Tensor, Reading | None]:
         """The loss, and what the detector reads in the windows, if it says so."""
         check_image_shape(images)
         total = images.new_zeros(len(images))
-        found: list[list[Faces]] = [[] for _ in images]
-        silent = False
+        read: list[Reading | None] = []
         for part in target.windows:
-            losses, reading = self.model.loss_and_reading(_cut(images, part.places, part.extent), part.inner)
+            losses, reading = self.model.loss_and_reading(cut(images, part.places, part.extent), part.inner)
             total = total.index_add(0, part.frame, losses * part.share.to(losses))
-            if isinstance(reading, FaceBatch):
-                reading = reading.frames()
-            silent |= reading is None
-            for (i, left, top), faces in zip(part.places, reading or [], strict=False):
+            read.append(reading)
+        known = [reading for reading in read if reading is not None]
+        if len(known) < len(read):
+            return total, None
+        tables = [reading for reading in known if isinstance(reading, FaceBatch)]
+        if len(tables) == len(known):
+            return total, _in_frames(tables, target, images)
+        found: list[list[Faces]] = [[] for _ in images]
+        for part, reading in zip(target.windows, known, strict=True):
+            frames = reading.frames() if isinstance(reading, FaceBatch) else reading
+            for (i, left, top), faces in zip(part.places, frames, strict=True):
                 found[i].append(_moved(faces, -left, -top))
-        return total, None if silent else [Faces.cat(parts) if parts else Faces.empty() for parts in found]
+        return total, [Faces.cat(parts) if parts else Faces.empty() for parts in found]
 
     def extra_repr(self) -> str:
         """The context."""
         return f"context={self.context}"
 
     def _target(
-        self, reading: Sequence[Faces], rows: Sequence[tuple[int, Rectangle, Tensor]], extent: tuple[int, int]
+        self, reading: Sequence[Faces], rows: Sequence[tuple[int, Rectangle, list[int]]], extent: tuple[int, int]
     ) -> WindowTarget:
         boxes = reading[0].boxes
         shown = [_moved(reading[i][inside], window.left, window.top) for i, window, inside in rows]
+        most, nobody = max(len(inside) for _, _, inside in rows), max(len(known) for known in reading)
+        padded = [inside + [nobody] * (most - len(inside)) for _, _, inside in rows]
         return WindowTarget(
             frame=torch.tensor([i for i, _, _ in rows], device=boxes.device),
+            face=torch.tensor(padded, device=boxes.device),
+            corner=boxes.new_tensor([[window.left, window.top] for _, window, _ in rows]),
             share=boxes.new_tensor([len(faces) for faces in shown]),
             places=tuple((i, window.left, window.top) for i, window, _ in rows),
             extent=extent,
@@ -178,8 +213,28 @@ class CroppedDetector(TargetModel[CroppedTarget]):
         )
 
 
-def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple[Rectangle, Tensor]]:
-    """Windows around boxes, none overlapping another, and which boxes ``(N,)`` each of them shows."""
+def _in_frames(read: Sequence[FaceBatch], target: CroppedTarget, images: Tensor) -> FaceBatch:
+    """What is read in the windows, as read in the frames: each face in its place there."""
+    points = {table.landmarks.shape[2] for table in read if table.landmarks is not None}
+    # One place more, for what pads the windows that show fewer faces than others.
+    frames, places = len(images), target.most + 1
+    nothing = images.new_full((frames, places, 4), torch.nan)
+    boxes, scores = nothing, nothing[..., 0].clone()
+    landmarks = images.new_full((frames, places, points.pop(), 2), torch.nan) if len(points) == 1 else None
+    for part, table in zip(target.windows, read, strict=True):
+        corner = part.corner[:, None].to(images)
+        # A table without faces has one place all the same.
+        shown = min(table.boxes.shape[1], part.face.shape[1])
+        at = (part.frame[:, None], part.face[:, :shown])
+        boxes[at] = table.boxes[:, :shown] + corner.repeat(1, 1, 2)
+        scores[at] = table.scores[:, :shown]
+        if landmarks is not None and table.landmarks is not None:
+            landmarks[at] = table.landmarks[:, :shown] + corner[:, :, None]
+    return FaceBatch(boxes, scores, landmarks).map(lambda values: values[:, :-1])
+
+
+def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple[Rectangle, list[int]]]:
+    """Windows around boxes, none overlapping another, and which of the boxes each of them shows."""
     found: list[tuple[Rectangle, set[int]]] = []
     for k, box in enumerate(boxes.tolist()):
         around = max(context, max(box[2] - box[0], box[3] - box[1]) / 2)
@@ -198,22 +253,11 @@ def _windows(boxes: Tensor, context: int, height: int, width: int) -> list[tuple
         found.append((window, shows))
     if sum((right - left) * (bottom - top) for (left, top, right, bottom), _ in found) > _WHOLE * height * width:
         found = [(Rectangle(0, 0, width, height), set().union(*(shows for _, shows in found)))]
-    result = []
-    for window, shows in found:
-        inside = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-        inside[sorted(shows)] = True
-        result.append((window, inside))
-    return result
+    return [(window, sorted(shows)) for window, shows in found]
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a.left < b.right and b.left < a.right and a.top < b.bottom and b.top < a.bottom
-
-
-def _cut(images: Tensor, places: Sequence[tuple[int, int, int]], extent: tuple[int, int]) -> Tensor:
-    """The windows ``(W, 3, h, w)``."""
-    height, width = extent
-    return torch.stack([images[i, :, top : top + height, left : left + width] for i, left, top in places])
 
 
 def _moved(faces: Faces, left: int, top: int) -> Faces:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import smooth_l1_loss, softplus
 from torchvision.ops import nms
 
 from deidlib import weights as checkpoints
-from deidlib.faces import Faces
-from deidlib.geometry.boxes import anchors, decode, decode_points, iou
+from deidlib.faces import FaceBatch, Faces
+from deidlib.geometry.boxes import anchors, iou
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, five_points_of, frame_of, huber, rows_of
-from deidlib.nets.fold import without_batch_norm
+from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_of, rows_of
+from deidlib.nets.retinaface_lean import LeanRetinaFace
 
 _STRIDES = (8, 16, 32)
 # Anchors that must carry a face, those that overlap it most, and the overlap from which on others may fire too: the
@@ -37,18 +38,24 @@ class RetinaFaceTarget(Target):
 
     Args:
         frame: ``(F,)`` the frame of the row.
+        face: ``(F,)`` long, which of the frame's faces it is.
+        place: ``(F,)`` long, which of the face's rows it is.
         anchor: ``(F,)`` long, index into the anchors of the frame.
-        share: ``(F,)`` how much the anchor counts in its face, summing to 1 per face; 0: it may fire or not.
+        share: ``(F,)`` how much the anchor counts in its frame, summing to 1 per frame; 0: it may fire or not.
         prior: ``(F, 4)`` the anchor, centre and size in pixels.
-        box: ``(F, 4)`` the face's box, xyxy pixels.
-        points: ``(F, 5, 2)`` the face's points, pixels; NaN where not known.
+        goal: ``(F, 14)`` the face's box, xyxy, and its five points, pixels; 0 where not known.
+        unit: ``(F, 14)`` what a pixel counts: one over the face's size times the tolerance; 0 where not known.
+        most: the number of faces, and of rows of a face, at most.
     """
 
+    face: Tensor
+    place: Tensor
     anchor: Tensor
     share: Tensor
     prior: Tensor
-    box: Tensor
-    points: Tensor
+    goal: Tensor
+    unit: Tensor
+    most: tuple[int, int]
 
 
 class RetinaFace(TargetModel[RetinaFaceTarget]):
@@ -123,26 +130,25 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         self.register_buffer("scale", 255 / std, persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
         # Batch norms folded into the convolutions and channels last: a third less time per iteration.
-        self.net = without_batch_norm(net).to(memory_format=torch.channels_last)
+        self.net = LeanRetinaFace(net)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The heads over all A anchors: box code ``(B, A, 4)``, logits ``(B, A, 2)``, point code ``(B, A, 5, 2)``."""
-        x = torch.addcmul(self.shift.to(images), images, self.scale.to(images))
-        net: Any = self.net
-        levels = net.fpn(net.body(x.contiguous(memory_format=torch.channels_last)))
-        levels = [ssh(level) for ssh, level in zip((net.ssh1, net.ssh2, net.ssh3), levels, strict=True)]
-        code, logits, points = (
-            torch.cat([head(level) for head, level in zip(heads, levels, strict=True)], dim=1)
-            for heads in (net.BboxHead, net.ClassHead, net.LandmarkHead)
-        )
+        centre, points, size, background, margin = torch.split(self._answers(images), [2, 10, 2, 1, 1], dim=-1)
+        code, logits = torch.cat([centre, size], dim=-1), torch.cat([background, background + margin], dim=-1)
         return code, logits, points.reshape(*points.shape[:-1], 5, 2)
+
+    def _answers(self, images: Tensor) -> Tensor:
+        """What all anchors answer, ``(B, A, 16)``: see :class:`~deidlib.nets.retinaface_lean.LeanRetinaFace`."""
+        answers: Tensor = self.net(torch.addcmul(self.shift.to(images), images, self.scale.to(images)))
+        return answers
 
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Boxes, scores and five points of the faces found, best first; ``faces`` is not needed."""
         check_images(images)
         priors = self._priors((images.shape[2], images.shape[3]), images)
-        return self._read(self.raw(images), priors)
+        return [self._detect(answers, priors) for answers in self._answers(images)]
 
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> RetinaFaceTarget:
@@ -155,76 +161,112 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         priors = self._priors(size, boxes)
         corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], dim=1)
         rows: list[tuple[Tensor, ...]] = []
+        most = [1, 1]
         for i in range(len(reading)):
             mine = (frame == i).nonzero().squeeze(1)
             if not len(mine):
                 continue
             overlap, owner = iou(corners, boxes[mine]).max(dim=1)
+            of_frame: list[tuple[Tensor, ...]] = []
             for number, face in enumerate(mine):
                 near = ((owner == number) & (overlap > 0)).nonzero().squeeze(1)
                 near = near[overlap[near].argsort(descending=True, stable=True)]
-                carries = torch.arange(len(near), device=near.device) < _CARRIERS
-                near = near[carries | (overlap[near] > _ON_FACE)]
-                share = carries[: len(near)].to(boxes)
-                rows.append(
-                    (
-                        torch.full_like(near, i),
-                        near,
-                        share / share.sum(),
-                        priors[near],
-                        boxes[face].expand(len(near), 4),
-                        points[face].expand(len(near), 5, 2),
-                    )
+                place = torch.arange(len(near), device=near.device)
+                near = near[(place < _CARRIERS) | (overlap[near] > _ON_FACE)]
+                share, place = (place[: len(near)] < _CARRIERS).to(boxes), place[: len(near)]
+                box, known = boxes[face], points[face]
+                extent = (box[2:] - box[:2]).clamp(min=torch.finfo(boxes.dtype).tiny)
+                goal = torch.cat([box, known.flatten()])
+                unit = 1 / (_TOLERANCE * torch.cat([extent, extent, extent.prod().sqrt().expand(10)]))
+                column = (
+                    torch.full_like(near, i),
+                    torch.full_like(near, number),
+                    place,
+                    near,
+                    share / share.sum(),
+                    priors[near],
+                    goal.nan_to_num(nan=0.0).expand(len(near), -1),
+                    unit.masked_fill(goal.isnan(), 0.0).expand(len(near), -1),
                 )
+                if len(near):
+                    of_frame.append(column)
+                    most = [max(most[0], number + 1), max(most[1], len(near))]
+            rows += [(*column[:4], column[4] / len(of_frame), *column[5:]) for column in of_frame]
         if not rows:
-            return RetinaFaceTarget(frame[:0], frame[:0], boxes[:0, 0], boxes[:0], boxes[:0], points[:0])
-        return RetinaFaceTarget(*(torch.cat(column) for column in zip(*rows, strict=True)))
+            nothing = boxes.new_zeros(0, 14)
+            none = frame[:0]
+            return RetinaFaceTarget(none, none, none, none, boxes[:0, 0], boxes[:0], nothing, nothing, (1, 1))
+        columns = [torch.cat(column) for column in zip(*rows, strict=True)]
+        frame, number_of_face, place_of_row, anchor, share, prior, goal, unit = columns
+        return RetinaFaceTarget(
+            frame, number_of_face, place_of_row, anchor, share, prior, goal, unit, (most[0], most[1])
+        )
 
     def loss(self, images: Tensor, target: RetinaFaceTarget) -> Tensor:
         """L_B of each frame, ``(B,)``; around 20 for a hidden face, below 0.2 for one that reads as it should."""
+        return self._loss(images, target)[0]
+
+    def loss_and_reading(self, images: Tensor, target: RetinaFaceTarget) -> tuple[Tensor, Reading | None]:
+        """The loss, and what that anchor of each face says which is surest of it: what :meth:`predict` reports."""
+        loss, margin, seen = self._loss(images, target)
+        (faces, rows), at = target.most, (target.frame, target.face, target.place)
+        answers = seen.new_full((len(images), faces, rows, 15), torch.nan)
+        answers[at] = torch.cat([margin[:, None], seen], dim=1)
+        surest = answers[..., 0].detach().nan_to_num(nan=-torch.inf).argmax(dim=2)
+        answer = answers.take_along_dim(surest[:, :, None, None], dim=2).squeeze(2)
+        scores = answer[..., 0].sigmoid()
+        answer = answer.where((scores > self.score_threshold)[..., None], answer.new_full((), torch.nan))
+        return loss, FaceBatch(answer[..., 1:5], scores, answer[..., 5:].reshape(*scores.shape, 5, 2))
+
+    def _loss(self, images: Tensor, target: RetinaFaceTarget) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, and per row of the target the margin ``(F,)`` and the box and points it gives, ``(F, 14)``."""
         check_image_shape(images)
-        return self._loss(self.raw(images), images, target)
-
-    def loss_and_reading(self, images: Tensor, target: RetinaFaceTarget) -> tuple[Tensor, list[Faces] | None]:
-        """The loss, and what :meth:`predict` reads, from one pass of the network."""
-        check_image_shape(images)
-        heads = self.raw(images)
-        reading = self._read(heads, self._priors((images.shape[2], images.shape[3]), images))
-        return self._loss(heads, images, target), reading
-
-    def _loss(self, heads: tuple[Tensor, Tensor, Tensor], images: Tensor, target: RetinaFaceTarget) -> Tensor:
-        code, logits, points = heads
-        margin = logits[..., 1] - logits[..., 0]
-        at = (target.frame, target.anchor)
-        size = (target.box[:, 2:] - target.box[:, :2]).to(images)
-        box_error = (decode(code[at], target.prior.to(images)) - target.box) / size.repeat(1, 2)
-        point_error = decode_points(points[at], target.prior.to(images)) - target.points
-        point_error = point_error.masked_fill(target.points.isnan(), 0) / size.prod(dim=1).sqrt()[:, None, None]
-        row = softplus(-margin[at]) + huber(box_error, _TOLERANCE) + _POINT_WEIGHT * huber(point_error, _TOLERANCE)
-
-        faces_in_frame = images.new_zeros(len(images)).index_add(0, target.frame, target.share.to(images))
+        answers, at = self._answers(images), (target.frame, target.anchor)
+        moves, growth, _, margin = torch.split(answers[at], [12, 2, 1, 1], dim=1)
+        prior = target.prior.to(images)
+        seen = _decoded(moves, growth, prior)
+        error = (seen - target.goal) * target.unit
+        huber = smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+        # The mean over the box's four numbers, and that over the points' ten.
+        row = softplus(-margin[:, 0]) + huber[:, :4].mean(dim=1) + _POINT_WEIGHT * huber[:, 4:].mean(dim=1)
         carried = images.new_zeros(len(images)).index_add(0, target.frame, row * target.share)
-        elsewhere = torch.ones_like(margin)
-        elsewhere[at] = 0
-        new_faces = (margin.sigmoid() * softplus(margin) * elsewhere).sum(dim=1)
-        return carried / faces_in_frame.clamp(min=1) + new_faces * (faces_in_frame > 0)
+
+        everywhere = answers[..., 15]
+        elsewhere = torch.zeros_like(everywhere).index_fill_(0, target.frame, 1.0).index_put_(at, prior.new_zeros(()))
+        new_faces = (everywhere.sigmoid() * softplus(everywhere) * elsewhere).sum(dim=1)
+        return carried + new_faces, margin[:, 0], seen
 
     def _priors(self, size: tuple[int, int], like: Tensor) -> Tensor:
         """The anchors of frames of that height and width."""
-        return anchors(*size, self.anchor_sizes, _STRIDES, device=like.device).to(like)
+        return _anchors(size, self.anchor_sizes, like.device, like.dtype)
 
-    def _read(self, heads: tuple[Tensor, Tensor, Tensor], priors: Tensor) -> list[Faces]:
-        """The faces of each frame from the heads."""
-        code, logits, points = heads
-        return [self._detect(*rows, priors) for rows in zip(code, logits.softmax(-1)[..., 1], points, strict=True)]
+    def _detect(self, answers: Tensor, priors: Tensor) -> Faces:
+        """The faces of one frame from what its anchors answer."""
+        scores = answers[:, 15].sigmoid()
+        good = (scores > self.score_threshold).nonzero().squeeze(1)
+        seen = _decoded(answers[good, :12], answers[good, 12:14], priors[good])
+        kept = nms(seen[:, :4], scores[good], self.nms_threshold)
+        return Faces(seen[kept, :4], scores[good[kept]], seen[kept, 4:].reshape(-1, 5, 2))
 
-    def _detect(self, code: Tensor, scores: Tensor, points: Tensor, priors: Tensor) -> Faces:
-        """The faces of one frame from its heads."""
-        good = (scores.detach() > self.score_threshold).nonzero().squeeze(1)
-        boxes = decode(code[good], priors[good])
-        kept = nms(boxes.detach(), scores[good].detach(), self.nms_threshold)
-        good = good[kept]
-        return Faces(boxes[kept], scores[good], decode_points(points[good], priors[good]))
+
+@lru_cache(maxsize=16)
+def _anchors(
+    size: tuple[int, int], sizes: tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    # Computed once for a clip.
+    return anchors(*size, sizes, _STRIDES, device=device).to(dtype)
+
+
+def _decoded(moves: Tensor, growth: Tensor, prior: Tensor) -> Tensor:
+    """Box and five points, ``(F, 14)`` pixels, of code of centre and points ``(F, 12)`` and of the size ``(F, 2)``.
+
+    As :func:`~deidlib.geometry.boxes.decode` and :func:`~deidlib.geometry.boxes.decode_points`, together.
+    """
+    centre, size = torch.split(prior, 2, dim=1)
+    moved = torch.addcmul(centre.repeat(1, 6), moves, 0.1 * size.repeat(1, 6))
+    middle, points = torch.split(moved, [2, 10], dim=1)
+    half = size / 2 * (0.2 * growth).exp()
+    return torch.cat([middle - half, middle + half, points], dim=1)
 
 
 def _mobilenet(negative_slope: float) -> nn.Module:

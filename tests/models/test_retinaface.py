@@ -103,14 +103,22 @@ def test_loss_by_hand_on_made_up_heads(shared: Path) -> None:
     logits[0, rows, 0] = 0.0
     landmarks = torch.zeros(1, len(priors), 5, 2)
     landmarks[0, rows] = encode_points(points.expand(2, 5, 2), priors[rows])
-    model.raw = lambda images: (code, logits, landmarks)  # type: ignore[method-assign]
+
+    def answers(images: Tensor) -> Tensor:
+        margin = logits[..., 1:] - logits[..., :1]
+        return torch.cat([code[..., :2], landmarks.flatten(2), code[..., 2:], logits[..., :1], margin], dim=2)
+
+    model._answers = answers  # type: ignore[method-assign]
     target = RetinaFaceTarget(
         frame=torch.zeros(2, dtype=torch.long),
+        face=torch.zeros(2, dtype=torch.long),
+        place=torch.arange(2),
         anchor=rows,
         share=torch.tensor([0.75, 0.25]),
         prior=priors[rows],
-        box=box.expand(2, 4),
-        points=points.expand(2, 5, 2),
+        goal=torch.cat([box, points.flatten(1)], dim=1).expand(2, 14),
+        unit=torch.full((2, 14), 1 / (0.02 * 40)),
+        most=(1, 2),
     )
     # softplus(0) = log 2 for both; Huber of (0, 0, 2, 0) is 1.5 / 4.
     expected = torch.log(torch.tensor([2.0])) + 0.75 * 1.5 / 4
@@ -129,12 +137,13 @@ def test_anchors_are_chosen_by_geometry(shared: Path) -> None:
     assert len(faces) >= 4
     size = (image.shape[2], image.shape[3])
     target = model.target([faces], size)
-    # Each face weighs the same: shares sum to 1 per face, over three anchors.
-    torch.testing.assert_close(target.share.sum(), torch.tensor(float(len(faces))))
+    # Each face weighs the same, over three anchors.
+    torch.testing.assert_close(target.share.sum(), torch.tensor(1.0))
+    assert target.share[target.share > 0].tolist() == pytest.approx([1 / (3 * len(faces))] * 3 * len(faces))
     with torch.no_grad():
         code, logits, _ = model.raw(image)
     for box in faces.boxes:
-        mine = (target.box == box).all(dim=1)
+        mine = (target.goal[:, :4] == box).all(dim=1)
         carriers = target.anchor[mine & (target.share > 0)]
         assert len(carriers) == 3
         # On the original these fire, and give the box that was read, though nobody has looked.
@@ -144,7 +153,7 @@ def test_anchors_are_chosen_by_geometry(shared: Path) -> None:
     # No anchor belongs to two faces.
     assert len(torch.unique(target.anchor)) == len(target.anchor)
     alone = model.target([faces[[1]]], size)
-    assert torch.unique(alone.box, dim=0).tolist() == faces.boxes[1:2].tolist()
+    assert torch.unique(alone.goal[:, :4], dim=0).tolist() == faces.boxes[1:2].tolist()
     assert len(model.target([Faces.empty()], size).frame) == 0
 
 
