@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from patches import Patches
 from torch import Tensor
 from typer.testing import CliRunner
 
 from deidlib import cli
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cli import astronaut as demo
-from deidlib.cli.astronaut import moving_astronaut, run
+from deidlib.cli.astronaut import UNTIL, moving_astronaut, run
+from deidlib.cli.demo import show
 from deidlib.geometry.boxes import iou
 from deidlib.media import VideoReader, read_image
 from deidlib.models.mtcnn import MTCNN
@@ -36,7 +39,7 @@ def test_the_clip_moves() -> None:
 
 def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     folder, steps = tmp_path / "new" / "demo", list[int]()
-    report = run(folder, frames=3, progress=steps.append)
+    report = run(folder, frames=3, others={"mtcnn too": MTCNN(), "blind": Patches()}, progress=steps.append)
     assert sum(steps) == 3
     assert json.loads((folder / "demo.json").read_text()) == report
     expected = ["demo.json", "original.mkv", "protected.mkv", "protected.mkv.json", "sheet.png"]
@@ -46,10 +49,19 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     assert report["seconds"] > 0
 
     stages = report["stages"]
-    assert stages["original"] == {"faces": 3, "found": 1.0, "iou": 1.0}
-    assert stages["obfuscated"] == {"faces": 3, "found": 0.0, "iou": 0.0}
-    assert stages["protected"]["found"] == 1.0
-    assert stages["protected"]["iou"] >= 0.85
+    assert stages["original"] == {"faces": 3, "found": 3, "iou": 1.0, "points": 0.0, "head_pose_deg": 0.0}
+    assert stages["obfuscated"] == {"faces": 3, "found": 0, "iou": 0.0, "points": None, "head_pose_deg": None}
+    # It stops when it reads, and says so.
+    assert report["within"] == stages["protected"]["found"] == 3
+    assert stages["protected"]["iou"] >= UNTIL.iou
+    assert stages["protected"]["points"] <= UNTIL.nme
+    assert stages["protected"]["head_pose_deg"] < 8
+    # Whoever sees everything sees the face; whoever sees nothing does not.
+    assert report["others"] == {
+        "mtcnn too": {"original": {"faces": 3, "found": 3}, "obfuscated": {"faces": 3, "found": 0},
+                      "protected": {"faces": 3, "found": 3}},
+        "blind": {stage: {"faces": 0, "found": 0} for stage in stages},
+    }  # fmt: skip
     assert report["perturbation"]["outside"] == 0
     assert 0 < report["perturbation"]["mean_inside"] < report["perturbation"]["largest"] <= 8
 
@@ -78,33 +90,69 @@ def test_a_place_held_is_no_perturbation(tmp_path: Path, monkeypatch: pytest.Mon
     clip[3] = torch.linspace(0, 1, 256).mul(255).round() / 255
     monkeypatch.setattr(demo, "moving_astronaut", lambda frames: clip)
     # Two steps tell as much here as sixty.
-    monkeypatch.setattr(demo, "recommended", lambda models: IFGSMAttacker(models, max_iterations=2))
+    monkeypatch.setattr(demo, "recommended", lambda models, until: IFGSMAttacker(models, max_iterations=2, until=until))
     report = run(tmp_path, frames=4)
     assert report["frames"] == {"all": 4, "found": 3, "held": 1, "whole_frame": 0}
     assert report["stages"]["original"]["faces"] == 3
     assert report["perturbation"]["outside"] == 0
-    # Two steps of a grey level, and twice and four times as many where that was not enough.
+    # Two steps of a grey level, and more where that was not enough.
     assert 0 < report["perturbation"]["largest"] <= 8
     after, _ = read(tmp_path / "protected.mkv")
     assert not torch.equal(after[3], clip[3])
 
 
 def test_the_command_prints_what_was_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"faces": 3, "found": 1.0, "iou": 0.914}
-    report = {
-        "stages": {"original": row | {"iou": 1.0}, "obfuscated": row | {"found": 0.0, "iou": 0.0}, "protected": row},
+    row = {"faces": 3, "found": 3, "iou": 0.914, "points": 0.0123, "head_pose_deg": 4.56}
+    nothing = row | {"found": 0, "iou": 0.0, "points": None, "head_pose_deg": None}
+    seen = {"original": {"faces": 3, "found": 3}, "obfuscated": {"faces": 3, "found": 0}}
+    report: dict[str, Any] = {
+        "stages": {"original": row | {"iou": 1.0}, "obfuscated": nothing, "protected": row},
+        "others": {"yunet": seen | {"protected": {"faces": 3, "found": 2}}},
+        "within": 2,
+        "tolerance": {"iou": 0.95, "points": 0.02},
         "perturbation": {"largest": 8.0, "mean_inside": 4.56, "outside": 0.0},
         "seconds": 9.5,
         "frames": {"all": 3},
     }
-    monkeypatch.setattr(demo, "run", lambda folder, frames, progress: report)
+    monkeypatch.setattr(demo, "run", lambda folder, frames, others, progress: report)
+    monkeypatch.setattr("deidlib.cli.demo._at_hand", dict)
     result = CliRunner().invoke(cli.app, ["demo", str(tmp_path / "here"), "--frames", "3"])
     assert result.exit_code == 0, result.output
-    rows = [line.split() for line in result.stdout.splitlines()]
-    assert rows[1:4] == [["original", "100%", "1.000"], ["obfuscated", "0%", "0.000"], ["protected", "100%", "0.914"]]
-    assert "4.6 grey levels on average" in result.stdout
-    assert "8 at most, 0 outside" in result.stdout
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines[:-1])) <= 79
+    (hidden,), (protected,) = ([line.split() for line in lines if stage in line[:22]]
+                               for stage in ("the hidden frames", "the protected file"))  # fmt: skip
+    assert hidden == ["the", "hidden", "frames", "0", "of", "3"]
+    assert protected == ["the", "protected", "file", "3", "of", "3", "0.914", "1.2%", "4.6°"]
+    text = " ".join(result.stdout.split())
+    assert "changed by 4.6 of 255 levels on average, 8 at most, and 0 outside" in text
+    assert "reached in 2 of 3 frames" in text
+    assert "protected frames: yunet 2 of 3; on those only hidden: none." in text
+    assert "A key keeps them out" in text
     assert str(tmp_path / "here" / "sheet.png") in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("others", "said", "unsaid"),
+    [
+        ({}, "None is on this machine to be asked", "A key"),
+        (
+            {"yunet": {stage: {"faces": 3, "found": 0} for stage in ("obfuscated", "protected")}},
+            "yunet 0 of 3",
+            "A key",
+        ),
+    ],
+)
+def test_what_others_see_is_said_as_it_is(
+    others: dict[str, Any], said: str, unsaid: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"faces": 3, "found": 3, "iou": 1.0, "points": 0.0, "head_pose_deg": 0.0}
+    change = {"largest": 8.0, "mean_inside": 4.0, "outside": 0.0}
+    show({"stages": {"original": row}, "others": others, "within": 3, "tolerance": {"iou": 0.95, "points": 0.02},
+          "perturbation": change, "seconds": 1.0, "frames": {"all": 3}})  # fmt: skip
+    text = " ".join(capsys.readouterr().out.split())
+    assert said in text
+    assert unsaid not in text
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
