@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, Protocol, final
@@ -101,19 +101,26 @@ class Obfuscator(ABC):
         height, width = images.shape[2:]
         out = images.clone()
         for frame, (image, known) in enumerate(zip(images, faces, strict=True)):
-            covers = self.region.cover(known, height, width).to(images)
-            boxes = expand(known.boxes, self.region.factor)
-            corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
-            for cover, corner in zip(covers, corners, strict=True):
-                inside = _bounds(cover)
-                if inside is None:
-                    continue
+            for inside, cover, corner in self._places(known, height, width):
                 rows, columns = slice(inside.top, inside.bottom), slice(inside.left, inside.right)
-                share = cover[rows, columns]
-                shown = self.fill(image, inside, Rectangle(*corner)).clamp(0, 1)
+                share = cover.to(images)
+                shown = self.fill(image, inside, corner).clamp(0, 1)
                 # This form of the blend is exact at both ends: share 0 keeps the pixel, share 1 keeps nothing of it.
                 out[frame, :, rows, columns] = out[frame, :, rows, columns] * (1 - share) + shown * share
         return out
+
+    def _places(self, faces: Faces, height: int, width: int) -> Iterator[tuple[Rectangle, Tensor, Rectangle]]:
+        """Per face in the frame: the pixels to fill, how much each is filled, and the face's region, not cut."""
+        boxes = expand(faces.boxes, self.region.factor)
+        corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
+        for face, corner in enumerate(corners):
+            for window, cover in self.region.patches(faces[face : face + 1], height, width):
+                inside = _bounds(cover)
+                if inside is not None:
+                    share = cover[inside.top : inside.bottom, inside.left : inside.right]
+                    x, y = window.left, window.top
+                    place = Rectangle(inside.left + x, inside.top + y, inside.right + x, inside.bottom + y)
+                    yield place, share, Rectangle(*corner)
 
     @final
     def mask(self, faces: Sequence[Faces], height: int, width: int) -> Tensor:

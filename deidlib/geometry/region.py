@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,8 +54,43 @@ class FaceRegion:
             ``(N, H, W)`` in [0, 1]; 1 inside the region, falling to 0 over ``feather`` pixels outside it.
         """
         boxes = expand(faces.boxes, self.factor)
-        x = torch.arange(width, device=boxes.device, dtype=boxes.dtype) + 0.5
-        y = torch.arange(height, device=boxes.device, dtype=boxes.dtype) + 0.5
+        return self._cover(boxes, _middles(boxes, 0, width), _middles(boxes, 0, height))
+
+    def patches(self, faces: Faces, height: int, width: int) -> Iterator[tuple[Rectangle, Tensor]]:
+        """What :meth:`cover` says, face by face, and only where it is not 0: memory for one face at a time.
+
+        Yields:
+            Whole pixels in the frame, outside of which the face's cover is 0, and the cover ``(bottom - top, right -
+            left)`` in them; in the order of the faces, and nothing for one that is not in the frame.
+        """
+        boxes = expand(faces.boxes, self.factor)
+        # An ellipse is half a pixel wide at least.
+        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+        low = torch.minimum(boxes[:, :2], middle - 0.5) - self.feather
+        high = torch.maximum(boxes[:, 2:], middle + 0.5) + self.feather
+        corners = torch.cat([low.floor() - 1, high.ceil() + 1], dim=1).tolist()
+        for face, (x0, y0, x1, y1) in enumerate(corners):
+            left, top = max(0, int(x0)), max(0, int(y0))
+            right, bottom = min(width, int(x1)), min(height, int(y1))
+            if right > left and bottom > top:
+                box, x, y = boxes[face : face + 1], _middles(boxes, left, right), _middles(boxes, top, bottom)
+                yield Rectangle(left, top, right, bottom), self._cover(box, x, y)[0]
+
+    def mask(self, faces: Sequence[Faces], height: int, width: int) -> Tensor:
+        """Where the frames' faces are: the union over each frame's faces. Memory does not grow with their number.
+
+        Returns:
+            ``(B, 1, H, W)`` in [0, 1]; all 0 for a frame without faces.
+        """
+        masks = faces[0].boxes.new_zeros(len(faces), 1, height, width)
+        for mask, frame in zip(masks[:, 0], faces, strict=True):
+            for inside, cover in self.patches(frame, height, width):
+                place = mask[inside.top : inside.bottom, inside.left : inside.right]
+                torch.maximum(place, cover, out=place)
+        return masks
+
+    def _cover(self, boxes: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """How much pixels with these middles ``(W,)`` and ``(H,)`` belong to each face's scaled box: ``(N, H, W)``."""
         if self.shape == "box":
             # Rounded outwards, as in `rectangles`: a pixel that the region touches is covered.
             low, high = boxes[:, :2].floor(), boxes[:, 2:].ceil()
@@ -74,17 +109,10 @@ class FaceRegion:
             return (outside <= 0).to(boxes.dtype)
         return (1 - outside / self.feather).clamp(0, 1)
 
-    def mask(self, faces: Sequence[Faces], height: int, width: int) -> Tensor:
-        """Where the frames' faces are: the union over each frame's faces.
 
-        Returns:
-            ``(B, 1, H, W)`` in [0, 1]; all 0 for a frame without faces.
-        """
-        masks = []
-        for frame in faces:
-            cover = self.cover(frame, height, width)
-            masks.append(cover.amax(dim=0) if len(frame) else cover.new_zeros(height, width))
-        return torch.stack(masks)[:, None]
+def _middles(like: Tensor, start: int, stop: int) -> Tensor:
+    """The middles of the pixels from ``start`` to ``stop``."""
+    return torch.arange(start, stop, device=like.device, dtype=like.dtype) + 0.5
 
 
 def _length(x: Tensor, y: Tensor) -> Tensor:

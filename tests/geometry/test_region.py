@@ -111,6 +111,23 @@ def test_mask_is_the_union_per_frame() -> None:
     assert torch.equal(mask[2, 0], region.cover(faces[2], 4, 8)[0])
 
 
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+@pytest.mark.parametrize("feather", [0.0, 0.3, 5.0])
+def test_face_by_face_it_is_the_same_as_all_at_once(shape: str, feather: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    corner = torch.rand(60, 2, generator=random) * torch.tensor([90.0, 70.0]) - 20
+    faces = Faces(torch.cat([corner, corner + torch.rand(60, 2, generator=random) * 30], dim=1), torch.ones(60))
+    region = FaceRegion(1.2, shape, feather)  # type: ignore[arg-type]
+    cover = region.cover(faces, 41, 53)
+    for face in range(len(faces)):
+        alone = torch.zeros(41, 53)
+        for inside, share in region.patches(faces[face : face + 1], 41, 53):
+            assert share.shape == (inside.bottom - inside.top, inside.right - inside.left)
+            alone[inside.top : inside.bottom, inside.left : inside.right] = share
+        assert torch.equal(alone, cover[face])
+    assert torch.equal(region.mask([faces], 41, 53)[0, 0], cover.amax(dim=0))
+
+
 def test_refuses_bad_settings() -> None:
     for factor in (0.9, 0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="factor"):
