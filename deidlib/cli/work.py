@@ -99,6 +99,8 @@ class Work:
             )  # fmt: skip
         if summary.finished_before:
             say(f"{summary.finished_before} of {count} files were finished before, and left as they are", err=True)
+        if summary.elsewhere:
+            say(f"{summary.elsewhere} of {count} files are being done by another process", err=True)
         if summary.passed_over:
             say(f"passed over: {passed_over_in_words(summary.passed_over, source)}", err=True)
         return len(summary.failed), count

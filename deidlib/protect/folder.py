@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,10 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.image import protect_image
 from deidlib.protect.inputs import Inputs
+from deidlib.protect.manifest import Manifest
 from deidlib.protect.output import Output
+from deidlib.protect.segments import BusyError, discard
+from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections
@@ -40,17 +41,19 @@ class FileResult:
         target: the output.
         summary: what happened; None if it failed or was finished before.
         error: why it failed, naming the file; None if it did not.
+        elsewhere: whether another process works on it, so that it was passed over.
     """
 
     source: Path
     target: Path
     summary: Summary | None = None
     error: str | None = None
+    elsewhere: bool = False
 
     @property
     def finished_before(self) -> bool:
         """Whether nothing was left to be done."""
-        return self.summary is None and self.error is None
+        return self.summary is None and self.error is None and not self.elsewhere
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class FolderSummary:
         """How many were finished before, and left as they are."""
         return sum(file.finished_before for file in self.files)
 
+    @property
+    def elsewhere(self) -> int:
+        """How many were passed over, since other processes work on them."""
+        return sum(file.elsewhere for file in self.files)
+
 
 def protect_folder(
     deidentifier: Deidentifier,
@@ -96,7 +104,7 @@ def protect_folder(
 
     A manifest in the output folder says what has been done with which settings, and what was passed over: called again,
     what is finished is left as it is, and what was interrupted goes on. Every file has a nonce of its own, so that no
-    two are scrambled alike.
+    two are scrambled alike. Several processes may work on one folder: each file is done by one of them.
 
     Args:
         deidentifier: what happens to the frames.
@@ -142,25 +150,48 @@ def protect_folder(
             "input": one.relative_to(source).as_posix(),
         }
         line["fingerprint"] = mark
+
+        def told(name: str, line: Mapping[str, Any] = line, out: Path = out) -> None:
+            # From here on the file is locked: whoever had it before may have finished it.
+            manifest.refresh()
+            last = manifest.last(line["output"])
+            if last is not None and last["status"] == "done" and _is_done(last, line, out):
+                raise _FinishedMeanwhile
+            if stage is not None:
+                stage(name)
+
         try:
             clip = ClipSource.of_file(one)
             line["input_sha256"] = clip.sha256
+            manifest.refresh()
+            last = manifest.last(line["output"])
             summary = None
-            if not _is_done(manifest.last(line["output"]), line, out):
-                _replaceable(out)
+            if last is not None and _is_done(last, line, out):
+                if last["status"] == "begun":
+                    # Killed before it could say so.
+                    discard(out)
+                    manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)})
+            else:
+                _make_room(out, ours=last is not None and _same(last, line))
                 make_folder(out.parent)
+                if not out.suffix:
+                    # A folder of pictures is never written over, so that it must be known again for our own.
+                    manifest.add(line | {"status": "begun"})
                 faces = None if faces_of is None else faces_of(one)
                 summary = protect_file(
                     deidentifier, clip, out, output=output, check=check, faces=faces, key=key,
-                    batch_size=batch_size, progress=progress, stage=stage,
+                    batch_size=batch_size, progress=progress, stage=told,
                 )  # fmt: skip
-                size = {} if out.is_dir() else {"output_bytes": out.stat().st_size}
-                manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)} | size)
+                manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)})
             result = FileResult(one, out, summary)
+        except _FinishedMeanwhile:
+            result = FileResult(one, out)
+        except BusyError:
+            result = FileResult(one, out, elsewhere=True)
         except Exception as error:
             # Whatever is wrong with one file does not stop the others.
             message = str(error) if str(one) in str(error) else f"{one}: {error}"
-            manifest.add(line | {"status": "failed", "error": message.replace(f"{source}/", "")})
+            manifest.add(line | {"status": "failed", "error": message.replace(f"{source}/", "")[:10_000]})
             result = FileResult(one, out, error=message)
         results.append(result)
         if done is not None:
@@ -213,84 +244,37 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _is_done(last: dict[str, Any] | None, line: dict[str, Any], out: Path) -> bool:
-    """The same work on the same file is finished, and its result is there."""
-    if last is None or last.get("status") != "done" or any(last.get(key) != value for key, value in line.items()):
+class _FinishedMeanwhile(Exception):
+    """Another process has finished the file since it was looked for."""
+
+
+def _is_done(last: Mapping[str, Any] | None, line: Mapping[str, Any], out: Path) -> bool:
+    """The same work on the same file is finished, and its result is there, byte for byte, with its description."""
+    if last is None or not _same(last, line) or last["status"] not in ("done", "begun"):
         return False
-    return out.is_dir() or (out.is_file() and out.stat().st_size == last.get("output_bytes"))
+    if not out.exists() or not Sidecar.describes(out):
+        return False
+    # Where it was begun, nothing lay: the result is its own.
+    return last["status"] == "begun" or last.get("output_sha256") == sha256_of(out)
 
 
-def _replaceable(out: Path) -> None:
-    """A folder of pictures that is there is not written over."""
-    if out.is_dir() and any(out.iterdir()):
+def _same(last: Mapping[str, Any], line: Mapping[str, Any]) -> bool:
+    return all(last.get(key) == value for key, value in line.items())
+
+
+def _make_room(out: Path, ours: bool) -> None:
+    """A folder of pictures that is there is not written over; one that was ours and has been spoiled is taken away."""
+    if not out.is_dir() or out.is_symlink() or not any(out.iterdir()):
+        return
+    if not ours:
         raise MediaWriteError(f"{out} is there from another run. Remove it, or choose another output folder.")
-
-
-class Manifest:
-    """What happened to the files of a folder, one JSON object a line; the last line about an output counts.
-
-    Lines are only ever added, each one synchronised with the disk. A line cut short by a crash is passed over.
-
-    Args:
-        path: the file; it need not exist.
-
-    Example:
-        >>> import tempfile
-        >>> manifest = Manifest(Path(tempfile.mkdtemp(), "manifest.jsonl"))
-        >>> manifest.add({"output": "a.mkv", "status": "failed"})
-        >>> manifest.add({"output": "a.mkv", "status": "done"})
-        >>> manifest.last("a.mkv")
-        {'output': 'a.mkv', 'status': 'done'}
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = list(self._lines())
-        self._last = {line["output"]: line for line in lines if isinstance(line.get("output"), str)}
-        self._passed_over = {line.get("input"): line.get("reason") for line in lines if "output" not in line}
-
-    def last(self, output: str) -> dict[str, Any] | None:
-        """The last line about an output."""
-        return self._last.get(output)
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Append a line, which must have an ``"output"``.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._append(line)
-        self._last[str(line["output"])] = dict(line)
-
-    def pass_over(self, name: str, reason: str) -> None:
-        """Append a line about what is no input, unless the last one about it says the same.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        if self._passed_over.get(name) != reason:
-            self._append({"input": name, "status": "passed-over", "reason": reason})
-            self._passed_over[name] = reason
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        with self.path.open("a+b") as file:
-            # After a line cut short, the next one begins on its own.
-            torn = file.tell() > 0 and _last_byte(self.path) != b"\n"
-            file.write(("\n" * torn + json.dumps(line) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict):
-                    yield line
-
-
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1)
+    pictures = list(out.iterdir())
+    for path in pictures:
+        if not re.fullmatch(r"\d{6,}\.png|frames\.json", path.name) or path.is_symlink() or not path.is_file():
+            raise MediaWriteError(
+                f"{out} is not as it was written, and {path.name} in it is none of its frames. Take that out, or "
+                "remove the folder."
+            )
+    for path in pictures:
+        path.unlink()
+    out.rmdir()

@@ -41,7 +41,7 @@ from deidlib.records.bounded import (
     whole,
 )
 from deidlib.records.faces_json import faces_from_json, faces_to_json
-from deidlib.records.files import atomic_write, name_beside, sha256_of, write_json
+from deidlib.records.files import atomic_write, name_beside, sha256_of
 from deidlib.records.fingerprint import fingerprint
 from deidlib.tracking import Treatment
 
@@ -143,7 +143,7 @@ class WorkFolder:
 
     def __init__(self, target: Path, job: Mapping[str, Any], key: Key | None = None) -> None:
         self.target = target
-        self.path = name_beside(target, ".", ".deidlib-work")
+        self.path = _folder_of(target)
         self._lock: FileLock | None = None
         with reporting(target, "its work folder"):
             self._lock = _locked(self.path, target)
@@ -153,7 +153,7 @@ class WorkFolder:
                 known = key.derive(_PURPOSE) if key is not None else Key.generate()
                 if key is None:
                     known.save(self.path / _KEY)
-                write_json(self.path / "job.json", job)
+                _write(self.path / "job.json", json.dumps(dict(job)))
             self._key, self._job = known, fingerprint(dict(job))
             self._sweep()
 
@@ -196,10 +196,7 @@ class WorkFolder:
         """Leave a note, sealed: whoever changes it, or gives it another name or job, makes it nobody's."""
         sealed = self._key.encrypt(json.dumps(dict(note)).encode(), f"{self._job} {name}")
         with reporting(self.target, "its notes"):
-            path = self.path / f"{name}.json"
-            with atomic_write(path) as temporary:
-                temporary.touch(0o600, exist_ok=False)
-                temporary.write_text(json.dumps({"sealed": base64.b64encode(sealed).decode()}), encoding="utf-8")
+            _write(self.path / f"{name}.json", json.dumps({"sealed": base64.b64encode(sealed).decode()}))
 
     def output(self) -> Path:
         """Where the output may be written before it gets its name; nothing lies there."""
@@ -228,6 +225,20 @@ class WorkFolder:
         """What a killed process was writing."""
         for path in self.path.glob("*.partial"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def discard(target: Path) -> None:
+    """Remove the work folder of an output that is finished, unless another process has it."""
+    path = _folder_of(target)
+    if os.path.lexists(path):
+        with contextlib.suppress(BusyError):
+            lock = _locked(path, target)
+            shutil.rmtree(path, ignore_errors=True)
+            lock.release()
+
+
+def _folder_of(target: Path) -> Path:
+    return name_beside(target, ".", ".deidlib-work")
 
 
 class _Hashes(NamedTuple):
@@ -400,6 +411,13 @@ _PURPOSE = "work folder"
 _PATIENCE = 0.25
 
 
+def _write(path: Path, content: str) -> None:
+    """A file that appears complete, for its owner's eyes only."""
+    with atomic_write(path) as temporary:
+        temporary.touch(0o600, exist_ok=False)
+        temporary.write_text(content, encoding="utf-8")
+
+
 def _locked(folder: Path, target: Path) -> FileLock:
     """The lock of a folder that nobody else has."""
     _make(folder, target)
@@ -416,9 +434,7 @@ def _locked(folder: Path, target: Path) -> FileLock:
             f"{target} is being written by another process ({known}). Wait for it, or choose another name."
         ) from None
     try:
-        with atomic_write(folder / _OWNER) as temporary:
-            temporary.touch(0o600, exist_ok=False)
-            temporary.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        _write(folder / _OWNER, f"process {os.getpid()}\n")
     except BaseException:
         lock.release()
         raise

@@ -98,6 +98,15 @@ class Sidecar:
             raise ValueError(f"{place} is damaged: {error} Get the file that was written.") from error
         return cls(place, record, said["output"]["sha256"], said["frames"]["frames"])
 
+    @classmethod
+    def describes(cls, protected: Path) -> bool:
+        """Whether a file lies there as it was written, with its description."""
+        try:
+            known = cls.read(protected)
+        except ValueError:
+            return False
+        return known is not None and protected.exists() and known.sha256 == sha256_of(protected)
+
     def reader(self, model: TargetModel[Any], key: Key) -> Keyed:
         """A model that reads the protected file, for the holder of the key.
 

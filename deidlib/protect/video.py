@@ -14,6 +14,8 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.live import Recording
 from deidlib.protect.output import Output
+from deidlib.protect.segments import discard
+from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.summary import Summary
 
 
@@ -83,6 +85,9 @@ def protect_video(
         recording = Recording(source, limit)
         clip = ClipSource(lambda: recording, None)
     else:
+        if output.codec == "png-folder" and target.is_dir() and Sidecar.describes(target):
+            # Finished, by a process that was killed before it could clear up.
+            discard(target)
         check_paths(path_of(source), target, codec=output.codec)
         if limit is not None:
             raise ValueError("limit is for live sources; cut the file instead.")

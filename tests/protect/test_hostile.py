@@ -20,7 +20,7 @@ from toys import Sees, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.keys.key import Key
-from deidlib.media import MediaReadError, write_image
+from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.protect.check import Check
 from deidlib.protect.clip import ClipJob, ClipSource
 from deidlib.protect.deidentifier import Deidentifier
@@ -266,3 +266,59 @@ def test_what_was_read_for_the_holder_of_a_key_lies_nowhere_in_clear(source: Pat
     # Another key does not open it: the job begins anew, with a nonce of its own.
     run(source, target, key=Key(bytes(32)))
     assert published(target) == ["out.mkv", "out.mkv.json"]
+
+
+# What somebody has put there before
+
+
+@pytest.mark.parametrize("name", ["lock", "owner", "key", "job.json", "clip.json", "000000.0.json", "000000.0.mkv"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "link to nothing"])
+def test_nothing_is_written_through_a_link(source: Path, target: Path, tmp_path: Path, name: str, kind: str) -> None:
+    """In a work folder that others could write into: made by hand, or unpacked from an archive."""
+    work, mine = target.parent / ".out.mkv.deidlib-work", tmp_path / "mine"
+    mine.write_bytes(b"of mine")
+    work.mkdir()
+    work.chmod(0o777)
+    if kind == "hard link":
+        os.link(mine, work / name)
+    elif kind == "pipe":
+        os.mkfifo(work / name)
+    else:
+        (work / name).symlink_to(mine if kind == "link" else tmp_path / "nothing")
+    run(source, target)
+    assert mine.read_bytes() == b"of mine"
+    assert not (tmp_path / "nothing").exists()
+    assert published(target) == ["out.mkv", "out.mkv.json"]
+
+
+@pytest.mark.parametrize("name", ["output", ".", "strange"])
+def test_no_folder_of_others_is_emptied(source: Path, target: Path, tmp_path: Path, name: str) -> None:
+    work, mine = target.parent / ".out.mkv.deidlib-work", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "precious.mkv").write_bytes(b"of mine")
+    if name == ".":
+        work.symlink_to(mine)
+        with pytest.raises(MediaWriteError, match="is no work folder of yours but a link or another's file"):
+            run(source, target)
+    else:
+        work.mkdir()
+        (work / name).symlink_to(mine)
+        run(source, target)
+    assert (mine / "precious.mkv").read_bytes() == b"of mine"
+    assert [path.name for path in mine.iterdir()] == ["precious.mkv"]
+
+
+@pytest.mark.parametrize("key", [None, Key(bytes(32))])
+def test_a_work_folder_is_its_owners_alone(source: Path, target: Path, key: Key | None) -> None:
+    work = stopped(source, target, key=key)
+    assert work.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in work.iterdir() if path.name != "output"}
+    assert {"owner", "job.json", "clip.json", "000000.0.json", "000000.0.mkv"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_work_folder_of_somebody_else_is_refused(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (target.parent / ".out.mkv.deidlib-work").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    with pytest.raises(MediaWriteError, match="is no work folder of yours"):
+        run(source, target)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from deidlib.protect.folder import Manifest
 from deidlib.records.bounded import read_json
 from deidlib.records.files import atomic_write, sha256_of, write_json
 
@@ -115,29 +113,3 @@ def test_hashes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "folder" / "a") == one
     # As `sha256sum *` in the folder prints it.
     assert sha256_of(tmp_path / "folder") == hashlib.sha256(f"{one}  a\n{two}  b\n".encode()).hexdigest()
-
-
-def test_the_last_line_counts(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.jsonl"
-    manifest = Manifest(path)
-    assert manifest.last("a") is None
-    for line in ({"output": "a", "n": 1}, {"output": "b", "n": 2}, {"output": "a", "n": 3}):
-        manifest.add(line)
-    for seen in (manifest, Manifest(path)):
-        assert seen.last("a") == {"output": "a", "n": 3}
-        assert seen.last("b") == {"output": "b", "n": 2}
-    assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("torn", [b'{"output": "b", "n": 2', b"{", b"\x00\x00", b'{"output": "b\xc3'])
-def test_a_line_cut_short_hurts_no_other(tmp_path: Path, torn: bytes) -> None:
-    path = tmp_path / "manifest.jsonl"
-    Manifest(path).add({"output": "a", "n": 1})
-    with path.open("ab") as file:
-        file.write(torn)
-    manifest = Manifest(path)
-    assert manifest.last("a") == {"output": "a", "n": 1}
-    assert manifest.last("b") is None
-    manifest.add({"output": "b", "n": 3})
-    again = Manifest(path)
-    assert (again.last("a"), again.last("b")) == ({"output": "a", "n": 1}, {"output": "b", "n": 3})
