@@ -184,13 +184,24 @@ class Pixelate(Obfuscator):
         if not (isinstance(self.blocks, int) and self.blocks >= 1):
             raise ValueError(f"blocks must be a whole number >= 1, got {self.blocks!r}.")
 
-    def fill(self, image: Tensor, inside: Rectangle, face: Rectangle) -> Tensor:
-        """Means of the cells."""
+    def cells(self, inside: Rectangle, face: Rectangle) -> tuple[list[int], list[int]]:
+        """The widths and the heights, in pixels, of the cells that ``inside`` is cut into; as for :meth:`fill`.
+
+        Example:
+            >>> Pixelate(blocks=4).cells(Rectangle(0, 0, 10, 8), Rectangle(0, 0, 10, 8))
+            ([3, 2, 3, 2], [3, 2, 3])
+        """
         width, height = face.right - face.left, face.bottom - face.top
         columns = _cell_count(self.blocks, width)
         rows = _cell_count(round(columns * height / max(width, 1)), height)
-        x = _cell_sizes(face.left, face.right, columns, inside.left, inside.right)
-        y = _cell_sizes(face.top, face.bottom, rows, inside.top, inside.bottom)
+        return (
+            _cell_sizes(face.left, face.right, columns, inside.left, inside.right),
+            _cell_sizes(face.top, face.bottom, rows, inside.top, inside.bottom),
+        )
+
+    def fill(self, image: Tensor, inside: Rectangle, face: Rectangle) -> Tensor:
+        """Means of the cells."""
+        x, y = self.cells(inside, face)
         patch = image[:, inside.top : inside.bottom, inside.left : inside.right]
         # Cells differ by a pixel, so this is no reshape.
         strips = [sum_in_order(_wide(strip).movedim(1, 0)) for strip in torch.split(patch, y, dim=1)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deidlib.evaluation import Evaluation
+    from deidlib.evaluation.attacks import Attack
     from deidlib.keys.key import Key
     from deidlib.keys.record import KeyRecord
     from deidlib.metrics import LPIPS, Embedder
@@ -83,6 +84,14 @@ def evaluate(
         float | None,
         typer.Option(rich_help_panel="Identity", help="The embedder's cosine above which two faces are one person."),
     ] = None,
+    attack: Annotated[
+        Names,
+        typer.Option(
+            rich_help_panel="Identity",
+            parser=Names,
+            help="What is tried on whole clips, separated by commas: super-resolution, perturbation.",
+        ),
+    ] = Names(),
     truth: Annotated[
         Path | None,
         typer.Option(
@@ -152,6 +161,7 @@ def evaluate(
         conditions = [Condition.parse(text) for text in fail_if or ()]
         _check_outputs(json, html, export_detections)
         _check_use(html, hidden, show_originals, embedder, strangers, threshold)
+        attacks = _attacks_of(attack, embedder)
         if lpips is not None and not quality:
             raise ValueError("--lpips is part of the quality. Leave out --no-quality.")
         record, secret = _opened(protected, key, sidecar)
@@ -170,6 +180,7 @@ def evaluate(
                 reading=ReadingSettings(min_iou=min_iou),
                 quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
                 identity=None if judge is None else IdentitySettings(judge, _pictures_of(strangers), threshold),
+                attacks=attacks,
                 batch_size=batch,
                 device=where,
                 progress=progress,
@@ -237,6 +248,14 @@ def show(result: Evaluation) -> None:
         typer.echo(
             f"identity: unauthorised detectors take {len(beside)} more places of the originals for faces, which were "
             f"overlooked or are none: cosine {max(beside):.3f} at most"
+        )
+    for tried in result.attacks:
+        on = "control, 8 blocks on the original" if tried.control else tried.attack
+        place = tried.ranking
+        others = "no strangers" if place.other is None else f"{place.other:.2f} the most alike stranger"
+        typer.echo(
+            f"{on}, read as {tried.read_as}: the person is number {place.place} of {place.of} (a grey picture: "
+            f"{place.blank}), cosine {place.cosine:.2f}, {others}"
         )
     if result.quality is not None:
         words = [
@@ -325,6 +344,17 @@ def _check_use(
         raise ValueError("--hidden and --show-originals are about the report. Add --html FILE.")
     if not embedder and (strangers is not None or threshold is not None):
         raise ValueError("--strangers and --threshold are about an embedder. Add --embedder facenet.")
+
+
+def _attacks_of(names: Names, embedder: str) -> list[Attack]:
+    """The attacks of that name."""
+    from deidlib.evaluation.attacks import ATTACKS
+
+    if names and not embedder:
+        raise ValueError("--attack needs somebody who tells whether it succeeds. Add --embedder mobilefacenet.")
+    if unknown := [name for name in names if name not in ATTACKS]:
+        raise ValueError(f"unknown attack {unknown[0]!r} in --attack; choose from {', '.join(ATTACKS)}.")
+    return [name for name in ATTACKS if name in names]
 
 
 def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[KeyRecord | None, Key | None]:

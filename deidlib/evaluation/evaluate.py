@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from deidlib.evaluation.about import about
-from deidlib.evaluation.identity import IdentityComparison, IdentitySettings, aligned_strangers
+from deidlib.evaluation.attacks.clip import ATTACKS, Attack, ClipAttacks
+from deidlib.evaluation.attacks.suspects import Suspects
+from deidlib.evaluation.identity import IdentityComparison, IdentitySettings, strangers_faces
 from deidlib.evaluation.paired_frames import Groups, PairedFrames, detectors, for_originals
 from deidlib.evaluation.pairs import EvaluationError, Pair, pairs
 from deidlib.evaluation.quality import QualityComparison, QualitySettings
@@ -17,6 +22,7 @@ from deidlib.evaluation.reading import ReaderComparison, ReadingSettings
 from deidlib.evaluation.result import Evaluation
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
+from deidlib.metrics import align
 from deidlib.models.base import FaceModel
 from deidlib.records.detections import Detections, read_detections
 from deidlib.records.versions import versions
@@ -39,6 +45,7 @@ def evaluate(
     reading: ReadingSettings = _READING,
     quality: QualitySettings | None = _QUALITY,
     identity: IdentitySettings | None = None,
+    attacks: Sequence[Attack] = (),
     batch_size: int = 8,
     device: str = "cpu",
     progress: Callable[[int, int], object] | None = None,
@@ -69,6 +76,8 @@ def evaluate(
         reading: how readings are compared.
         quality: how the picture is measured (PSNR, SSIM, flicker, LPIPS); None leaves it out.
         identity: by which recogniser people are compared; None leaves it out.
+        attacks: what is tried on each clip as a whole, see :data:`~deidlib.evaluation.attacks.clip.Attack`; the
+            recogniser of ``identity`` judges, among its strangers.
         batch_size: frames read at a time.
         device: where frames are put; readers are moved by the caller.
         progress: called with the number of frames done and that of all frames, at the start and after each batch.
@@ -102,6 +111,10 @@ def evaluate(
     _check_readers(groups, truth is not None)
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be at least 1 frame, got {batch_size}.")
+    if unknown := [name for name in attacks if name not in ATTACKS]:
+        raise EvaluationError(f"attacks must be among {', '.join(ATTACKS)}, got {', '.join(unknown)}.")
+    if attacks and identity is None:
+        raise EvaluationError("whether an attack succeeds is judged by a recogniser: give identity too.")
     found = pairs(original, protected)
     clips = found.pairs
     frames = sum(pair.original.frames for pair in clips)
@@ -112,10 +125,10 @@ def evaluate(
     hashes = found.sha256()
     _check_truth(truth, identity, clips, frames, original, hashes)
 
-    comparisons = _Comparisons.of(groups, reading, quality, identity, clips, device)
+    comparisons = _Comparisons.of(groups, reading, quality, identity, attacks, clips, device)
     done = 0
     for pair in clips:
-        comparisons.begin_clip()
+        comparisons.begin_clip(pair.original.frames)
         height, width = pair.original.size
         camera, start = reading.camera or Camera.default(width, height), done
         for before, after in pair.batches(batch_size):
@@ -126,6 +139,8 @@ def evaluate(
             comparisons.update(read, camera, known)
             done += len(before)
             report(done, frames)
+    if comparisons.attacks is not None:
+        comparisons.attacks.end()
 
     return Evaluation(
         original=original,
@@ -135,6 +150,7 @@ def evaluate(
         readers={name: comparison.compute() for name, comparison in comparisons.readers.items()},
         identity=None if comparisons.identity is None else comparisons.identity.compute(),
         quality=None if comparisons.quality is None else comparisons.quality.compute(),
+        attacks=() if comparisons.attacks is None else tuple(comparisons.attacks.results),
         settings=_settings(reading, quality, identity, truth) | {"batch_size": batch_size, "device": str(device)},
         versions={"python": platform.python_version()} | versions(*_PACKAGES),
         passed_over=found.passed_over,
@@ -148,6 +164,7 @@ class _Comparisons:
     readers: Mapping[str, ReaderComparison]
     quality: QualityComparison | None
     identity: IdentityComparison | None
+    attacks: ClipAttacks | None
 
     @classmethod
     def of(
@@ -156,16 +173,22 @@ class _Comparisons:
         reading: ReadingSettings,
         quality: QualitySettings | None,
         identity: IdentitySettings | None,
+        attacks: Sequence[Attack],
         clips: Sequence[Pair],
         device: str,
     ) -> _Comparisons:
         """As the settings say."""
-        people = None
+        people, attacked = None, None
         if identity is not None:
             finders = [for_originals(group[name]) for group in groups.values() for name in detectors(group)]
-            strangers = aligned_strangers(identity.strangers, finders, device)
+            known = strangers_faces(identity.strangers, finders, device)
+            strangers = torch.cat(
+                [torch.zeros(0, 3, 112, 112), *(align(image, [faces]).cpu() for image, faces in known)]
+            )
             frames = sum(pair.original.frames for pair in clips)
             people = IdentityComparison(identity, strangers, frames=frames, clips=len(clips))
+            if attacks:
+                attacked = ClipAttacks(attacks, identity.embedder, _suspects(known))
         return cls(
             {
                 name: ReaderComparison(name, role, reader.task, about(reader), reading)
@@ -174,10 +197,13 @@ class _Comparisons:
             },
             None if quality is None else QualityComparison(quality),
             people,
+            attacked,
         )
 
-    def begin_clip(self) -> None:
-        """What follows is another clip."""
+    def begin_clip(self, frames: int) -> None:
+        """What follows is another clip, of so many frames."""
+        if self.attacks is not None:
+            self.attacks.begin(frames)
         for reader in self.readers.values():
             reader.begin()
         if self.quality is not None:
@@ -193,6 +219,17 @@ class _Comparisons:
             self.quality.update(frames.originals, frames.protected, frames.places)
         if self.identity is not None:
             self.identity.update(frames.originals, frames.protected, frames.places, frames.beside)
+        if self.attacks is not None:
+            self.attacks.update(frames.originals, frames.protected, frames.places)
+
+
+def _suspects(strangers: Sequence[tuple[Tensor, Faces]]) -> Suspects:
+    """Each face of the strangers' pictures is another person."""
+    suspects, first = Suspects.none(), 1
+    for image, faces in strangers:
+        suspects += Suspects.of(image, [faces], range(first, first + len(faces)))
+        first += len(faces)
+    return suspects
 
 
 def _settings(

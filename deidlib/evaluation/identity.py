@@ -108,7 +108,7 @@ class IdentityComparison:
 
     Args:
         settings: how.
-        strangers: ``(S, 3, 112, 112)`` the faces of the settings' strangers, aligned; see :func:`aligned_strangers`.
+        strangers: ``(S, 3, 112, 112)`` the faces of the settings' strangers, aligned; see :func:`strangers_faces`.
         frames: how many there will be: re-identification takes a sample.
         clips: how many clips they are of. In a single one, one face per frame is one person.
     """
@@ -214,30 +214,29 @@ class IdentityComparison:
         return None
 
 
-def aligned_strangers(strangers: Sequence[Tensor], detectors: Sequence[FaceModel], device: str) -> Tensor:
-    """The strangers' faces, as the first detector that finds some with points finds them.
+def strangers_faces(
+    strangers: Sequence[Tensor], detectors: Sequence[FaceModel], device: str
+) -> list[tuple[Tensor, Faces]]:
+    """The strangers' pictures, each with the faces that the first detector that finds some with points finds in it.
 
     Args:
         strangers: pictures ``(1, 3, H, W)`` in [0, 1].
         detectors: readers of boxes, asked in this order.
         device: where pictures are put.
 
-    Returns:
-        ``(S, 3, 112, 112)`` on the CPU, as :func:`deidlib.metrics.align` makes them.
-
     Raises:
         EvaluationError: no detector finds a face in one of the pictures.
     """
-    crops = [torch.zeros(0, 3, 112, 112)]
+    found: list[tuple[Tensor, Faces]] = []
     for image in strangers:
         image = image.to(device)
         for detector in detectors:
-            (found,) = detector.predict(image)
-            if len(found) and found.landmarks is not None:
-                crops.append(align(image, [found]).cpu())
+            (faces,) = detector.predict(image)
+            if len(faces) and faces.landmarks is not None:
+                found.append((image, faces))
                 break
         else:
             raise EvaluationError(
                 "one of the strangers' pictures shows no face that a detector here finds. Leave it out."
             )
-    return torch.cat(crops)
+    return found

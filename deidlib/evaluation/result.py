@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from deidlib.evaluation.attacks.clip import Attempt
 from deidlib.evaluation.identity import IdentityResult
 from deidlib.evaluation.movement import MovementResult
 from deidlib.evaluation.pairs import EvaluationError, Pair
@@ -38,6 +39,7 @@ class Evaluation:
         quality: None if it was left out.
         settings: what the numbers depend on.
         versions: of everything that computed them.
+        attacks: what was tried on each clip as a whole.
         passed_over: what lies beside the originals of a folder, and is in none of the numbers.
     """
 
@@ -50,6 +52,7 @@ class Evaluation:
     quality: QualityResult | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str | None]
+    attacks: Sequence[Attempt] = ()
     passed_over: Sequence[PassedOver] = ()
 
     def __len__(self) -> int:
@@ -124,6 +127,10 @@ class Evaluation:
         parts = {
             "identity": (self.identity and _identity(self.identity), "no embedder was given"),
             "quality": (self.quality and _quality(self.quality), "it was left out"),
+            "attacks": (
+                [_attack(attack) for attack in self.attacks] or None,
+                "no attack was asked for, or shows a face",
+            ),
         }
         return data | _explained(parts)
 
@@ -285,6 +292,21 @@ def _identity(identity: IdentityResult) -> dict[str, Any]:
         {"cosine": list(sure), "cosine_beside": list(beside)}
         for sure, beside in zip(identity.cosines, identity.beside, strict=True)
     ]}  # fmt: skip
+
+
+def _attack(attack: Attempt) -> dict[str, Any]:
+    ranking = attack.ranking
+    return {
+        "attack": attack.attack,
+        "read_as": attack.read_as,
+        "control": attack.control,
+        "clip": attack.clip,
+        "frames": attack.frames,
+        "place": ranking.place,
+        "place_of_a_grey_picture": ranking.blank,
+        "of": ranking.of,
+        "cosine": ranking.cosine,
+    } | _explained({"cosine_other": (ranking.other, "no strangers were given")})
 
 
 def _quality(quality: QualityResult) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from deidlib.metrics.temporal_fidelity import TemporalFidelity as TemporalFideli
 from deidlib.metrics.temporal_fidelity import fidelities as fidelities
 from deidlib.metrics.verification import accept_rate as accept_rate
 from deidlib.metrics.verification import accept_threshold as accept_threshold
+from deidlib.metrics.verification import auc as auc
 from deidlib.metrics.verification import cosine as cosine
 from deidlib.metrics.verification import rank1 as rank1
 from deidlib.metrics.verification import true_accept_rate as true_accept_rate

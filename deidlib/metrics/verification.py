@@ -90,6 +90,28 @@ def true_accept_rate(genuine: Tensor, impostors: Tensor, false_accept_rate: floa
     return accept_rate(genuine, accept_threshold(impostors, false_accept_rate))
 
 
+def auc(genuine: Tensor, impostors: Tensor) -> Tensor:
+    """The area under the ROC curve: how often a pair of one person is more alike than a pair of two; equals count half.
+
+    Args:
+        genuine: ``(K,)`` cosines of pairs of one person; NaN, no embedding, is less than anything.
+        impostors: ``(L,)`` cosines of pairs of different people; likewise.
+
+    Returns:
+        Zero-dimensional float64 in [0, 1]: 0.5 is chance. NaN without pairs.
+
+    Example:
+        >>> auc(torch.tensor([0.9, 0.2]), torch.tensor([0.1, 0.2]))
+        tensor(0.8750, dtype=torch.float64)
+    """
+    if not len(genuine) or not len(impostors):
+        return genuine.new_tensor(torch.nan, dtype=torch.float64)
+    known = genuine.double().nan_to_num(nan=-torch.inf)
+    ordered = impostors.double().nan_to_num(nan=-torch.inf).sort().values
+    below, upto = (torch.searchsorted(ordered, known, right=right).double() for right in (False, True))
+    return (below + upto).mean() / (2 * len(ordered))
+
+
 def rank1(cosines: Tensor, probes: Tensor, gallery: Tensor, excluded: Tensor | None = None) -> Tensor:
     """Whether the most similar entry of the gallery shows the person that the probe shows.
 

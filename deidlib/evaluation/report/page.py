@@ -18,7 +18,7 @@ from deidlib.evaluation.reading import ReaderResult, Role
 from deidlib.evaluation.report.curves import Line, chart
 from deidlib.evaluation.report.movements import followers, movements
 from deidlib.evaluation.report.palette import DARK, LIGHT
-from deidlib.evaluation.report.pictures import Panel, choose, panels
+from deidlib.evaluation.report.pictures import Panel, choose, encoded, panels
 from deidlib.evaluation.result import spread
 from deidlib.records.files import atomic_write
 
@@ -63,6 +63,10 @@ def write_report(
         charts=_charts(evaluation),
         followers=followers(evaluation),
         movements=movements(evaluation),
+        attacked=[
+            (attack, None if attack.control and not show_originals else encoded(attack.picture[0]))
+            for attack in evaluation.attacks
+        ],
         frames=frames,
         show_originals=show_originals,
         exact=hidden is not None,

@@ -154,10 +154,10 @@ def panels(
         )
         if hidden is not None:
             detail = _around(amplified(frame, masked[choice.number]), reference)
-            row.append(Panel("perturbation around the faces, 16 times", _encoded(detail)))
+            row.append(Panel("perturbation around the faces, 16 times", encoded(detail)))
         else:
             detail = _around(fine_structure(frame), reference)
-            row.append(Panel("fine structure of the protected frame around the faces, 8 times", _encoded(detail)))
+            row.append(Panel("fine structure of the protected frame around the faces, 8 times", encoded(detail)))
         rows.append(row)
     return rows
 
@@ -192,7 +192,7 @@ def _drawn(image: Tensor, faces: Faces, camera: Camera, beside: Faces | None = N
     read = faces
     if faces.landmarks is not None and not bool(faces.landmarks.isfinite().all()):
         read = Faces(faces.boxes, faces.scores, gaze=faces.gaze)
-    return _encoded(draw_faces(image, read, axes=True, camera=camera))
+    return encoded(draw_faces(image, read, axes=True, camera=camera))
 
 
 def _around(image: Tensor, faces: Faces) -> Tensor:
@@ -206,7 +206,7 @@ def _around(image: Tensor, faces: Faces) -> Tensor:
     return part if part.numel() else image
 
 
-def _encoded(image: Tensor) -> str:
+def encoded(image: Tensor) -> str:
     """A JPEG as a ``data:`` address, no wider than the page."""
     from PIL import Image
 
