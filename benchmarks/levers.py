@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from footage import SHARED, frames
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, softplus
+from torch.nn.functional import cosine_similarity
 
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
@@ -32,7 +32,8 @@ from deidlib.models.base import Target, TargetModel
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.observe import observe
-from deidlib.models.retinaface import RetinaFace, RetinaFaceTarget
+from deidlib.models.retinaface import RetinaFace
+from deidlib.models.silent import Silent
 from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
@@ -41,21 +42,6 @@ from deidlib.tracking import FaceTracker
 CLIP, NUMBERS = SHARED / "media" / "T002_talk.mp4", range(0, 270, 34)
 TWIN = "retinaface_mobilenet0.25_1mb"
 ITERATIONS = 60
-
-
-class Silent(RetinaFace):
-    """A RetinaFace that is to find nothing, anywhere: a bounded way to repel one.
-
-    A negative weight maximises a loss without limit: boxes may be wrong by as much as they like, and new faces
-    elsewhere count as well. This one is nearly 0 where no anchor comes near the threshold, and then leaves the pixels
-    to the others.
-    """
-
-    def loss(self, images: Tensor, target: RetinaFaceTarget) -> Tensor:
-        """``(B,)``: over the anchors, sigmoid(m) softplus(m + 2) of the margin m between face and background."""
-        _, logits, _ = self.raw(images)
-        margin = logits[..., 1] - logits[..., 0]
-        return (margin.sigmoid() * softplus(margin + 2)).sum(dim=1)
 
 
 class AtLeast(TargetModel[Target]):
@@ -119,7 +105,7 @@ class Lever:
 
 _ALONE: dict[str, Callable[[], TargetModel[Any]]] = {"retinaface": RetinaFace}
 _TWIN: dict[str, Callable[[], TargetModel[Any]]] = {**_ALONE, "twin": lambda: RetinaFace(TWIN)}
-_SILENT: dict[str, Callable[[], TargetModel[Any]]] = {**_ALONE, "twin": lambda: Silent(TWIN)}
+_SILENT: dict[str, Callable[[], TargetModel[Any]]] = {**_ALONE, "twin": lambda: Silent(RetinaFace(TWIN))}
 _THREE: dict[str, Callable[[], TargetModel[Any]]] = {**_ALONE, "mtcnn": MTCNN, "mpiigaze": GazeResNet.mpiigaze}
 # At 4, 8 and 16 blocks MTCNN's loss on the hidden frames is 33, 11 and 4.
 _AWAY: dict[str, Callable[[], TargetModel[Any]]] = {**_SILENT, "mtcnn": lambda: AtLeast(MTCNN(), 60.0)}
@@ -134,7 +120,7 @@ LEVERS = {
     "twin: weight -0.5, gradients normalised": Lever(_TWIN, {"twin": -0.5}, GradientNorm()),
     "twin: silent": Lever(_SILENT),
     "RetinaFace, MTCNN, MPIIGaze authorised": Lever(_THREE),
-    "the same; twin: silent": Lever({**_THREE, "twin": lambda: Silent(TWIN)}),
+    "the same; twin: silent": Lever({**_THREE, "twin": lambda: Silent(RetinaFace(TWIN))}),
     "8 blocks": Lever(_ALONE, hide=Pixelate(8)),
     "8 blocks; twin: silent": Lever(_SILENT, hide=Pixelate(8)),
     "8 blocks; MTCNN: weight -0.1": Lever({**_ALONE, "mtcnn": MTCNN}, {"mtcnn": -0.1}, hide=Pixelate(8)),

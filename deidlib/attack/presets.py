@@ -21,8 +21,10 @@ from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.models.base import TargetModel
 from deidlib.models.cropped import CroppedDetector
+from deidlib.models.discreet import Discreet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
+from deidlib.models.silent import Silent
 
 Until = Tolerance | Mapping[str, Tolerance] | None
 
@@ -42,6 +44,7 @@ def recommended(
     aggregate: Aggregator | None = None,
     distortions: Sequence[Distortion] = (),
     until: Until = None,
+    silence: Sequence[TargetModel[Any]] = (),
 ) -> IFGSMAttacker:
     """The attacker that serves these models best; its choices depend on them.
 
@@ -70,12 +73,16 @@ def recommended(
         aggregate: how losses are summed; chosen by the models if not given.
         distortions: what the frames must survive, such as ``[H264(23)]``.
         until: when a frame is done; None: after ``max_iterations`` steps.
+        silence: detectors that nobody authorised, to find nothing where faces are hidden
+            (:class:`~deidlib.models.silent.Silent`); strangers like them find less then.
 
     Returns:
         The attacker. What has no argument here is set by ``dataclasses.replace(recommended(models), threshold=0.1)``.
 
     Raises:
-        ValueError: no models, two of one name, or a setting out of its range.
+        TypeError: a detector to be silenced does not tell its proposals.
+        ValueError: no models, two of one name, a setting out of its range, or no detector beside which others could be
+            silenced.
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
@@ -91,7 +98,7 @@ def recommended(
     if aggregate is None:
         aggregate = GradientNorm() if several and not gaze_beside else Sum()
     return IFGSMAttacker(
-        {name: _cropped(model) for name, model in named.items()},
+        _discreet({name: _cropped(model) for name, model in named.items()}, silence),
         epsilon=epsilon,
         max_iterations=max_iterations,
         step=step,
@@ -149,6 +156,17 @@ def recommended_chain(codec: str, *, keyed: bool = False, until: Until = None) -
         (20, None)
     """
     return Chain() if (codec == "h264" or until is not None) and not keyed else None
+
+
+def _discreet(models: dict[str, TargetModel[Any]], silence: Sequence[TargetModel[Any]]) -> dict[str, TargetModel[Any]]:
+    """The models, the first detector among them beside those that are to find nothing."""
+    if not silence:
+        return models
+    first = next((name for name, model in models.items() if model.task == "boxes"), None)
+    if first is None:
+        raise ValueError(f"silence needs a detector among the models, whose faces are hidden; got {list(models)}.")
+    others = [CroppedDetector(Silent(model)) if isinstance(model, RetinaFace) else Silent(model) for model in silence]
+    return {**models, first: Discreet(models[first], others)}
 
 
 def _cropped(model: TargetModel[Any]) -> TargetModel[Any]:

@@ -38,12 +38,13 @@ class Slopes:
         if window == self.window:
             return self
         (left, top, right, bottom), (x1, y1, x2, y2) = window, self.window
-        l, t, r, b = max(left, x1), max(top, y1), min(right, x2), min(bottom, y2)
+        west, north, east, south = max(left, x1), max(top, y1), min(right, x2), min(bottom, y2)
         gradients = {}
         for name, known in self.gradients.items():
             moved = known.new_zeros(*known.shape[:2], bottom - top, right - left)
-            if l < r and t < b:
-                moved[..., t - top : b - top, l - left : r - left] = known[..., t - y1 : b - y1, l - x1 : r - x1]
+            if west < east and north < south:
+                there = known[..., north - y1 : south - y1, west - x1 : east - x1]
+                moved[..., north - top : south - top, west - left : east - left] = there
             gradients[name] = moved
         return type(self)(window, self.directions, gradients)
 

@@ -114,6 +114,20 @@ def readers_of(names: Sequence[str], device: str, option: str) -> dict[str, Face
     return named(names, device, option, readers()) if names else {}
 
 
+def silenced_of(names: Sequence[str], device: str) -> list[TargetModel[Any]]:
+    """The detectors of a list, which may be empty, that are to find nothing."""
+    from deidlib.models.mtcnn import MTCNN
+    from deidlib.models.retinaface import RetinaFace
+
+    twin, own = "retinaface_mobilenet0.25_1mb", "retinaface_mobilenet0.25"
+    table: dict[str, Entry[TargetModel[Any]]] = {
+        "retinaface-twin": Entry(lambda: RetinaFace(twin), twin),
+        "retinaface": Entry(RetinaFace, own),
+        "mtcnn": Entry(MTCNN),
+    }
+    return list(named(names, device, "--silence", table).values()) if names else []
+
+
 def detectors_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], device: str) -> list[TargetModel[Any]]:
     """The detectors that faces are hidden by; those that the library recommends if none is named."""
     from deidlib.attack.presets import recommended_detectors

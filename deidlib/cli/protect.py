@@ -20,6 +20,7 @@ from deidlib.cli.names import (
     device_of,
     distortion_of,
     models_of,
+    silenced_of,
     step_of,
     tolerance_of,
 )
@@ -51,6 +52,15 @@ def protect(
             help="A key file (deidlib key new): the authorised models read by this key only.",
         ),
     ] = None,
+    silence: Annotated[
+        Names,
+        typer.Option(
+            rich_help_panel="Who may read",
+            parser=Names,
+            help="Detectors that are to find nothing, so that strangers like them find less: retinaface-twin, "
+            "retinaface, mtcnn.",
+        ),
+    ] = Names(),
     hide: Annotated[
         str,
         typer.Option(
@@ -238,8 +248,9 @@ def protect(
     with plain_errors():
         _check_epsilon(epsilon)
         if hide_only:
-            _check_hide_only(key=key, until=until, survive=survive)
+            _check_hide_only(key=key, until=until, survive=survive, silence=silence)
             iterations, verify = 0, False
+        _check_silence(silence, targets, key=key is not None, paper=paper)
         goal = tolerance_of(until)
         secret = None if key is None else Key.load(key)
         live = live_source(source)
@@ -268,6 +279,7 @@ def protect(
                 aggregate=aggregate,
                 distortions=survived,
                 until=goal,
+                silence=silenced_of(silence, where),
             )
         obfuscator = hiding_of(("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where)
         if (warning := warning_of(obfuscator)) is not None:
@@ -316,6 +328,18 @@ def _check_epsilon(levels: float) -> None:
             f"--epsilon counts grey levels of 255, and {levels:g} is less than one: no pixel could change. The Python "
             f"library counts from 0 to 1: epsilon={levels:g} there is --epsilon {levels * 255:.3g} here. The default "
             "is --epsilon 8; 0 hides and attacks nothing."
+        )
+
+
+def _check_silence(silence: Names, targets: Names, *, key: bool, paper: bool) -> None:
+    """Where nobody is to be silenced, or nobody can be."""
+    if silence and key:
+        raise ValueError("--key keeps everybody out, also those that --silence knows nothing of. Leave --silence out.")
+    if silence and paper:
+        raise ValueError("--paper does what the paper did, which silenced nobody. Leave --silence or --paper out.")
+    if both := [name for name in silence if name in targets]:
+        raise ValueError(
+            f"{', '.join(both)} cannot be authorised and silenced. Leave it out of --silence or --targets."
         )
 
 

@@ -153,6 +153,24 @@ class MTCNN(TargetModel[MTCNNTarget]):
         self.min_face = min_face
         self.pnet, self.rnet, self.onet = Stage(PNet()), Stage(RNet()), Stage(ONet())
 
+    def proposals(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Every cell of P-Net, which all else follows: log-odds of a face less those of the threshold, and the cell.
+
+        Returns:
+            ``(B, A)``, and ``(A, 4)`` xyxy pixels.
+        """
+        check_image_shape(images)
+        height, width = images.shape[-2:]
+        pixels = SummedArea.of(images)
+        margins, places = [images.new_zeros(len(images), 0)], [images.new_zeros(0, 4)]
+        for scale in pyramid(height, width, self.min_face):
+            _, margin = self.pnet(pixels.resized(scaled_size(height, width, scale)))
+            margins.append((margin - _P_MARGIN).flatten(1))
+            row, column = (torch.arange(side, device=images.device) for side in margin.shape[1:])
+            row, column = torch.meshgrid(row, column, indexing="ij")
+            places.append(cell_boxes(row.flatten(), column.flatten(), scale).to(images))
+        return torch.cat(margins, dim=1), torch.cat(places)
+
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Boxes, scores and five points of the faces found, best first; ``faces`` is not needed."""

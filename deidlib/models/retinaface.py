@@ -143,6 +143,15 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         answers: Tensor = self.net(torch.addcmul(self.shift.to(images), images, self.scale.to(images)))
         return answers
 
+    def proposals(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Every anchor: log-odds of a face less those of the threshold, ``(B, A)``, and ``(A, 4)`` xyxy pixels."""
+        check_image_shape(images)
+        _, logits, _ = self.raw(images)
+        priors = self._priors((images.shape[2], images.shape[3]), images)
+        corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], dim=1)
+        limit = torch.logit(torch.tensor(self.score_threshold)).to(images)
+        return logits[..., 1] - logits[..., 0] - limit, corners
+
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Boxes, scores and five points of the faces found, best first; ``faces`` is not needed."""

@@ -21,6 +21,7 @@ from deidlib.cli import names
 from deidlib.faces import Faces
 from deidlib.media import MediaError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.protect import folder
 from deidlib.protect.clip import ClipSource, path_of
@@ -69,6 +70,36 @@ def test_hide_only_hides_and_attacks_nothing(image: Path) -> None:
 
 def test_hide_only_does_not_take_what_tells_an_attack_what_to_do(image: Path) -> None:
     refused(deidlib("protect", image, image.with_name("out.png"), "--hide-only", "--until", "quick"), "--until")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--hide-only"], "--hide-only attacks nothing, so that --silence would do nothing"),
+        (["--paper"], "Leave --silence or --paper out"),
+        (["--targets", "mtcnn"], "mtcnn cannot be authorised and silenced"),
+    ],
+)
+def test_nobody_is_silenced_in_vain(image: Path, options: list[str], message: str) -> None:
+    refused(deidlib("protect", image, image.with_name("out.png"), "--silence", "mtcnn", *options), message)
+
+
+def test_with_a_key_nobody_needs_to_be_silenced(image: Path) -> None:
+    key = image.with_name("my.key")
+    done(deidlib("key", "new", key))
+    target = image.with_name("out.png")
+    refused(deidlib("protect", image, target, "--silence", "mtcnn", "--key", key), "--key keeps everybody out")
+
+
+@pytest.mark.slow
+def test_a_silenced_detector_is_no_part_of_what_is_authorised(image: Path, shared: Path) -> None:
+    target = image.with_name("out.png")
+    options = ["--targets", "retinaface", "--until", "quick", "--silence", "retinaface-twin"]
+    done(deidlib("protect", image, target, *options, "--device", "cpu"))
+    written = read_image(target)
+    assert len(RetinaFace().predict(written)[0]) == 1
+    assert len(RetinaFace("retinaface_mobilenet0.25_1mb").predict(written)[0]) == 0
+    assert "silent" not in target.with_name("out.png.json").read_text()
 
 
 def test_protect_an_image(image: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pytest
@@ -24,6 +25,7 @@ from deidlib.cli.names import (
     models_of,
     readers_for,
     readers_of,
+    silenced_of,
     step_of,
     tolerance_of,
 )
@@ -88,6 +90,13 @@ def test_models_and_readers() -> None:
     assert readers_of(Names(), "cpu", "--against") == {}
     with pytest.raises(ValueError, match="--targets must name at least one model"):
         models_of(Names(), "cpu")
+
+
+def test_who_is_silenced(shared: Path) -> None:
+    assert silenced_of(Names(), "cpu") == []
+    assert [model.name for model in silenced_of(Names("mtcnn,retinaface-twin"), "cpu")] == ["mtcnn", "retinaface"]
+    with pytest.raises(ValueError, match="unknown model 'yunet' in --silence; choose from retinaface-twin"):
+        silenced_of(Names("yunet"), "cpu")
 
 
 def test_whom_a_key_opens() -> None:

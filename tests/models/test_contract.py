@@ -20,12 +20,14 @@ from deidlib.keys.key import Key
 from deidlib.keys.scramble import Scramble
 from deidlib.models.base import TargetModel
 from deidlib.models.cropped import CroppedDetector
+from deidlib.models.discreet import Discreet
 from deidlib.models.fan import FAN
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
+from deidlib.models.silent import Silent
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.obfuscate import Pixelate
 
@@ -60,6 +62,7 @@ MODELS: dict[str, Callable[[], TargetModel[Any]]] = {
     "eth-xgaze": seeded(lambda: GazeResNet(resnet18(num_classes=2), "eth-xgaze")),
     "mpiifacegaze": seeded(lambda: GazeResNet(MPIIFaceGazeNet(), "mpiifacegaze")),
     "windowed-retinaface": lambda: CroppedDetector(RetinaFace(), context=16),
+    "discreet-mtcnn": lambda: Discreet(MTCNN(), [Silent(MTCNN())]),
     "keyed-mtcnn": lambda: keyed(MTCNN()),
     "keyed-eth-xgaze": seeded(lambda: keyed(GazeResNet(resnet18(num_classes=2), "eth-xgaze"))),
 }
