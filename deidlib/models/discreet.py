@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deidlib.faces import Faces
-from deidlib.models.base import Target, TargetModel, with_network
+from deidlib.models.base import Reading, Target, TargetModel, with_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Discreet(TargetModel[DiscreetTarget]):
         """The model's loss and the others', ``(B,)``."""
         return self.model.loss(images, target.inner) + self._beside(images, target)
 
-    def loss_and_reading(self, images: Tensor, target: DiscreetTarget) -> tuple[Tensor, list[Faces] | None]:
+    def loss_and_reading(self, images: Tensor, target: DiscreetTarget) -> tuple[Tensor, Reading | None]:
         """The same, and what the model reads."""
         loss, reading = self.model.loss_and_reading(images, target.inner)
         return loss + self._beside(images, target), reading
