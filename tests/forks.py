@@ -167,7 +167,7 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.media import MediaError, VideoReader
     from deidlib.models.mtcnn import MTCNN
-    from deidlib.protect import clip
+    from deidlib.protect import deidentifier
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.video import protect_video
@@ -176,7 +176,7 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
         _drop_capabilities()
     if order["file_limit"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], order["file_limit"]))
-    clip._SEGMENT = order["segment"]
+    deidentifier._PART = order["segment"]
     read = None
     if order["read"]:
         with contextlib.suppress(MediaError), VideoReader(order["source"]) as reader:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deidlib import weights
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain
@@ -25,6 +26,9 @@ from deidlib.models.discreet import Discreet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.silent import Silent
+
+# The checkpoint of the RetinaFace that looks for faces besides.
+_SECOND = "retinaface_mobilenet0.25"
 
 Until = Tolerance | Mapping[str, Tolerance] | None
 
@@ -112,25 +116,28 @@ def recommended(
 def recommended_detectors(
     models: Iterable[TargetModel[Any]], *, device: str | torch.device = "cpu"
 ) -> list[TargetModel[Any]]:
-    """The detectors that say where faces are to be hidden: those among the authorised models, and MTCNN.
+    """The detectors that say where faces are to be hidden: those among the authorised models, MTCNN, and RetinaFace.
 
     A face is hidden if one of them finds it, and a second detector finds some that the first one misses
-    (docs/fail-closed.md). MTCNN is there because its weights always are.
+    (docs/fail-closed.md). MTCNN is there because its weights always are; RetinaFace if its weights are on this machine,
+    since nothing is downloaded that nobody has asked for.
 
     Args:
         models: the authorised ones.
-        device: where MTCNN runs, unless it is among them.
+        device: where the others run.
 
     Returns:
         For ``Deidentifier(detectors=...)``: each as it reads originals, without key or windows.
 
     Example:
-        >>> [model.name for model in recommended_detectors([MTCNN()])]
-        ['mtcnn']
+        >>> recommended_detectors([MTCNN()])[0].name
+        'mtcnn'
     """
     detectors = [model.for_originals for model in models if model.task == "boxes"]
     if not any(isinstance(model, MTCNN) for model in detectors):
         detectors.append(MTCNN().to(device))
+    if weights.locate(_SECOND) is not None and not any(isinstance(model, RetinaFace) for model in detectors):
+        detectors.append(RetinaFace(_SECOND).to(device))
     return detectors
 
 

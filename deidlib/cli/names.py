@@ -133,7 +133,10 @@ def detectors_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], d
     from deidlib.attack.presets import recommended_detectors
 
     if not names:
-        return recommended_detectors(models.values(), device=device)
+        recommended = recommended_detectors(models.values(), device=device)
+        said = ", ".join(model.name for model in recommended)
+        typer.echo(f"faces are looked for by {said}, and in turned frames (--lookout)", err=True)
+        return recommended
     detectors = {name: model for name, model in models.items() if model.task == "boxes"}
     if missing := [name for name in names if name not in detectors]:
         detectors |= named(missing, device, "--detectors", targets())

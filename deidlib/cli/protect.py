@@ -163,9 +163,18 @@ def protect(
             rich_help_panel="What is hidden, and how",
             parser=Names,
             help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
-            "By default the authorised detectors and mtcnn.",
+            "By default the authorised detectors, mtcnn, and retinaface if its weights are here.",
         ),
     ] = Names(),
+    lookout: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            min=1,
+            help="Frames, at most, from one look of detectors that are not authorised, and of all at turned frames, to "
+            "the next; 1: at every frame. They also look where faces come, go or are missed.",
+        ),
+    ] = 8,
     steps: Annotated[
         Steps,
         typer.Option(
@@ -241,6 +250,7 @@ def protect(
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.inputs import Inputs
+    from deidlib.protect.lookout import Lookout
     from deidlib.protect.output import Output
     from deidlib.records.detections import read_detections
     from deidlib.tracking import FaceTracker
@@ -295,6 +305,7 @@ def protect(
             detectors=detectors_of(detectors, models, where),
             tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing, after_hold=after_hold),
             chain=warm[start],
+            lookout=Lookout(lookout),
         )
         if faces is not None and (live is not None or source.is_dir()):
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")

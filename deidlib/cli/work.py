@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,6 +227,8 @@ def report(source: Path | str | int, target: Path, summary: Summary) -> None:
         f"{summary.partly_held} with a lost face held besides, "
         f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were; final loss: {losses}"
     )
+    if summary.most is not None:
+        say(f"  hidden in a frame, faces and places of lost ones: {summary.fewest} at least, {summary.most} at most")
     if summary.beyond is not None:
         say(f"  not within tolerance before it was stored: {summary.beyond} of {summary.found} frames")
     if summary.readback is not None:
@@ -237,8 +239,24 @@ def report(source: Path | str | int, target: Path, summary: Summary) -> None:
             f"  {back.frames_below} frames read below an overlap of {back.wanted:g}; "
             f"{back.repaired} were attacked again"
         )
+    for doubt in _doubts(summary):
+        say(f"warning: {doubt}", err=True)
     if not summary.found:
         say(f"warning: no face was found in {source}; nothing can be read from {target}", err=True)
+
+
+def _doubts(summary: Summary) -> Iterator[str]:
+    """Why somebody should look through the file before it is shared."""
+    if summary.turned:
+        yield (
+            f"faces that lie on their side or upside down, or what looks like some, in {summary.turned} frames: found "
+            "only in the turned frame, they are hidden, and nothing of them can be read"
+        )
+    if summary.disputed:
+        yield (
+            f"detectors disagree about the number of faces in {summary.disputed} frames; whatever one of them finds is "
+            "hidden, but look through the file before you share it"
+        )
 
 
 def _in_words(read: ModelReadback) -> str:

@@ -14,6 +14,24 @@ from deidlib.images import from_uint8
 from deidlib.tracking import Treatment
 
 
+@dataclass(frozen=True)
+class FaceCount:
+    """How many faces of a frame were found, and by whom.
+
+    Args:
+        upright: by each detector that looked at the frame as it is.
+        turned: faces besides, which were found in the turned frame only.
+    """
+
+    upright: Mapping[str, int] = field(default_factory=dict)
+    turned: int = 0
+
+    @property
+    def disputed(self) -> bool:
+        """Whether detectors disagree about the number."""
+        return len(set(self.upright.values())) > 1
+
+
 @dataclass(frozen=True, eq=False)
 class DetectedBatch:
     """Some consecutive frames, once detectors have looked at them.
@@ -25,6 +43,8 @@ class DetectedBatch:
         faces: what the hiding detectors found in each frame.
         readings: per frame what authorised models read on it, by name, as far as it is known.
         pts: the frames' time stamps, if they have some.
+        counts: per frame how many faces who found.
+        complete: whether everybody has looked who is to look.
     """
 
     first: int
@@ -33,6 +53,8 @@ class DetectedBatch:
     faces: Sequence[Faces]
     readings: Sequence[Mapping[str, Faces]]
     pts: Sequence[int] = ()
+    counts: Sequence[FaceCount] = ()
+    complete: bool = True
 
     def originals(self) -> Tensor:
         """The frames, ``(B, 3, H, W)`` in [0, 1]."""

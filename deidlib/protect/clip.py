@@ -20,7 +20,7 @@ from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.media.clip import FrameReader, open_frames
 from deidlib.media.errors import reading, reporting
 from deidlib.media.files import input_sha256
-from deidlib.protect.batches import DetectedBatch, ProtectedBatch
+from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.given import Given, given_faces
@@ -46,8 +46,8 @@ from deidlib.records.identity import FileIdentity
 from deidlib.records.versions import versions
 from deidlib.tracking import TrackedFrame
 
-# Frames in a segment: what is lost at most when a job is interrupted.
-_SEGMENT = 64
+# Treatments of frames in which faces are hidden one by one.
+_ONE_BY_ONE = ("found", "filled", "held")
 # Batches that wait between two stages, which work at the same time.
 _WAITING = 2
 
@@ -178,8 +178,8 @@ class ClipJob:
         self.deidentifier = deidentifier
         self.settings = {"deidentifier": described(deidentifier)} | work
         self.settings |= {"device": deidentifier.device().type, "versions": versions()}
-        # Whole chains, so that a segment depends on none of the others.
-        self.length = _SEGMENT if deidentifier.chain is None else deidentifier.chain.length
+        # A segment is what is lost at most when a job is interrupted. It depends on none of the others.
+        self.length = deidentifier.part
         # Whole batches in a segment, and never more frames at a time than were asked for.
         self.size = max(n for n in range(1, min(batch_size, self.length) + 1) if self.length % n == 0)
 
@@ -328,6 +328,7 @@ class ClipJob:
                     [record.faces.to(device) for record in rows],
                     [{name: known.to(device) for name, known in record.readings.items()} for record in rows],
                     pts,
+                    [record.count for record in rows],
                 )
 
     def _opened(self) -> FrameReader:
@@ -471,8 +472,17 @@ def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: P
             {name: known.to("cpu") for name, known in readings.items()},
             losses,
             within,
+            len(frame.found) + len(frame.filled) + len(frame.held) if frame.treatment in _ONE_BY_ONE else 0,
+            count,
         )
-        for tick, faces, frame, readings, losses, within in zip(
-            pts, batch.faces, tracked, protected.readings, protected.losses(), protected.within(), strict=True
+        for tick, faces, frame, readings, losses, within, count in zip(
+            pts,
+            batch.faces,
+            tracked,
+            protected.readings,
+            protected.losses(),
+            protected.within(),
+            batch.counts or [FaceCount()] * len(tracked),
+            strict=True,
         )
     ]

@@ -19,9 +19,13 @@ from deidlib.images import to_grid, to_uint8
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe, observe_each, united
 from deidlib.obfuscate import Concealment, Solid
-from deidlib.protect.batches import DetectedBatch, ProtectedBatch
+from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.given import check_places
+from deidlib.protect.lookout import Lookout
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
+
+# Frames in a part of a clip that is not cut into chains.
+_PART = 64
 
 
 class NoFaceError(ValueError):
@@ -45,6 +49,8 @@ class Deidentifier:
         obfuscator: how faces are hidden; its region also confines the perturbation. By default :class:`~deidlib.Solid`,
             which takes nothing from the face.
         detectors: those that say where faces are; those among the authorised models if not given.
+        lookout: when those of them that are not authorised look, and when all of them look at turned frames; None: all
+            of them look at every frame, upright.
         tracker: how faces are followed, and what becomes of a frame without one.
         chain: how a frame starts from the one before it; every frame starts from its hidden self if not given.
 
@@ -64,6 +70,7 @@ class Deidentifier:
     detectors: Sequence[TargetModel[Any]] | None = None
     tracker: FaceTracker = field(default_factory=FaceTracker)
     chain: Chain | None = None
+    lookout: Lookout | None = field(default_factory=Lookout)
 
     def __post_init__(self) -> None:
         if not self._hiders():
@@ -104,7 +111,7 @@ class Deidentifier:
     # The three steps
 
     def detect(self, images: Tensor, first: int, *, faces: Sequence[Faces] | None = None) -> DetectedBatch:
-        """Let the detectors look at some frames, once each.
+        """Let the detectors look at some frames, once each; those that look at times only do so in :meth:`follow`.
 
         Args:
             images: ``(B, 3, H, W)`` in [0, 1].
@@ -112,7 +119,7 @@ class Deidentifier:
             faces: where faces are, if that is known already; they then are what every detector reads. So are 68
                 landmarks and gaze, where all faces have them: a frame of which everything is known is read by nobody.
         """
-        readers = self._readers()
+        readers, given, counts = self._readers(), faces is not None, list[FaceCount]()
         if faces is not None:
             check_places(faces, (images.shape[2], images.shape[3]), first)
             faces = [known.to(images.device) for known in faces]
@@ -120,17 +127,21 @@ class Deidentifier:
         else:
             authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
             # One network may serve both: modules are told apart by identity.
-            hiders = self._hiders()
-            read = {model: observe(images, [model]) for model in dict.fromkeys([*hiders, *authorised.values()])}
-            faces = united([read[model] for model in hiders])
+            watching = self._watching()
+            read = {model: observe(images, [model]) for model in dict.fromkeys([*watching, *authorised.values()])}
+            faces = united([read[model] for model in watching])
             seen = {name: read[model] for name, model in authorised.items()}
+            counts = [FaceCount({model.name: len(read[model][i]) for model in watching}) for i in range(len(images))]
         readings = [{name: known[i] for name, known in seen.items()} for i in range(len(images))]
-        return DetectedBatch(first, to_uint8(images), (images.shape[2], images.shape[3]), faces, readings)
+        size = (images.shape[2], images.shape[3])
+        return DetectedBatch(
+            first, to_uint8(images), size, faces, readings, counts=counts, complete=given or self.lookout is None
+        )
 
     def follow(self, batches: Iterable[DetectedBatch]) -> Iterator[tuple[DetectedBatch, list[TrackedFrame]]]:
-        """Follow the faces through the clip, and say for every frame what is to be hidden.
+        """Let those look that look at times, follow the faces, and say for every frame what is to be hidden.
 
-        Frames come out late, by as many as the tracker looks ahead; until then they wait in 8 bits.
+        Frames come out late, by as many as the tracker and the lookout look ahead; until then they wait in 8 bits.
 
         Raises:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
@@ -139,6 +150,9 @@ class Deidentifier:
         waiting: deque[DetectedBatch] = deque()
         tracked: list[TrackedFrame] = []
         state: TrackerState | None = None
+        if self.lookout is not None:
+            looks = self.lookout.looks(self._hiders(), *self._watching())
+            batches = self.lookout.over(batches, looks, part=self.part)
         for batch in batches:
             if state is None:
                 state = self.tracker.start(*batch.size)
@@ -225,6 +239,11 @@ class Deidentifier:
         losses = attack.final_losses()
         return better, {i: {name: float(loss[k]) for name, loss in losses.items()} for k, i in enumerate(bad)}
 
+    @property
+    def part(self) -> int:
+        """Frames in a part of a clip: what becomes of one part, but for the tracker, depends on none of the others."""
+        return _PART if self.chain is None else self.chain.length
+
     def device(self) -> torch.device:
         """Where the models are."""
         for model in self.attacker.named_models().values():
@@ -236,6 +255,14 @@ class Deidentifier:
         """The detectors that say where faces are."""
         models = self.attacker.named_models().values() if self.detectors is None else self.detectors
         return [model.for_originals for model in models if model.task == "boxes"]
+
+    def _watching(self) -> list[TargetModel[Any]]:
+        """Those of them that look at every frame: whoever reads it anyway, or else the first."""
+        hiders = self._hiders()
+        if self.lookout is None:
+            return hiders
+        readers = self._readers().values()
+        return [model for model in hiders if any(model is reader for reader in readers)] or hiders[:1]
 
     def _readers(self) -> dict[str, TargetModel[Any]]:
         """The authorised models as they read originals."""

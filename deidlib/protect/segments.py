@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from deidlib.faces import Faces
 from deidlib.keys.key import Key, KeyFileError
 from deidlib.media import MediaWriteError, VideoReader, VideoWriter
 from deidlib.media.errors import reporting
+from deidlib.protect.batches import FaceCount
 from deidlib.records.bounded import (
     MOST_FRAMES,
     SHA256,
@@ -66,6 +67,8 @@ class FrameRecord:
         readings: what each authorised model reads on the original of the faces that were hidden, by name.
         losses: each model's final loss, by name.
         within: whether every model reads it within its tolerance, before it is stored; None if there is none.
+        hidden: faces hidden one by one, and places of lost ones; 0 in a frame that was hidden altogether or kept.
+        count: how many faces were found in the original, by whom.
     """
 
     pts: int
@@ -75,6 +78,8 @@ class FrameRecord:
     readings: Mapping[str, Faces]
     losses: Mapping[str, float]
     within: bool | None = None
+    hidden: int = 0
+    count: FaceCount = field(default_factory=FaceCount)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON; floats come back bit for bit, a loss that is not finite as NaN."""
@@ -86,6 +91,8 @@ class FrameRecord:
             "readings": {name: faces_to_json(faces) for name, faces in self.readings.items()},
             "losses": {name: loss if math.isfinite(loss) else None for name, loss in self.losses.items()},
             "within": self.within,
+            "hidden": self.hidden,
+            "count": asdict(self.count),
         }
 
     @classmethod
@@ -100,6 +107,8 @@ class FrameRecord:
             readings,
             {name: math.nan if loss is None else loss for name, loss in data["losses"].items()},
             data["within"],
+            data["hidden"],
+            FaceCount(**data["count"]),
         )
 
 
@@ -113,6 +122,8 @@ _FRAME = fields(
         "readings": mapped(_FACES),
         "losses": mapped(maybe(number)),
         "within": maybe(truth),
+        "hidden": whole(0, 1_000_000),
+        "count": fields({"upright": mapped(whole(0, 1_000_000)), "turned": whole(0, 1_000_000)}),
     }
 )
 RECORD = fields({"sha256": SHA256, "frames": listed(_FRAME, 100_000)})

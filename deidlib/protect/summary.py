@@ -22,6 +22,10 @@ class Summary:
         partly_held: frames with faces found, where the place of another one, lost, was hidden too.
         whole_frame: frames hidden altogether.
         kept: frames left as they came.
+        fewest: faces and places of lost ones hidden in a frame, at least; of frames hidden face by face, None without.
+        most: the same, at most.
+        turned: frames in which faces were found only when they were turned: those are hidden, and not attacked.
+        disputed: frames in which detectors disagree about the number of faces: they deserve a look.
         losses: mean final loss per model over the attacked frames.
         beyond: attacked frames that some model does not read within its tolerance, whatever was tried; None where there
             is no tolerance.
@@ -35,6 +39,10 @@ class Summary:
     partly_held: int
     whole_frame: int
     kept: int
+    fewest: int | None
+    most: int | None
+    turned: int
+    disputed: int
     losses: dict[str, float]
     beyond: int | None = None
     readback: Readback | None = None
@@ -48,12 +56,16 @@ class Summary:
             readback: how the written file is read.
         """
         treatments: Counter[str] = Counter()
-        partly_held = 0
+        partly_held = turned = disputed = 0
+        hidden: list[int] = []
         within: list[bool] = []
         losses: dict[str, list[float]] = {}
         for frame in frames:
             treatments[frame.treatment] += 1
             partly_held += frame.others > 0
+            turned += frame.count.turned > 0
+            disputed += frame.count.disputed
+            hidden += [frame.hidden] if frame.hidden else []
             within += [] if frame.within is None else [frame.within]
             for name, loss in frame.losses.items():
                 losses.setdefault(name, []).append(loss)
@@ -65,6 +77,10 @@ class Summary:
             partly_held=partly_held,
             whole_frame=treatments["whole-frame"],
             kept=treatments["kept"],
+            fewest=min(hidden, default=None),
+            most=max(hidden, default=None),
+            turned=turned,
+            disputed=disputed,
             losses={name: sum(values) / len(values) for name, values in losses.items()},
             beyond=within.count(False) if within else None,
             readback=readback,

@@ -39,7 +39,14 @@ def clip(places: Sequence[float]) -> Tensor:
 
 def protect(frames: Tensor, size: int, chain: Chain | None, model: Sees | None = None) -> Tensor:
     attacker = IFGSMAttacker([model or Sees(placed)], epsilon=EPSILON, max_iterations=6)
-    protector = Deidentifier(attacker, Solid((0.5, 0.5, 0.5)), chain=chain, tracker=FaceTracker(smoothing=0, hold=0))
+    # Where its face is, a frame tells by its first pixel, which is elsewhere when it is turned.
+    protector = Deidentifier(
+        attacker,
+        Solid((0.5, 0.5, 0.5)),
+        chain=chain,
+        tracker=FaceTracker(smoothing=0, hold=0),
+        lookout=None,
+    )
     return torch.cat([batch.images for batch in protector.frames(torch.split(frames, size))])
 
 

@@ -99,7 +99,10 @@ def test_retinaface_on_mobilenet_is_attacked_through_windows() -> None:
     assert recommended([keyed]).named_models() == {keyed.name: keyed}
 
 
-def test_mtcnn_helps_to_hide() -> None:
+def test_mtcnn_helps_to_hide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine without weights but those that MTCNN brings.
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
     detector, mtcnn = Reads("boxes"), MTCNN()
     first, second = recommended_detectors([Reads("gaze"), detector])
     assert first is detector
@@ -107,6 +110,15 @@ def test_mtcnn_helps_to_hide() -> None:
     assert recommended_detectors([mtcnn, detector]) == [mtcnn, detector]
     assert recommended_detectors([Keyed(mtcnn, Key.generate())]) == [mtcnn]
     assert next(recommended_detectors([], device="meta")[0].parameters()).device == torch.device("meta")
+
+
+def test_retinaface_helps_where_its_weights_are(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(shared / "weights"))
+    mtcnn = MTCNN()
+    first, second = recommended_detectors([mtcnn])
+    assert first is mtcnn
+    assert isinstance(second, RetinaFace)
+    assert recommended_detectors([second, mtcnn]) == [second, mtcnn]
 
 
 def test_frames_start_from_those_before_them_where_the_codec_keeps_that() -> None:

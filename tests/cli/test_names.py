@@ -71,7 +71,10 @@ def test_lists_as_options() -> None:
     assert "mtcnn, fan" in CliRunner().invoke(app, ["--help"]).stdout
 
 
-def test_who_hides() -> None:
+def test_who_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine without weights but those that MTCNN brings.
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
     detector, points = Pixels(), Points()
     models: dict[str, TargetModel[Any]] = {"retinaface": detector, "fan": points}
     first, second = detectors_of(Names(), models, "cpu")

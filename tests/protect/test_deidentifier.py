@@ -87,6 +87,8 @@ class Scripted(Sees):
 def deidentifier(model: Scripted, **settings: Any) -> Deidentifier:
     # A mosaic by default: its cells can be counted, and one frame's can be told from another's.
     settings.setdefault("obfuscator", Pixelate())
+    # A frame's number is in its corner, which is elsewhere when it is turned.
+    settings.setdefault("lookout", None)
     tracker = tracking(settings)
     return Deidentifier(IFGSMAttacker([model], max_iterations=3), tracker=tracker, **settings)
 

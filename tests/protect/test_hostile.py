@@ -34,7 +34,7 @@ BOX = [8.0, 8.0, 24.0, 24.0]
 
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deidlib.protect.clip._SEGMENT", SEGMENT)
+    monkeypatch.setattr("deidlib.protect.deidentifier._PART", SEGMENT)
 
 
 def face(offset: int = 0) -> Tensor:

@@ -133,7 +133,8 @@ def test_serves_as_the_pipelines_obfuscator() -> None:
     seer = Sees(boxed((10, 10, 40, 40)))
     images = to_grid(torch.rand(2, 3, 64, 64))
     swap = Grey()
-    (batch,) = Deidentifier(IFGSMAttacker([seer], max_iterations=1), obfuscator=swap, detectors=[seer]).frames([images])
+    attacker = IFGSMAttacker([seer], max_iterations=1)
+    (batch,) = Deidentifier(attacker, obfuscator=swap, detectors=[seer], lookout=None).frames([images])
     assert batch.treatment == ["found", "found"]
     assert torch.equal(batch.hidden[:, :, 12:38, 12:38], to_grid(torch.full((2, 3, 26, 26), 0.5)))
     outside = (swap.mask([boxed((10, 10, 40, 40))] * 2, 64, 64) == 0).expand_as(images)
