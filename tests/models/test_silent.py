@@ -17,13 +17,13 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.presets import TOLERANCES, recommended
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
-from deidlib.models.base import FaceModel, Target, TargetModel, frame_of
+from deidlib.models.base import Target, TargetModel, frame_of
 from deidlib.models.discreet import Discreet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.observe import observe, read_originals
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.silent import Silent
-from deidlib.models.strangers import CenterFace, YuNet
+from deidlib.models.strangers import YuNet
 from deidlib.obfuscate import Solid
 
 PICTURE = torch.from_numpy(astronaut()[:256, 96:352]).permute(2, 0, 1)[None] / 255
@@ -125,7 +125,7 @@ def test_to_whoever_reads_a_discreet_model_is_the_model() -> None:
     assert torch.allclose(both, alone)
     loss, seen = discreet.loss_and_reading(PICTURE, discreet.target(reading, size))
     assert torch.allclose(loss, alone)
-    assert seen is not None
+    assert isinstance(seen, list)
     assert len(seen[0]) == 1
 
 
@@ -142,14 +142,14 @@ class _Gaze(Bright):
     task = "gaze"
 
 
-def test_strangers_that_took_no_part_find_less_and_the_authorised_read_as_well(shared: Path) -> None:
-    """Frames of which the file shows the face to CenterFace and to RetinaFace's twin, unless the twin is silenced."""
+def test_whoever_is_silenced_finds_less_and_the_authorised_read_as_well(shared: Path) -> None:
+    """Frames that show the face to RetinaFace's twin, unless it is silenced; of strangers that take no part in it, single
+    frames are decided by last bits, so that they are counted on whole clips (benchmarks/strangers.py)."""
     images = frames(SHARED / "media" / "T002_radio.mp4", [0, 45, 90])
     model, twin = RetinaFace(), RetinaFace("retinaface_mobilenet0.25_1mb")
     faces, hide = observe(images, [model]), Solid()
     hidden, mask = hide(images, faces), hide.mask(faces, 480, 480)
     reading = read_originals(images, [model])
-    strangers: list[FaceModel] = [twin, CenterFace(), YuNet()]
     counts, overlaps = [], []
     for silence in ([], [twin]):
         attacker = recommended([model], until=TOLERANCES["quick"], silence=silence)
@@ -158,10 +158,9 @@ def test_strangers_that_took_no_part_find_less_and_the_authorised_read_as_well(s
         overlaps.append(
             [float(iou(a.boxes, b.boxes).max()) for a, b in zip(faces, model.predict(result.images), strict=True)]
         )
-        counts.append([sum(len(found) > 0 for found in stranger.predict(result.images)) for stranger in strangers])
+        counts.append(sum(len(found) > 0 for found in twin.predict(result.images)))
     assert min(map(min, overlaps)) >= 0.95  # as well, and no worse with silence
     plain, silenced = counts
-    assert plain[0] == 3
-    # A frame is done when RetinaFace reads it, wherever the others are by then; last bits decide single frames.
-    assert silenced[0] <= 1
-    assert sum(silenced[1:]) < sum(plain[1:]), counts
+    assert plain == 3
+    # A frame is done when RetinaFace reads it, wherever the other is by then.
+    assert silenced <= 1
