@@ -143,8 +143,10 @@ class _Gaze(Bright):
 
 
 def test_whoever_is_silenced_finds_less_and_the_authorised_read_as_well(shared: Path) -> None:
-    """Frames that show the face to RetinaFace's twin, unless it is silenced; of strangers that take no part in it, single
-    frames are decided by last bits, so that they are counted on whole clips (benchmarks/strangers.py)."""
+    """Frames that show the face to RetinaFace's twin, unless it is silenced.
+
+    Of strangers that take no part, last bits decide single frames: benchmarks/strangers.py counts them on clips.
+    """
     images = frames(SHARED / "media" / "T002_radio.mp4", [0, 45, 90])
     model, twin = RetinaFace(), RetinaFace("retinaface_mobilenet0.25_1mb")
     faces, hide = observe(images, [model]), Solid()
