@@ -79,23 +79,34 @@ class _Shared(torch.autograd.Function):
         maps, greatest = ctx.saved_tensors
         (rows, columns), (down, across), (above, left), _ = ctx.windows
         height, width = greatest.shape[-2:]
-        if above or left:
-            maps = pad(maps, (left, left, above, above), value=-torch.inf)
+        # At least as much as the windows cover: what lies outside the maps is as great as nothing.
+        high = max((height - 1) * down + rows, above + maps.shape[-2])
+        wide = max((width - 1) * across + columns, left + maps.shape[-1])
+        around = (left, wide - left - maps.shape[-1], above, high - above - maps.shape[-2])
+        padded = pad(maps, around, value=-torch.inf) if any(around) else maps
         least = greatest - _TIE * (1 + greatest.abs())
-        ties = []
-        count = torch.zeros_like(greatest)
-        for i in range(rows):
-            for j in range(columns):
-                # The windows at the lower and right border may lack this place.
-                values = maps[..., i::down, j::across][..., :height, :width]
-                tie = values >= least[..., : values.shape[-2], : values.shape[-1]]
-                count[..., : values.shape[-2], : values.shape[-1]] += tie
-                ties.append((i, j, tie))
-        share = gradients[0] / count
-        result = torch.zeros_like(maps)
-        for i, j, tie in ties:
-            result[..., i::down, j::across][..., :height, :width] += share[..., : tie.shape[-2], : tie.shape[-1]] * tie
-        return result[..., above : maps.shape[-2] - above, left : maps.shape[-1] - left], None
+        # One storage for all views below.
+        padded = padded if padded.storage_offset() == 0 else padded.clone()
+        result = _shared(padded, least, gradients[0], ctx.windows)
+        return result[..., above : above + maps.shape[-2], left : left + maps.shape[-1]], None
+
+
+def _shared(padded: Tensor, least: Tensor, gradient: Tensor, windows: _Windows) -> Tensor:
+    """The gradient where windows overlap: place by place of a window, for all windows at once."""
+    (rows, columns), (down, across), _, _ = windows
+    of_place = (padded.stride(2), padded.stride(3))
+    of_window = (padded.stride(0), padded.stride(1), down * of_place[0], across * of_place[1])
+    places = [i * of_place[0] + j * of_place[1] for i in range(rows) for j in range(columns)]
+    count, ties = torch.zeros_like(least), []
+    for first in places:
+        # That place of every window, without a copy; whether it ties as a number, to be multiplied with.
+        tie = torch.ge(padded.as_strided(least.shape, of_window, first), least, out=torch.empty_like(least))
+        count += tie
+        ties.append(tie)
+    share, result = gradient / count, torch.zeros_like(padded)
+    for first, tie in zip(places, ties, strict=True):
+        result.as_strided(least.shape, of_window, first).addcmul_(share, tie)
+    return result
 
 
 def _both(value: int | tuple[int, ...]) -> tuple[int, int]:
