@@ -14,6 +14,7 @@ from deidlib.attack.loop import Goal, Iterate
 from deidlib.faces import FaceBatch, Faces, five_points
 from deidlib.geometry.boxes import iou_of_pairs
 from deidlib.geometry.matching import assign
+from deidlib.metrics.functional import gaze_angle, nme_box
 from deidlib.models.base import Reading, TargetModel
 from deidlib.models.observe import observe, observe_each, united
 
@@ -395,9 +396,6 @@ def _paired(wanted: Sequence[Faces], read: Sequence[Faces]) -> tuple[FaceBatch, 
 
 def _points_off(wanted: Tensor, read: Tensor | None, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Mean distance of points ``(B, N, P, 2)`` in face sizes, infinite where none are read; and where it is asked."""
-    # torchmetrics takes a second to import, and only who has a tolerance needs it.
-    from deidlib.metrics.functional import nme_box
-
     if read is None:
         read = torch.full_like(wanted, torch.nan)
     if read.shape != wanted.shape:
@@ -409,8 +407,6 @@ def _points_off(wanted: Tensor, read: Tensor | None, boxes: Tensor) -> tuple[Ten
 
 def _gaze_off(wanted: Tensor, read: Tensor | None) -> tuple[Tensor, Tensor]:
     """Angle between directions ``(B, N, 3)`` in degrees, 180 where none is read; and where it is asked."""
-    from deidlib.metrics.functional import gaze_angle
-
     if read is None:
         read = torch.full_like(wanted, torch.nan)
     off = gaze_angle(read.flatten(0, 1), wanted.flatten(0, 1)).view(wanted.shape[:2])
