@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from deidlib.images import Pixels, check_images, from_pixels, to_pixels
 from deidlib.media.colour import is_hdr
 from deidlib.media.errors import MediaReadError, MediaWriteError, reporting
 from deidlib.media.files import check_readable, check_writable, image_format
-from deidlib.media.kind import formats_of, is_heif
+from deidlib.media.kind import formats_of, is_heif, pictured
 from deidlib.media.presentation import UNSPECIFIED
 from deidlib.media.sources import source_of
 from deidlib.records.files import atomic_write
@@ -47,9 +49,8 @@ def read_image(path: str | Path) -> Tensor:
 
     path = Path(path)
     check_readable(path, "image")
-    formats = _heif(path) if is_heif(path) else formats_of(path)
     try:
-        with Image.open(path, formats=formats) as file:
+        with _opened(path) as file:
             _check_still(file, path)
             image = ImageOps.exif_transpose(file)
             image.load()
@@ -59,11 +60,51 @@ def read_image(path: str | Path) -> Tensor:
         ) from error
     except MediaReadError:
         raise
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise MediaReadError(
+            f"{path} is too large: {error} Scale it down to {Image.MAX_IMAGE_PIXELS} pixels or less."
+        ) from error
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
         raise MediaReadError(
             f"{path} cannot be read as an image: {error}. It may be damaged; get a sound copy."
         ) from error
     return from_pixels(_to_rgb(image))[None]
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a still image as it is stored, without a look at its pixels; None of anything else.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> path = Path(tempfile.mkdtemp(), "a.png")
+        >>> Image.new("RGB", (5, 4)).save(path)
+        >>> image_size(path)
+        (4, 5)
+    """
+    from PIL import Image
+
+    if not path.is_file() or pictured(path) != "image":
+        return None
+    try:
+        with _opened(path) as file:
+            return int(file.height), int(file.width)
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError):
+        # Whoever reads it says why.
+        return None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An image whose pixels are not read yet."""
+    from PIL import Image
+
+    formats = _heif(path) if is_heif(path) else formats_of(path)
+    with warnings.catch_warnings():
+        # Of what is large; whether there is memory for it is seen to elsewhere.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path, formats=formats) as file:
+            yield file
 
 
 def _heif(path: Path) -> tuple[str, ...]:

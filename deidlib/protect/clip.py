@@ -20,12 +20,14 @@ from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.media.clip import FrameReader, open_frames
 from deidlib.media.errors import reading, reporting
 from deidlib.media.files import input_sha256
+from deidlib.media.images import image_size
 from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
+from deidlib.protect.memory import frames_that_fit
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.readback import Readback, ReadbackComparison
@@ -139,7 +141,8 @@ class ClipJob:
     Raises:
         MediaError: the source cannot be read.
         TypeError: an entry of ``faces`` is no :class:`~deidlib.Faces`.
-        ValueError: a batch of less than a frame, or ``faces`` that are not of this clip.
+        ValueError: a batch of less than a frame, ``faces`` that are not of this clip, or frames too large for the
+            memory that is free.
     """
 
     def __init__(
@@ -161,6 +164,10 @@ class ClipJob:
         check_place(target)
         self.source, self.target, self.output, self.check = source, target, output, check
         self.progress, self.stage = progress or _ignore, stage or _ignore
+        attacked = deidentifier.attacker.max_iterations > 0
+        if source.path is not None and (known := image_size(source.path)) is not None:
+            # Before all of a picture is in memory.
+            frames_that_fit(known, 1, deidentifier.device(), attacked=attacked, name=source.path)
         self.reader: FrameReader | None = source.open()
         # What was opened must be what was hashed.
         source.check()
@@ -180,8 +187,9 @@ class ClipJob:
         self.settings |= {"device": deidentifier.device().type, "versions": versions()}
         # A segment is what is lost at most when a job is interrupted. It depends on none of the others.
         self.length = deidentifier.part
-        # Whole batches in a segment, and never more frames at a time than were asked for.
-        self.size = max(n for n in range(1, min(batch_size, self.length) + 1) if self.length % n == 0)
+        # Whole batches in a segment, and never more frames at a time than were asked for, or than there is memory for.
+        fit = frames_that_fit(size, min(batch_size, self.length), deidentifier.device(), attacked=attacked, name=name)
+        self.size = max(n for n in range(1, fit + 1) if self.length % n == 0)
 
     @property
     def live(self) -> bool:

@@ -1,0 +1,79 @@
+"""``frames_that_fit``: how many frames may be worked on at a time, or what to do if not even one may."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from pathlib import Path
+
+import torch
+
+# Bytes per pixel of a frame, measured on 6 and 12 megapixels with MTCNN (tests/protect/test_memory.py): to find
+# and hide faces, and to attack them besides.
+_HIDING, _ATTACK = 160, 400
+
+
+def frames_that_fit(size: tuple[int, int], wanted: int, device: torch.device, *, attacked: bool, name: object) -> int:
+    """How many frames may be worked on at a time.
+
+    Args:
+        size: (height, width) in pixels.
+        wanted: at most so many.
+        device: where the models are.
+        attacked: whether the frames are attacked, or only hidden.
+        name: of the clip, for messages.
+
+    Raises:
+        ValueError: there is not enough memory for a single frame; the message says what would fit.
+
+    Example:
+        >>> frames_that_fit((480, 640), 8, torch.device("cpu"), attacked=True, name="a.mkv")
+        8
+    """
+    free = available(device)
+    each = (_ATTACK if attacked else _HIDING) * size[0] * size[1]
+    if free is None or free >= each * wanted:
+        return wanted
+    if free >= each:
+        return int(free // each)
+    shrink = math.sqrt(free / each)
+    height, width = (max(1, int(side * shrink) // 100 * 100) for side in size)
+    alone = f", or hide only (--hide-only), for which {_gb(_HIDING * size[0] * size[1])} are enough" if attacked else ""
+    raise ValueError(
+        f"{name} has {size[1]}x{size[0]} pixels, for which about {_gb(each)} of memory are needed, and {_gb(free)} are "
+        f"free. Scale it down to {width}x{height} or less, work where there is more{alone}."
+    )
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that are free for us there; None if nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    known = [free for free in (_of_system(), _of_group()) if free is not None]
+    return min(known) if known else None
+
+
+def _of_system() -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        # Elsewhere only what there is altogether is known.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of_group() -> int | None:
+    """What is left of the limit of a container."""
+    place = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+        limit, used = ((place / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        cache = (line for line in (place / "memory.stat").read_text().splitlines() if line.startswith("inactive_file "))
+        # Files that are kept in memory give way.
+        return int(limit) - int(used) + int(next(cache).split()[1])
+    return None
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
