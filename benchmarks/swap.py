@@ -76,10 +76,10 @@ class Counting(WarpSwapper):
 
     left = 0
 
-    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
+    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | str]]:
         """As the swapper itself."""
         patches = super().swap(images, faces)
-        self.left += sum(patch is None for frame in patches for patch in frame)
+        self.left += sum(isinstance(patch, str) for frame in patches for patch in frame)
         return patches
 
 
@@ -160,7 +160,7 @@ def jitter(swap: FaceSwapper, frames: Tensor, faces: Sequence[Faces]) -> float:
         for patches in swap.swap(part, faces[i * BATCH :][: len(part)]):
             share = torch.zeros(height, width)
             for patch in patches:
-                assert patch is not None
+                assert isinstance(patch, Patch)
                 share[patch.inside.top : patch.inside.bottom, patch.inside.left : patch.inside.right] = patch.share
             shares.append(share)
     share = torch.stack(shares)

@@ -15,7 +15,8 @@ def hiding_of(text: str, blocks: int | None = None, device: str = "cpu") -> Conc
 
     Args:
         text: ``solid``, ``pixelate``, ``blur``, or ``swap:FILE``, the face of another.
-        blocks: cells of the mosaic across the face, of ``pixelate``, or over what cannot be swapped; None: 4.
+        blocks: cells of the mosaic across the face, of ``pixelate``, 4 if None; with ``swap``, of a mosaic
+            over what cannot be swapped, which is mid-grey if None.
         device: where the models of a swapper run.
 
     Raises:
@@ -27,7 +28,7 @@ def hiding_of(text: str, blocks: int | None = None, device: str = "cpu") -> Conc
     kind, _, file = text.partition(":")
     cells = MOSAIC_BLOCKS if blocks is None else blocks
     if kind == "swap" and file:
-        return swapper_of(file, device, blocks=cells)
+        return swapper_of(file, device, blocks=blocks)
     if text == "pixelate":
         return Pixelate(blocks=cells)
     if text not in ("blur", "solid"):

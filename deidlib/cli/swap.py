@@ -11,7 +11,7 @@ from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.files import Codec
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
-from deidlib.cli.work import Work, run, say
+from deidlib.cli.work import Work, report_swaps, run, say
 
 if TYPE_CHECKING:
     from deidlib.protect.summary import Summary
@@ -59,11 +59,14 @@ def swap(
         ),
     ] = None,
     blocks: Annotated[
-        int,
+        int | None,
         typer.Option(
-            rich_help_panel="What is hidden, and how", min=1, help="Mosaic cells across a face that cannot be swapped."
+            rich_help_panel="What is hidden, and how",
+            min=1,
+            help="Hide a face that cannot be swapped by a mosaic of so many cells across, rather than by mid-grey, "
+            "which takes nothing from it.",
         ),
-    ] = 4,
+    ] = None,
     detectors: Annotated[
         Names,
         typer.Option(
@@ -110,15 +113,16 @@ def swap(
 ) -> None:
     """Show another face in place of every face in IN; nothing is attacked.
 
-    A face that cannot be swapped is pixelated. As with deidlib protect, no output appears before it is complete, and
-    the same command continues what was interrupted. To let authorised models read the result as the original, use
-    deidlib protect --hide swap:FILE.
+    A face that cannot be swapped is hidden by mid-grey, and it is said why. As with deidlib protect, no output appears
+    before it is complete, and the same command continues what was interrupted. To let authorised models read the
+    result as the original, use deidlib protect --hide swap:FILE.
     """
     import torch
 
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.inputs import Inputs
+    from deidlib.protect.lookout import Lookout
     from deidlib.protect.output import Output
     from deidlib.swap.clip import SteadyFaces
     from deidlib.tracking import FaceTracker
@@ -137,7 +141,9 @@ def swap(
             tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing),
         )
         landmarkers = [model for model in getattr(swapper, "models", ()) if model.task == "landmarks"]
-        faces_of = SteadyFaces([*finders, *landmarkers], batch, torch.device(where)) if steady else None
+        # Each at every frame, turned too: what is smoothed over time is looked at once.
+        looks = [*finders, *Lookout().looks(finders, *finders), *landmarkers]
+        faces_of = SteadyFaces(looks, batch, torch.device(where)) if steady else None
         work = Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report)
         run(work, original, target, inputs)
 
@@ -145,10 +151,11 @@ def swap(
 def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
     """Print what happened to a file."""
     say(
-        f"{target}: {summary.frames} frames, {summary.found} with faces swapped, or pixelated where that could not "
-        f"be; {summary.filled} filled in, {summary.held} held, {summary.partly_held} with a lost face held "
-        f"besides, {summary.whole_frame} wholly hidden, {summary.kept} kept as they were"
+        f"{target}: {summary.frames} frames, {summary.found} with faces, {summary.filled} filled in, "
+        f"{summary.held} held, {summary.partly_held} with a lost face held besides, "
+        f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were"
     )
+    report_swaps(summary)
     if not summary.found:
         say(f"warning: no face was found in {source}", err=True)
 
@@ -161,7 +168,7 @@ def swapper_of(
     landmarks: Names = Names("mtcnn"),
     keep: Names = Names(),
     which: int | None = None,
-    blocks: int = 4,
+    blocks: int | None = None,
 ) -> FaceSwapper:
     """The swapper that shows the face in a file.
 
@@ -172,18 +179,18 @@ def swapper_of(
         landmarks: names of models, in turn; the first must be a detector.
         keep: parts to leave, ``"eyes"`` and ``"mouth"``.
         which: number of the face in the file.
-        blocks: cells of the mosaic over faces that cannot be swapped.
+        blocks: cells of the mosaic over faces that cannot be swapped; None: they are hidden by mid-grey.
 
     Raises:
         ValueError: no face in the file, or several and none chosen; an unknown name.
         MediaReadError: it is no image.
     """
     from deidlib.media import read_image
-    from deidlib.obfuscate import Pixelate
+    from deidlib.obfuscate import Pixelate, Solid
     from deidlib.swap.cosegmentation import CoSegmentationSwapper, CropSwapper
     from deidlib.swap.warp import WarpSwapper
 
-    image, fallback = read_image(file), Pixelate(blocks=blocks)
+    image, fallback = read_image(file), Solid() if blocks is None else Pixelate(blocks=blocks)
     models = list(named(landmarks, device, "--landmarks", readers()).values())
     if models[0].task != "boxes":
         raise ValueError(f"--landmarks must begin with a detector, got {landmarks}. Try retinaface,{landmarks}.")
@@ -191,7 +198,10 @@ def swapper_of(
         if method == "warp":
             # The swapper says which parts there are.
             parts = cast("tuple[Part, ...]", keep)
-            return WarpSwapper(image.to(device), models, which=which, keep=parts, fallback=fallback)
+            swapper = WarpSwapper(image.to(device), models, which=which, keep=parts, fallback=fallback)
+            if swapper.doubt is not None:
+                typer.echo(f"warning: {file}: {swapper.doubt}", err=True)
+            return swapper
         if keep:
             raise ValueError("--keep is for --method warp.")
         (faces,) = models[0].predict(image.to(device))

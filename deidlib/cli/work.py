@@ -218,6 +218,18 @@ def say(text: str, *, err: bool = False) -> None:
         typer.echo(text, err=err)
 
 
+def report_swaps(summary: Summary) -> None:
+    """Print how many faces were swapped, and how many were hidden instead, and why."""
+    if summary.swaps:
+        reasons = {name: count for name, count in summary.swaps.items() if name != "swapped"}
+        why = "; ".join(f"{count} because {name}" for name, count in sorted(reasons.items(), key=lambda row: -row[1]))
+        total = sum(summary.swaps.values())
+        say(
+            f"  of {total} faces and places of lost ones, {summary.swaps.get('swapped', 0)} swapped and "
+            f"{sum(reasons.values())} hidden instead{': ' * bool(why)}{why}"
+        )
+
+
 def report(source: Path | str | int, target: Path, summary: Summary) -> None:
     """Print what happened to a file."""
     losses = ", ".join(f"{name} {value:.3f}" for name, value in summary.losses.items()) or "none"
@@ -229,6 +241,7 @@ def report(source: Path | str | int, target: Path, summary: Summary) -> None:
     )
     if summary.most is not None:
         say(f"  hidden in a frame, faces and places of lost ones: {summary.fewest} at least, {summary.most} at most")
+    report_swaps(summary)
     if summary.beyond is not None:
         say(f"  not within tolerance before it was stored: {summary.beyond} of {summary.found} frames")
     if summary.readback is not None:

@@ -80,6 +80,7 @@ class ProtectedBatch:
         attack: the attack on the ``"found"`` frames, in order; ``None`` if there are none.
         readings: per frame what each authorised model reads on the original of the faces that were hidden, by name;
             nothing for a frame that was not attacked.
+        swaps: per frame how many faces were swapped, and how many not, by the reason; nothing if no swapper hides them.
     """
 
     originals: Tensor
@@ -90,6 +91,7 @@ class ProtectedBatch:
     treatment: list[Treatment]
     attack: AttackResult | None
     readings: list[dict[str, Faces]] = field(default_factory=list)
+    swaps: Sequence[Mapping[str, int]] = ()
 
     def losses(self) -> list[dict[str, float]]:
         """Each frame's final losses, by model; nothing for a frame that was not attacked."""

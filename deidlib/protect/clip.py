@@ -446,6 +446,7 @@ class ClipJob:
             "output": {"sha256": file.sha256},
             "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},
             "losses": numbers["losses"],
+            "swaps": numbers["swaps"],
             "readback": numbers["readback"],
             "key": None if self.key is None else self.key.to_dict(),
         }
@@ -482,8 +483,9 @@ def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: P
             within,
             len(frame.found) + len(frame.filled) + len(frame.held) if frame.treatment in _ONE_BY_ONE else 0,
             count,
+            dict(swaps),
         )
-        for tick, faces, frame, readings, losses, within, count in zip(
+        for tick, faces, frame, readings, losses, within, count, swaps in zip(
             pts,
             batch.faces,
             tracked,
@@ -491,6 +493,7 @@ def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: P
             protected.losses(),
             protected.within(),
             batch.counts or [FaceCount()] * len(tracked),
+            protected.swaps or [{}] * len(tracked),
             strict=True,
         )
     ]

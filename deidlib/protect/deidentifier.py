@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +22,7 @@ from deidlib.obfuscate import Concealment, Solid
 from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.given import check_places
 from deidlib.protect.lookout import Lookout
+from deidlib.swap.base import FaceSwapper
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
 
 # Frames in a part of a clip that is not cut into chains.
@@ -184,7 +185,7 @@ class Deidentifier:
         originals = batch.originals()
         treatment = [frame.treatment for frame in tracked]
         faces = [frame.found if frame.treatment == "found" else frame.others for frame in tracked]
-        hidden = self.hide(originals, tracked)
+        hidden, swaps = self._hide(originals, tracked)
         images, attack = hidden, None
         readings: list[dict[str, Faces]] = [{} for _ in tracked]
         found = [i for i, what in enumerate(treatment) if what == "found"]
@@ -195,7 +196,7 @@ class Deidentifier:
             images = hidden.clone()
             images[found] = attack.images
         others = [frame.others if frame.treatment == "found" else frame.found[:0] for frame in tracked]
-        return ProtectedBatch(originals, hidden, images, faces, others, treatment, attack, readings)
+        return ProtectedBatch(originals, hidden, images, faces, others, treatment, attack, readings, swaps)
 
     def repair(
         self,
@@ -293,11 +294,24 @@ class Deidentifier:
         Returns:
             ``(B, 3, H, W)`` on the uint8 grid.
         """
-        hidden = to_grid(self.obfuscator(originals, [self._places(frame) for frame in tracked]))
+        return self._hide(originals, tracked)[0]
+
+    def _hide(self, originals: Tensor, tracked: Sequence[TrackedFrame]) -> tuple[Tensor, Sequence[Mapping[str, int]]]:
+        """What :meth:`hide` gives, and how many faces of each frame a swapper swapped, and why not others."""
+        places, swaps = [self._places(frame) for frame in tracked], list[Mapping[str, int]]()
+        if isinstance(self.obfuscator, FaceSwapper):
+            images, outcomes = self.obfuscator.with_outcomes(originals, places)
+            swaps = [
+                {} if frame.treatment == "whole-frame" else Counter(row)
+                for frame, row in zip(tracked, outcomes, strict=True)
+            ]
+        else:
+            images = self.obfuscator(originals, places)
+        hidden = to_grid(images)
         covered = [i for i, frame in enumerate(tracked) if frame.treatment == "whole-frame"]
         if covered:
             hidden[covered] = to_grid(self.obfuscator.hide_frame(originals[covered]))
-        return hidden
+        return hidden, swaps
 
     def _places(self, frame: TrackedFrame) -> Faces:
         """What is hidden in a frame: the faces last, so that they lie on top."""

@@ -69,6 +69,7 @@ class FrameRecord:
         within: whether every model reads it within its tolerance, before it is stored; None if there is none.
         hidden: faces hidden one by one, and places of lost ones; 0 in a frame that was hidden altogether or kept.
         count: how many faces were found in the original, by whom.
+        swaps: how many of them were swapped, and how many not, by the reason.
     """
 
     pts: int
@@ -80,6 +81,7 @@ class FrameRecord:
     within: bool | None = None
     hidden: int = 0
     count: FaceCount = field(default_factory=FaceCount)
+    swaps: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON; floats come back bit for bit, a loss that is not finite as NaN."""
@@ -93,6 +95,7 @@ class FrameRecord:
             "within": self.within,
             "hidden": self.hidden,
             "count": asdict(self.count),
+            "swaps": dict(self.swaps),
         }
 
     @classmethod
@@ -109,6 +112,7 @@ class FrameRecord:
             data["within"],
             data["hidden"],
             FaceCount(**data["count"]),
+            data["swaps"],
         )
 
 
@@ -124,6 +128,7 @@ _FRAME = fields(
         "within": maybe(truth),
         "hidden": whole(0, 1_000_000),
         "count": fields({"upright": mapped(whole(0, 1_000_000)), "turned": whole(0, 1_000_000)}),
+        "swaps": mapped(whole(0, 1_000_000)),
     }
 )
 RECORD = fields({"sha256": SHA256, "frames": listed(_FRAME, 100_000)})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from deidlib.protect.readback import Readback
 from deidlib.protect.segments import FrameRecord
@@ -29,6 +29,8 @@ class Summary:
         losses: mean final loss per model over the attacked frames.
         beyond: attacked frames that some model does not read within its tolerance, whatever was tried; None where there
             is no tolerance.
+        swaps: how many faces were swapped, under ``"swapped"``, and how many were hidden instead, by the reason;
+            empty if no swapper hides them.
         readback: how the authorised models read the written file; None where that was not asked for.
     """
 
@@ -46,6 +48,7 @@ class Summary:
     losses: dict[str, float]
     beyond: int | None = None
     readback: Readback | None = None
+    swaps: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frames: Iterable[FrameRecord], readback: Readback | None = None) -> Summary:
@@ -59,12 +62,14 @@ class Summary:
         partly_held = turned = disputed = 0
         hidden: list[int] = []
         within: list[bool] = []
+        swaps: Counter[str] = Counter()
         losses: dict[str, list[float]] = {}
         for frame in frames:
             treatments[frame.treatment] += 1
             partly_held += frame.others > 0
             turned += frame.count.turned > 0
             disputed += frame.count.disputed
+            swaps.update(frame.swaps)
             hidden += [frame.hidden] if frame.hidden else []
             within += [] if frame.within is None else [frame.within]
             for name, loss in frame.losses.items():
@@ -84,4 +89,5 @@ class Summary:
             losses={name: sum(values) / len(values) for name, values in losses.items()},
             beyond=within.count(False) if within else None,
             readback=readback,
+            swaps=dict(swaps),
         )

@@ -10,18 +10,16 @@ from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
-from deidlib.geometry.face_model import face_model
 from deidlib.images import check_images
 from deidlib.models.base import FaceModel
 from deidlib.swap import outline
 from deidlib.swap.landmarks import landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
+from deidlib.swap.shape import STRAIGHT, mirrored, normal, skewness, turned_to
 from deidlib.swap.tps import ThinPlate
 
 # The face's width, and where its middle lies, as shares of the picture.
 _WIDTH, _MIDDLE = 0.45, (0.5, 0.55)
-# How much a face may differ from its mirror image, as a share of its size: turned by 30 degrees, about.
-_STRAIGHT = 0.45
 _ROUNDS = 5
 _AROUND = 16
 _STIFFNESS = 1e-3
@@ -76,7 +74,7 @@ def average_face(
                 )
             pictures.append(image.detach().cpu())
             shape = outline.all_points(points.detach().cpu(), known.boxes[k])
-            if _skewness(shape) > _STRAIGHT:
+            if skewness(shape) > STRAIGHT:
                 raise ValueError(
                     f"face {k} of picture {number}, at {[round(v) for v in known.boxes[k].tolist()]}, is turned aside "
                     "too far to be averaged: leave it out of faces, or take people who look towards the camera."
@@ -87,8 +85,8 @@ def average_face(
             f"the average of {len(shapes)} faces is no face of nobody: give pictures of two people or more."
         )
     pyramids = [Pyramid(image) for image in pictures] + [Pyramid(image.flip(-1)) for image in pictures]
-    mirrored = [_mirrored(shape, image.shape[3]) for shape, image in zip(shapes, pictures, strict=True)]
-    every = torch.stack([*shapes, *mirrored])
+    reflected = [mirrored(shape, image.shape[3]) for shape, image in zip(shapes, pictures, strict=True)]
+    every = torch.stack([*shapes, *reflected])
     mean = _placed(mean_shape(every), size)
     total = torch.zeros(3, size, size)
     for shape, pyramid in zip(every, pyramids, strict=True):
@@ -112,40 +110,12 @@ def mean_shape(shapes: Tensor) -> Tensor:
                 [ 0.5770, -0.2890],
                 [-0.2890,  0.5770]])
     """
-    numbers = _normal(shapes)
+    numbers = normal(shapes)
     mean = numbers[0]
     for _ in range(_ROUNDS):
-        mean = _turned_to(numbers, mean).mean(dim=0)
+        mean = turned_to(numbers, mean).mean(dim=0)
         mean = mean / mean.abs().square().sum().sqrt()
     return torch.view_as_real(mean)
-
-
-def _normal(shapes: Tensor) -> Tensor:
-    """Shapes ``(..., P, 2)`` as complex numbers, around 0, of size 1."""
-    numbers = torch.view_as_complex(shapes.contiguous())
-    numbers = numbers - numbers.mean(dim=-1, keepdim=True)
-    return numbers / numbers.abs().square().sum(dim=-1, keepdim=True).sqrt()
-
-
-def _turned_to(numbers: Tensor, goal: Tensor) -> Tensor:
-    """In the plane the best rotation onto a shape is one complex number of modulus 1."""
-    turn = (numbers.conj() * goal).sum(dim=-1, keepdim=True)
-    turned: Tensor = numbers * turn / turn.abs()
-    return turned
-
-
-def _skewness(shape: Tensor) -> float:
-    """How far a face is from its mirror image, as a share of its size; 0 for one that looks straight ahead."""
-    own, other = _normal(shape), _normal(_mirrored(shape, 0))
-    return float((own - _turned_to(other, own)).abs().square().sum().sqrt())
-
-
-def _mirrored(points: Tensor, width: int) -> Tensor:
-    """The 68 points of the picture's mirror image, in their own order."""
-    model = face_model()
-    order = torch.cdist(model * model.new_tensor([-1, 1, 1]), model).argmin(dim=1)
-    flipped = points * points.new_tensor([-1, 1]) + points.new_tensor([width, 0])
-    return flipped[order]
 
 
 def _placed(shape: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from deidlib.faces import Faces, check_per_frame
 from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_images
-from deidlib.obfuscate import Obfuscator, Pixelate
+from deidlib.obfuscate import Obfuscator, Solid
 
 
 class Patch(NamedTuple):
@@ -29,6 +29,10 @@ class Patch(NamedTuple):
     share: Tensor
 
 
+SWAPPED = "swapped"
+"""What became of a face that was swapped; of any other it is said why not."""
+
+
 class FaceSwapper(ABC):
     """Hides faces by others, and nothing else; usable wherever an :class:`~deidlib.Obfuscator` is.
 
@@ -41,7 +45,7 @@ class FaceSwapper(ABC):
 
     Args:
         fallback: hides the faces that cannot be swapped, and whole frames. Its region is the swapper's too: no pixel
-            outside of it changes. ``Pixelate(blocks=4)`` by default.
+            outside of it changes. :class:`~deidlib.Solid` by default.
 
     Example:
         >>> class Grey(FaceSwapper):
@@ -57,10 +61,10 @@ class FaceSwapper(ABC):
     follows_face = True
 
     def __init__(self, fallback: Obfuscator | None = None) -> None:
-        self.fallback = Pixelate(blocks=4) if fallback is None else fallback
+        self.fallback = Solid() if fallback is None else fallback
 
     @abstractmethod
-    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
+    def swap(self, images: Tensor, faces: Sequence[Faces]) -> Sequence[Sequence[Patch | str | None]]:
         """What to show in place of the faces.
 
         Args:
@@ -68,8 +72,8 @@ class FaceSwapper(ABC):
             faces: B entries; some may be empty.
 
         Returns:
-            For each frame one entry per face, in order; ``None`` for a face that cannot be swapped. What a patch
-            shows outside of the face's region is cut off.
+            For each frame one entry per face, in order; for a face that cannot be swapped why that is so, in a few
+            words, or ``None``. What a patch shows outside of the face's region is cut off.
         """
 
     @final
@@ -90,21 +94,38 @@ class FaceSwapper(ABC):
             TypeError: images are not a float tensor.
             ValueError: images are no valid batch, or there is not one ``Faces`` per frame.
         """
+        return self.with_outcomes(images, faces)[0]
+
+    @final
+    @torch.no_grad()
+    def with_outcomes(self, images: Tensor, faces: Sequence[Faces]) -> tuple[Tensor, list[list[str]]]:
+        """Swap the faces, and say what became of each: :data:`SWAPPED`, or why it was hidden by the fallback instead.
+
+        Args:
+            images: as for a call.
+            faces: likewise.
+
+        Returns:
+            What a call returns, and for each frame one entry per face, in order.
+
+        Raises:
+            TypeError, ValueError: likewise.
+        """
         check_images(images)
         check_per_frame(faces, images)
         faces = [known.to(images.device) for known in faces]
         if not any(len(known) for known in faces):
-            return images.clone()
+            return images.clone(), [[] for _ in faces]
         height, width = images.shape[2:]
         patches = self.swap(images, faces)
         hopeless = [
-            known[[i for i, patch in enumerate(found) if patch is None]]
+            known[[i for i, patch in enumerate(found) if not isinstance(patch, Patch)]]
             for known, found in zip(faces, patches, strict=True)
         ]
         out = self.fallback(images, hopeless)
         for frame, (known, found) in enumerate(zip(faces, patches, strict=True)):
             for i, patch in enumerate(found):
-                if patch is None:
+                if not isinstance(patch, Patch):
                     continue
                 inside = patch.inside
                 rows, columns = slice(inside.top, inside.bottom), slice(inside.left, inside.right)
@@ -113,7 +134,11 @@ class FaceSwapper(ABC):
                 # Exact at both ends: share 0 keeps the pixel, share 1 keeps nothing of it.
                 old, new = out[frame, :, rows, columns], patch.pixels.to(images).clamp(0, 1)
                 out[frame, :, rows, columns] = old * (1 - share) + new * share
-        return out
+        outcomes = [
+            [SWAPPED if isinstance(patch, Patch) else patch or "it cannot be swapped" for patch in found]
+            for found in patches
+        ]
+        return out, outcomes
 
     @final
     def mask(self, faces: Sequence[Faces], height: int, width: int) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from deidlib.faces import Faces
 from deidlib.geometry.matching import match
 from deidlib.media.clip import open_frames
 from deidlib.media.kind import kind_of
-from deidlib.models.base import TargetModel
+from deidlib.models.base import FaceModel
 from deidlib.models.observe import observe
 
 
@@ -66,7 +65,7 @@ class SteadyFaces:
         device: where the models are.
     """
 
-    models: Sequence[TargetModel[Any]]
+    models: Sequence[FaceModel]
     batch_size: int = 8
     device: torch.device = torch.device("cpu")
 

@@ -20,6 +20,7 @@ from deidlib.swap.base import FaceSwapper, Patch
 from deidlib.swap.colour import match_colour
 from deidlib.swap.landmarks import landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
+from deidlib.swap.shape import STRAIGHT, skewness
 from deidlib.swap.tps import ThinPlate
 
 Part = Literal["eyes", "mouth"]
@@ -34,6 +35,12 @@ _FOREHEAD = 0.8
 _STIFFNESS = 1e-2
 # Share of a face over which the map may fold: wrinkles of a lip, not a cheek.
 _FOLDED = 0.02
+# Why a face is not swapped: there is nothing to follow.
+_UNKNOWN = "no landmarks of it are read"
+# Pixels: the least width of a source.
+_SMALL = 24.0
+# A face that is covered in part is found with a lower score.
+_SURE = 0.95
 
 
 class WarpSwapper(FaceSwapper):
@@ -62,8 +69,8 @@ class WarpSwapper(FaceSwapper):
     Raises:
         MediaReadError: the file cannot be read.
         TypeError: the source is no float tensor.
-        ValueError: no face in the source, more than one with none chosen, or one without landmarks or cut off by
-            the border; an unknown part.
+        ValueError: no face in the source, more than one with none chosen, or one without landmarks, cut off by
+            the border, turned aside or narrower than 24 pixels; an unknown part.
 
     Example:
         >>> from deidlib.geometry.face_model import face_model
@@ -94,19 +101,20 @@ class WarpSwapper(FaceSwapper):
         self.models = tuple(landmarks) if isinstance(landmarks, Sequence) else (landmarks,)
         self.keep = tuple(sorted(keep))
         self.smallest = smallest
-        self.source, self.source_landmarks, self.source_box = source_face(source, self.models, source_faces, which)
+        found = source_face(source, self.models, source_faces, which)
+        self.source, self.source_landmarks, self.source_box, self.doubt = found
         self._pyramid = Pyramid(self.source)
 
-    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
+    def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | str]]:
         """The source, bent onto each face."""
         rows = landmarks_of(images, faces, self.models)
         return [
-            [None if points is None else self._patch(image, points, known[[i]]) for i, points in enumerate(row)]
+            [_UNKNOWN if points is None else self._patch(image, points, known[[i]]) for i, points in enumerate(row)]
             for image, known, row in zip(images, faces, rows, strict=True)
         ]
 
-    def _patch(self, image: Tensor, landmarks: Tensor, face: Faces) -> Patch | None:
-        """What to show in place of one face: ``image`` ``(3, H, W)``, its points, the face itself."""
+    def _patch(self, image: Tensor, landmarks: Tensor, face: Faces) -> Patch | str:
+        """What to show in place of one face, or why nothing: ``image`` ``(3, H, W)``, its points, the face itself."""
         height, width = image.shape[1:]
         # Geometry on the CPU, in float64: few numbers, and the same on every machine.
         landmarks = landmarks.detach().cpu().double()
@@ -118,8 +126,12 @@ class WarpSwapper(FaceSwapper):
             source = outline.all_points(own, self.source_box)
             size = outline.width(points)
             region = self.fallback.region.cover(face.to("cpu"), height, width)[0].double()
-            if size < self.smallest or _cut(face.boxes[0], height, width) or not _all_within(landmarks, region):
-                return None
+            if size < self.smallest:
+                return f"it is narrower than {self.smallest:g} pixels"
+            if _cut(face.boxes[0], height, width):
+                return "it reaches the border"
+            if not _all_within(landmarks, region):
+                return "its landmarks lie outside of it"
             reach = _reach(points, region)
             narrow = _NARROW[len(landmarks)]
             seen = torch.cat([points, outline.forehead(points, reach)])
@@ -128,7 +140,7 @@ class WarpSwapper(FaceSwapper):
             )
             plate = ThinPlate.fit(seen, shown, stiffness=_STIFFNESS)
         except ValueError:
-            return None
+            return _UNKNOWN
         feather = max(1.0, _FEATHER * size)
         inside = _around(seen, _MARGIN * size + feather, height, width)
         x = torch.arange(inside.left, inside.right, dtype=torch.float64) + 0.5
@@ -140,7 +152,7 @@ class WarpSwapper(FaceSwapper):
         lattice = Lattice(plate, inside)
         area = lattice.area()[outline.distance(core, lattice.x[:-1], lattice.y[:-1]) < 0]
         if not len(area) or float((area <= 0).double().mean()) > _FOLDED:
-            return None
+            return "it is turned too far from the source's pose"
         pixels = self._pyramid.read(lattice, float(area.clamp(min=0).mean().sqrt())).to(image)
         rows, columns = slice(inside.top, inside.bottom), slice(inside.left, inside.right)
         original = image[:, rows, columns]
@@ -155,8 +167,8 @@ class WarpSwapper(FaceSwapper):
 
 def source_face(
     source: Tensor | str | Path, models: Sequence[FaceModel], faces: Faces | None, which: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The source, and the landmarks and the box of its one face.
+) -> tuple[Tensor, Tensor, Tensor, str | None]:
+    """The source, the landmarks and the box of its one face, and what may be wrong with it.
 
     Args:
         source: ``(1, 3, H, W)``, or an image file.
@@ -165,7 +177,7 @@ def source_face(
         which: number of the face, if there are several.
 
     Returns:
-        ``(1, 3, H, W)``; ``(68, 2)`` or ``(5, 2)`` float64; ``(4,)``; all on the CPU.
+        ``(1, 3, H, W)``; ``(68, 2)`` or ``(5, 2)`` float64; ``(4,)``; all on the CPU. A doubt in words, or None.
 
     Raises:
         ValueError: see :class:`WarpSwapper`.
@@ -199,7 +211,36 @@ def source_face(
     height, width = image.shape[2:]
     if not _all_within(points, torch.ones(height, width)):
         raise ValueError("the source's face is cut off by the border. Take a picture that shows all of it.")
-    return image.cpu(), points, chosen.boxes[0].detach().cpu()
+    box = chosen.boxes[0].detach().cpu()
+    _check_shape(points, box)
+    score = float(chosen.scores[0])
+    doubt = None
+    if score < _SURE:
+        doubt = (
+            f"the source's face is found with a score of {score:.2f} only: it may be covered in part (a hand, "
+            "sunglasses, a mask), and what covers it would be shown in every face"
+        )
+    return image.cpu(), points, box, doubt
+
+
+def _check_shape(points: Tensor, box: Tensor) -> None:
+    """Refuse a source of which too little is to be seen."""
+    try:
+        shape = outline.all_points(points, box)
+        wide = outline.width(shape)
+    except ValueError:
+        # Points on one line tell no shape, and no face can be swapped by them.
+        return
+    if wide < _SMALL:
+        raise ValueError(
+            f"the source's face is {wide:.0f} pixels wide, and looks coarse in any larger place. Take a picture in "
+            f"which it is wider than {_SMALL:g} pixels."
+        )
+    if skewness(shape) > STRAIGHT:
+        raise ValueError(
+            "the source's face is turned aside: half of it is not to be seen, and would be shown bent. Take a picture "
+            "that looks into the camera."
+        )
 
 
 def _cut(box: Tensor, height: int, width: int) -> bool:

@@ -58,7 +58,10 @@ def test_a_frame_starts_from_the_one_before_it_within_its_own_ball() -> None:
     # Without a step of their own, frames are what they start from.
     first, *others = protect(frames, 3, Chain(iterations=0))
     (hidden,) = Deidentifier(
-        IFGSMAttacker([Sees(placed)], max_iterations=0), Solid((0.5, 0.5, 0.5)), tracker=FaceTracker(smoothing=0)
+        IFGSMAttacker([Sees(placed)], max_iterations=0),
+        Solid((0.5, 0.5, 0.5)),
+        tracker=FaceTracker(smoothing=0),
+        lookout=None,
     ).frames([frames])
     region = [known.boxes[0] for known in Sees(placed).predict(frames)]
     assert int((first - hidden.images[0]).abs().gt(1e-6).sum()) > 50

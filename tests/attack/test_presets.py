@@ -151,6 +151,9 @@ def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
 def test_the_command_line_does_this(
     options: list[str], codec: str, until: Tolerance | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Without RetinaFace's weights, mtcnn is who looks by default.
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
     seen: list[Deidentifier] = []
 
     def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:

@@ -45,7 +45,7 @@ def test_swap_writes_the_clip_with_another_face(
         writer.write(clip)
     result = deidlib("swap", source, out, "--source", face, *arguments)
     assert result.exit_code == 0, result.output
-    assert "3 frames, 3 with faces swapped" in result.output
+    assert "of 3 faces and places of lost ones, 3 swapped and 0 hidden instead" in result.output
     assert "attacked" not in result.output
     with VideoReader(out) as reader:
         written = torch.cat([images for images, _ in reader.batches(8)])

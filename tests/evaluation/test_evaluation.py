@@ -579,6 +579,24 @@ def test_readings_can_be_exported(clip: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_spread_takes_values_that_occur() -> None:
     assert spread([]) is None
+    # Of twenty faces the one that is missed lies in the worst twentieth, whichever end that is at.
+    missed = spread([0.0] * 19 + [math.inf])
+    assert missed is not None
+    assert (missed["p95"], missed["median"], missed["p05"]) == (math.inf, 0.0, 0.0)
+    found = spread([0.0] + [0.9] * 19)
+    assert found is not None
+    assert (found["p05"], found["median"], found["p95"]) == (0.0, 0.9, 0.9)
+    even = spread([1.0, 2.0, 3.0, 10.0])
+    assert even is not None
+    assert (even["p05"], even["median"], even["p95"]) == (1.0, 2.5, 10.0)
+    # As numpy has it, also where 5 or 95 percent name a value exactly.
+    for count in (1, 2, 7, 20, 21, 100, 101, 1001):
+        values = torch.rand(count, dtype=torch.float64).tolist()
+        known = spread(values)
+        assert known is not None
+        assert known["p05"] == np.quantile(values, 0.05, method="lower")
+        assert known["p95"] == np.quantile(values, 0.95, method="higher")
+        assert known["median"] == pytest.approx(np.median(values))
     assert spread([3.0, 1.0, 2.0]) == {"mean": 2.0, "min": 1.0, "p05": 1.0, "median": 2.0, "p95": 3.0, "max": 3.0}
 
 

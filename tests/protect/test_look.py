@@ -38,7 +38,7 @@ BOX = [16.0, 12.0, 48.0, 52.0]
 
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deidlib.protect.clip._SEGMENT", SEGMENT)
+    monkeypatch.setattr("deidlib.protect.deidentifier._PART", SEGMENT)
 
 
 def face() -> Tensor:

@@ -66,8 +66,23 @@ def test_a_face_that_cannot_be_swapped_is_hidden_by_the_fallback(fallback: Obfus
     assert torch.equal(Painter(fallback=fallback)(images, faces), fallback(images, faces))
 
 
-def test_the_fallback_is_a_mosaic_of_four_cells_by_default() -> None:
-    assert Painter().fallback == Pixelate(blocks=4)
+def test_the_fallback_takes_nothing_from_the_face_by_default() -> None:
+    assert Painter().fallback == Solid()
+
+
+def test_what_became_of_each_face_is_told() -> None:
+    class Choosy(FaceSwapper):
+        def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | str | None]]:
+            rows = Painter().swap(images, faces)
+            return [[row[0], "it looks away", *row[2:]] if row else [] for row in rows]
+
+    images = torch.rand(2, 3, 24, 24)
+    faces = [boxed((2, 2, 8, 8), (12, 12, 20, 20), (2, 12, 8, 20), scores=[1.0, 0.5, 0.0]), Faces.empty()]
+    out, outcomes = Choosy().with_outcomes(images, faces)
+    assert outcomes == [["swapped", "it looks away", "it cannot be swapped"], []]
+    assert torch.equal(out, Choosy()(images, faces))
+    # Both that were not are hidden.
+    assert torch.equal(out[0, :, 12:20, 2:20:17], torch.full((3, 8, 2), Solid().color[0]))
 
 
 def test_a_swapped_face_lies_above_one_that_cannot_be_swapped_whatever_their_order() -> None:

@@ -19,6 +19,7 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.swap import outline
+from deidlib.swap.base import Patch
 from deidlib.swap.colour import match_colour
 from deidlib.swap.lattice import Lattice, Pyramid
 from deidlib.swap.tps import ThinPlate
@@ -147,8 +148,8 @@ def test_nothing_finer_than_shadows_comes_from_the_target() -> None:
     details = 0.25 * ((x // 2 + y // 2) % 2 * 2 - 1).float().expand(1, 3, SIZE, SIZE)
     one, other = base + details, base - details
     patch_one, patch_other = (swapper().swap(image, faces)[0][0] for image in (one, other))
-    assert patch_one is not None
-    assert patch_other is not None
+    assert isinstance(patch_one, Patch)
+    assert isinstance(patch_other, Patch)
     difference = (patch_one.pixels - patch_other.pixels)[:, patch_one.share == 1]
     assert float(difference.abs().mean()) < 0.01 * 0.5
     assert bool((patch_one.share == 1).sum() > 1500)
@@ -158,7 +159,7 @@ def test_all_of_the_face_is_covered() -> None:
     for yaw in (0.0, 20.0):
         points = points_of(yaw=yaw)
         (patch,) = swapper().swap(smooth(2), [face(points)])[0]
-        assert patch is not None
+        assert isinstance(patch, Patch)
         x, y = points.floor().long().unbind(dim=1)
         share = patch.share[y - patch.inside.top, x - patch.inside.left]
         assert torch.equal(share, torch.ones(68))
@@ -191,7 +192,7 @@ def test_the_source_follows_the_target_landmarks() -> None:
     points = points_of(yaw=15, at=(44.0, 46.0), scale=390)
     swap = WarpSwapper(source, source_faces=face(own))
     (patch,) = swap.swap(torch.full((1, 3, SIZE, SIZE), 0.6), [face(points)])[0]
-    assert patch is not None
+    assert isinstance(patch, Patch)
     grey = patch.pixels.mean(dim=0)
     for index, found in ((30, grey.argmin()), (48, grey.argmax())):
         row, column = divmod(int(found), grey.shape[1])
@@ -277,7 +278,7 @@ def test_one_of_two_faces_cannot_be_swapped() -> None:
     both, target = face(good, bad), torch.rand(1, 3, SIZE, SIZE)
     out = swapper()(target, [both])
     one, other = (swapper().mask([both[[i]]], SIZE, SIZE).expand_as(target) > 0 for i in range(2))
-    assert torch.equal(out[other & ~one], Pixelate(blocks=4)(target, [both[[1]]])[other & ~one])
+    assert torch.equal(out[other & ~one], Solid()(target, [both[[1]]])[other & ~one])
     assert torch.equal(out[one & ~other], swapper()(target, [both[[0]]])[one & ~other])
     assert torch.equal(out[~one & ~other], target[~one & ~other])
 
@@ -309,11 +310,39 @@ def test_each_face_seen_serves_one_place() -> None:
     held = Faces(known.boxes - torch.tensor([8.0, 0, 8.0, 0]), torch.ones(1))
     places = Faces(torch.cat([held.boxes, known.boxes]), torch.ones(2))
     first, second = WarpSwapper(smooth(1), Sees(known)).swap(smooth(2), [places])[0]
-    assert first is None
-    assert second is not None
+    assert first == "no landmarks of it are read"
+    assert isinstance(second, Patch)
+
+
+def test_it_is_said_why_a_face_is_not_swapped() -> None:
+    def why(known: Faces) -> Patch | str:
+        return swapper().swap(smooth(2), [known])[0][0]
+
+    known = face(points_of())
+    assert isinstance(why(known), Patch)
+    assert why(known.replace(boxes=torch.tensor([[0.0, 20.0, 80.0, 82.0]]))) == "it reaches the border"
+    assert why(known.replace(boxes=torch.tensor([[50.0, 20.0, 90.0, 70.0]]))) == "its landmarks lie outside of it"
+    assert why(face(points_of(yaw=75))) == "it is turned too far from the source's pose"
+    assert why(known.replace(landmarks=None)) == "no landmarks of it are read"
 
 
 # The source
+
+
+@pytest.mark.parametrize("count", [68, 5])
+def test_a_source_that_is_turned_small_or_covered(count: int) -> None:
+    def made(yaw: float = 0.0, scale: float = SCALE) -> WarpSwapper:
+        return WarpSwapper(smooth(1), source_faces=face(points_of(count=count, yaw=yaw, scale=scale)))
+
+    assert made().doubt is None
+    assert made(yaw=20).doubt is None
+    for yaw in (45, -45):
+        with pytest.raises(ValueError, match="turned aside: half of it is not to be seen"):
+            made(yaw=yaw)
+    with pytest.raises(ValueError, match=r"\d+ pixels wide.*wider than 24"):
+        made(scale=80)
+    doubtful = face(points_of(count=count)).replace(scores=torch.tensor([0.8]))
+    assert "score of 0.80 only: it may be covered" in (WarpSwapper(smooth(1), source_faces=doubtful).doubt or "")
 
 
 def test_a_source_is_read_from_a_file(tmp_path: Path) -> None:
