@@ -30,7 +30,7 @@ def settings_of(path: Path, options: set[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is no file of settings: a regular file in TOML is expected, of at most 1 MiB.")
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f'{path} is no TOML: {error}. Write lines such as: targets = "retinaface"') from None
     settings: dict[str, Any] = {}
     for key, value in told.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,7 @@ def reporting(path: Path, what: str) -> Iterator[None]:
         raise
     except (av.FFmpegError, OSError) as error:
         raise MediaWriteError(
-            f"{path}: could not write {what} ({reason_of(error)}). Is there space left? "
-            "Nothing was kept under that name."
+            f"{path}: could not write {what} ({reason_of(error)}). {_advice(error)}Nothing was kept under that name."
         ) from error
 
 
@@ -44,6 +44,11 @@ def reading(path: Path) -> Iterator[None]:
         raise MediaReadError(
             f"{path} cannot be read ({error.strerror}). Check its permissions, or get a sound copy."
         ) from error
+
+
+def _advice(error: BaseException) -> str:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return "Make space, or write to another disk. " if full else ""
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from deidlib.media.errors import MediaWriteError, reporting
 from deidlib.media.matroska import set_display_width
 from deidlib.media.presentation import UNSPECIFIED, Presentation
 from deidlib.media.sound import SoundCopy
+from deidlib.records.files import sync_folder
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -166,6 +167,8 @@ class FolderSink(Sink):
         for path in self.folder.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
+        # And their names, before the folder gets its own.
+        sync_folder(self.folder)
 
     def discard(self) -> None:
         """Nothing is open."""

@@ -87,7 +87,7 @@ class FacenetEmbedder:
         state = dict(weights) if isinstance(weights, Mapping) else checkpoints.load_state(weights)
         net = InceptionResnetV1(pretrained=None)
         # The published file keeps the training's classifier, which an embedding does not use.
-        net.load_state_dict({key: value for key, value in state.items() if not key.startswith("logits.")})
+        checkpoints.fill(net, {key: value for key, value in state.items() if not key.startswith("logits.")}, weights)
         self._net: torch.nn.Module = net.eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -192,7 +192,8 @@ class GazeResNet(TargetModel[GazeTarget]):
         known = _mode(mode)
         checkpoint, layout = _PUBLISHED[mode]
         net = layout()
-        net.load_state_dict(checkpoints.load_state(checkpoint if weights is None else weights))
+        source = checkpoint if weights is None else weights
+        checkpoints.fill(net, checkpoints.load_state(source), source)
         if jitter is None:
             jitter = _EYE_JITTER if known.channels == "grey" else 0
         return cls(net, mode, camera=camera, loss=loss, jitter=jitter, jitter_size=jitter_size)

@@ -120,7 +120,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         self.anchor_sizes: tuple[tuple[int, ...], ...] = conventions["anchors"]
         self.bgr: bool = conventions["channels"] == "BGR"
         net = _mobilenet(conventions["negative_slope"]) if backbone == "mobilenet0.25" else _resnet50()
-        net.load_state_dict(state)
+        checkpoints.fill(net, state, weights)
         mean, std = (torch.tensor(conventions[name])[:, None, None] for name in ("mean", "std"))
         if self.bgr:
             # The first convolution takes colours as RGB, once and for all, rather than every frame be turned to BGR.

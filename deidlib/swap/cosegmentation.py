@@ -253,10 +253,7 @@ class CropSwapper(nn.Module):
         nets = build(content, first_order=first_order, align_corners=align_corners)
         if isinstance(parser, str | Path):
             net = BiSeNet()
-            try:
-                net.load_state_dict(weights.load_state(parser))
-            except RuntimeError as error:
-                raise weights.CorruptWeights(f"{parser} holds no BiSeNet of 19 face classes: {error}") from error
+            weights.fill(net, weights.load_state(parser), parser)
             parser = FaceParser(net)
         return cls(*nets, parser, parts=parts, mask_from=mask_from, hard=hard)
 

@@ -5,6 +5,7 @@ from deidlib.weights.store import Status as Status
 from deidlib.weights.store import WeightsNotFound as WeightsNotFound
 from deidlib.weights.store import cache_folder as cache_folder
 from deidlib.weights.store import checkpoint_of as checkpoint_of
+from deidlib.weights.store import fill as fill
 from deidlib.weights.store import find as find
 from deidlib.weights.store import load as load
 from deidlib.weights.store import load_state as load_state

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deidlib.weights.table import CHECKPOINTS, Checkpoint, by_name, checkpoint
 
@@ -161,9 +161,11 @@ def load(name_or_path: str | Path) -> Any:
 
     Raises:
         ValueError, WeightsNotFound: as :func:`find`.
-        CorruptWeights: the file is no checkpoint, is cut short, or holds more than data.
+        CorruptWeights: the file is no checkpoint, is cut short, unpacks to much more than it has bytes, or holds more
+            than data.
     """
     path = find(name_or_path)
+    _check_unpacked(path)
     try:
         return torch.load(_content(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -176,7 +178,9 @@ def load(name_or_path: str | Path) -> Any:
             "comes from, save its state dict once: "
             f"torch.save(torch.load({path.name!r}, weights_only=False).state_dict(), 'new.pth')."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except CorruptWeights:
+        raise
+    except Exception as error:  # what a reader of pickles raises over wrong bytes is any of Python's errors
         raise CorruptWeights(
             f"{path} cannot be read as PyTorch weights: it is cut short or another kind of file ({error}). "
             "Get it again."
@@ -191,7 +195,8 @@ def load_state(name_or_path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError, WeightsNotFound: as :func:`find`.
-        CorruptWeights: as :func:`load`, or the file holds something else than a state dict.
+        CorruptWeights: as :func:`load`, or the file holds something else than a state dict, tensors larger than itself,
+            or numbers that are not finite.
     """
     state = load(name_or_path)
     for key in ("state_dict", "model", "model_state"):
@@ -204,7 +209,30 @@ def load_state(name_or_path: str | Path) -> dict[str, Tensor]:
             f"{name_or_path} holds no state dict (names and tensors), found {found}. "
             "Save one: torch.save(net.state_dict(), 'new.pth')."
         )
+    _check_tensors(name_or_path, state)
     return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def fill(net: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
+    """Put a state dict into a net, all of it.
+
+    Args:
+        net: whose parameters and buffers they are.
+        state: names and tensors.
+        source: where they come from, for messages.
+
+    Raises:
+        CorruptWeights: names or shapes are not the net's.
+    """
+    try:
+        net.load_state_dict(dict(state))
+    except (RuntimeError, TypeError) as error:
+        # The first line tells the net, the others one name each.
+        wrong = [line.strip() for line in str(error).splitlines()[1:4]] or [str(error)]
+        raise CorruptWeights(
+            f"{source if isinstance(source, str | Path) else 'the state dict given'} is not of this net "
+            f"({type(net).__name__}): {' '.join(wrong)[:400]} Give the weights that belong to it."
+        ) from error
 
 
 # --- hashes -----------------------------------------------------------------------------------------------
@@ -297,7 +325,48 @@ def _content(path: Path) -> Path | io.BytesIO:
     if member is None:
         return path
     with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read(member))
+        content = io.BytesIO(archive.read(member))
+    _check_archive(path, content, len(content.getbuffer()))
+    content.seek(0)
+    return content
+
+
+# How much more a file may hold than it has bytes: weights are nearly random, and PyTorch packs nothing.
+_MOST_TIMES = 4
+_SPARE = 1 << 20
+
+
+def _check_unpacked(path: Path) -> None:
+    _check_archive(path, path, path.stat().st_size)
+
+
+def _check_archive(path: Path, content: Path | io.BytesIO, size: int) -> None:
+    """A few bytes may unpack to more than there is memory: look before it is done."""
+    try:
+        if not zipfile.is_zipfile(content):
+            return
+        with zipfile.ZipFile(content) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        # Whoever reads it says what is wrong.
+        return
+    if total > _MOST_TIMES * size + _SPARE:
+        raise CorruptWeights(
+            f"{path} has {size} bytes and would unpack to {total}: no weights are like that. Get the file again."
+        )
+
+
+def _check_tensors(source: str | Path, state: Mapping[Any, Tensor]) -> None:
+    """Tensors may claim to be larger than what is stored of them; and what is not finite spoils whatever it meets."""
+    size = find(source).stat().st_size
+    total = sum(value.numel() * value.element_size() for value in state.values())
+    if total > _MOST_TIMES * size + _SPARE:
+        raise CorruptWeights(
+            f"{source} has {size} bytes and claims tensors of {total}: no weights are like that. Get the file again."
+        )
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CorruptWeights(f"{source}: {name} holds numbers that are not finite. Get the file again.")
 
 
 # --- download ---------------------------------------------------------------------------------------------

@@ -405,5 +405,5 @@ def test_facenet_is_facenet_pytorchs(facenet_state: dict[str, Tensor]) -> None:
 
 
 def test_facenet_refuses_other_weights(facenet_state: dict[str, Tensor]) -> None:
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(ValueError, match="Missing key"):
         FacenetEmbedder({"conv2d_1a.conv.weight": facenet_state["conv2d_1a.conv.weight"]})

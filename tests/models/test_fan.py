@@ -509,7 +509,7 @@ def test_arguments_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 
 def test_weights_of_another_net() -> None:
-    with pytest.raises(RuntimeError, match="state_dict for FAN"):
+    with pytest.raises(ValueError, match=r"is not of this net \(FAN\): Missing key"):
         FAN({"conv.weight": torch.zeros(1)}, modules=1)
 
 

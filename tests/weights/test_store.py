@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import io
@@ -437,3 +438,71 @@ def test_real_files_are_recognised_and_load(shared: Path, tmp_path: Path, name: 
     state = weights.load_state(renamed)
     assert not any(key.startswith("module.") for key in state)
     assert {value.device.type for value in state.values()} == {"cpu"}
+
+
+# Files that are no weights, or more than that
+
+
+def bomb(path: Path, *, times: int) -> None:
+    """A checkpoint of zeros, packed."""
+    plain = io.BytesIO()
+    torch.save({"a": torch.zeros(times, 1 << 18)}, plain)
+    with zipfile.ZipFile(plain) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+
+
+def test_a_file_that_unpacks_to_much_more_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.pth"
+    bomb(path, times=8)
+    assert path.stat().st_size < 100_000
+
+    def loaded(*arguments: object, **settings: object) -> None:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr(torch, "load", loaded)
+    with pytest.raises(CorruptWeights, match="would unpack to 8"):
+        weights.load(path)
+
+
+def test_a_bomb_within_a_file_that_is_none(tmp_path: Path) -> None:
+    bomb(tmp_path / "bomb.pth", times=8)
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(tmp_path / "bomb.pth", "bomb.pth")
+    with pytest.raises(CorruptWeights, match="would unpack to 8"):
+        weights.load(tmp_path / "outer.zip")
+
+
+def test_a_tensor_that_claims_more_than_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.zeros(1).expand(1 << 20, 1 << 10)}, path)
+    with pytest.raises(CorruptWeights, match="claims tensors of 4294967296"):
+        weights.load_state(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.ones(3), "b.c": torch.tensor([1.0, value])}, path)
+    with pytest.raises(CorruptWeights, match=r"b\.c holds numbers that are not finite"):
+        weights.load_state(path)
+
+
+@pytest.mark.parametrize("cut", range(0, 1200, 37))
+def test_changed_bytes_are_our_error_or_weights(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.ones(3)}, path)
+    content = bytearray(path.read_bytes())
+    content[cut % len(content)] ^= 0xFF
+    path.write_bytes(content)
+    with contextlib.suppress(CorruptWeights):
+        state = weights.load_state(path)
+        assert all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+@pytest.mark.parametrize(
+    "state", [{"weight": torch.ones(2, 3)}, {"bias": torch.ones(2)}, {}, {"weight": torch.ones(9)}]
+)
+def test_weights_of_another_net_name_what_is_wrong(state: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(CorruptWeights, match=r"mine\.pth is not of this net \(Linear\): (Missing|Unexpected|size)"):
+        weights.fill(nn.Linear(3, 2), state, "mine.pth")
