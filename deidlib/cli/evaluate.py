@@ -186,13 +186,16 @@ def evaluate(
                 progress=progress,
             )
         show(result)
+        note = _said_of_hiding(protected)
+        if note is not None:
+            typer.echo(note)
         if export_detections is not None:
             _export(result, export_detections)
         if json is not None:
             write_evaluation(json, result)
             typer.echo(f"numbers: {json}")
         if html is not None:
-            write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst)
+            write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst, note=note)
             shown = "original frames are in it" if show_originals else "protected frames only"
             typer.echo(f"report: {html} ({shown})")
         if failed := [f"{wrong} ({wrong.value(result):.4g})" for wrong in conditions if wrong.holds(result)]:
@@ -355,6 +358,27 @@ def _attacks_of(names: Names, embedder: str) -> list[Attack]:
     if unknown := [name for name in names if name not in ATTACKS]:
         raise ValueError(f"unknown attack {unknown[0]!r} in --attack; choose from {', '.join(ATTACKS)}.")
     return [name for name in ATTACKS if name in names]
+
+
+def _said_of_hiding(protected: Path) -> str | None:
+    """What the file's description says of the pixels of faces, in a sentence; None without one that says so."""
+    from deidlib.protect.sidecar import Sidecar
+
+    if protected.is_dir():
+        return None
+    try:
+        said = Sidecar.read(protected)
+    except ValueError:
+        # Damaged: whoever needs it says so.
+        return None
+    if said is None or said.proved is None:
+        return None
+    if said.proved:
+        return (
+            "By construction, nothing in the file hangs on the pixels of a face that was found, the readings being "
+            "equal (docs/privacy.md); what was read of it is in the file."
+        )
+    return f"Not proved to hold nothing of the faces: {said.why_not}."
 
 
 def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[KeyRecord | None, Key | None]:

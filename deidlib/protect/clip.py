@@ -30,6 +30,7 @@ from deidlib.protect.look import LastLook, Written, check_alike
 from deidlib.protect.memory import frames_that_fit
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
+from deidlib.protect.promise import why_not_proved
 from deidlib.protect.readback import Readback, ReadbackComparison
 from deidlib.protect.segments import (
     CHECKED,
@@ -437,13 +438,14 @@ class ClipJob:
         return summary
 
     def _description(self, file: Written, summary: Summary) -> dict[str, Any]:
-        numbers = asdict(summary)
+        numbers, why = asdict(summary), why_not_proved(self.deidentifier)
         return {
             "versions": versions(),
             "fingerprint": fingerprint(self.settings),
             "settings": self.settings,
             "input": {"sha256": self.source.sha256},
             "output": {"sha256": file.sha256},
+            "face": {"nothing_of_its_pixels": why is None, "why_not": why},
             "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},
             "losses": numbers["losses"],
             "swaps": numbers["swaps"],

@@ -23,6 +23,7 @@ from deidlib.records.bounded import (
     read_bounded,
     read_json,
     text,
+    truth,
     whole,
 )
 from deidlib.records.files import atomic_write, name_beside, sha256_of, sync_folder, write_json
@@ -39,6 +40,8 @@ class Sidecar:
         record: of the key; None if there is none.
         sha256: of the file, as it was written.
         frames: that it had.
+        proved: whether it holds nothing of the pixels of a face that was found, by construction; None: not said.
+        why_not: if it may hold some.
 
     Example:
         >>> Sidecar.path_of(Path("clips/out.mkv")).name
@@ -49,6 +52,8 @@ class Sidecar:
     record: KeyRecord | None
     sha256: str
     frames: int
+    proved: bool | None = None
+    why_not: str | None = None
 
     @staticmethod
     def path_of(protected: Path) -> Path:
@@ -96,7 +101,15 @@ class Sidecar:
             record = None if said["key"] is None else KeyRecord.from_dict(said["key"])
         except ValueError as error:
             raise ValueError(f"{place} is damaged: {error} Get the file that was written.") from error
-        return cls(place, record, said["output"]["sha256"], said["frames"]["frames"])
+        face = said.get("face") or {}
+        return cls(
+            place,
+            record,
+            said["output"]["sha256"],
+            said["frames"]["frames"],
+            face.get("nothing_of_its_pixels"),
+            face.get("why_not"),
+        )
 
     @classmethod
     def describes(cls, protected: Path) -> bool:
@@ -233,5 +246,6 @@ _SHAPE = fields(
         "output": fields({"sha256": SHA256}),
         "frames": fields({"frames": whole(0, MOST_FRAMES)}),
         "key": maybe(fields({})),
-    }
+    },
+    {"face": fields({"nothing_of_its_pixels": truth, "why_not": maybe(text(300))})},
 )

@@ -222,3 +222,26 @@ def test_every_name_has_its_weights_in_the_table() -> None:
         assert entry.checkpoint is None or weights.checkpoint(entry.checkpoint).licence
     assert "evaluate" in {command.name or command.callback.__name__ for command in cli.app.registered_commands
                           if command.callback}  # fmt: skip
+
+
+def test_a_file_that_says_how_it_was_hidden_is_quoted(tmp_path: Path) -> None:
+    image = astronauts(1, side=160)
+    write_image(tmp_path / "a.png", image)
+    for hide, words in (("solid", "nothing in the file hangs on the pixels"), ("pixelate", "Not proved to hold")):
+        made = tmp_path / f"{hide}.png"
+        told = deidlib("protect", tmp_path / "a.png", made, "--hide", hide, "--iterations", 1, "--no-verify")
+        assert told.exit_code == 0, told.output
+        result = deidlib("evaluate", tmp_path / "a.png", made, "--no-quality", "--html", tmp_path / "a.html")
+        assert words in result.stdout
+        assert words in (tmp_path / "a.html").read_text()
+    assert "over a clip that adds up" in result.stdout
+
+
+@pytest.mark.usefixtures("toys")
+def test_attacks_need_a_judge_and_a_name(clip: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(deidlib("evaluate", *clip, "--attack", "perturbation"), "Add --embedder mobilefacenet")
+    monkeypatch.setattr("deidlib.metrics.FacenetEmbedder", lambda: lambda crops: crops.mean(dim=(2, 3)))
+    refused(deidlib("evaluate", *clip, "--embedder", "facenet", "--attack", "luck"), "unknown attack 'luck'")
+    result = deidlib("evaluate", *clip, "--embedder", "facenet", "--attack", "perturbation", "--no-quality")
+    assert result.exit_code == 0, result.output
+    assert "perturbation, read as an average: the person is number 1 of 1" in result.stdout

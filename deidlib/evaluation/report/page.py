@@ -30,6 +30,7 @@ def write_report(
     show_originals: bool = False,
     hidden: str | Path | None = None,
     worst: int = 6,
+    note: str | None = None,
 ) -> None:
     """Write an evaluation as one HTML file that needs nothing else: no network, no script, no other file.
 
@@ -42,6 +43,7 @@ def write_report(
         show_originals: embed the originals of the frames shown, faces included.
         hidden: the file hidden but not perturbed, if there is one: then the perturbation itself is shown.
         worst: how many frames are shown at most.
+        note: what is known of how the file was hidden, in a sentence.
 
     Raises:
         EvaluationError: the file cannot be written, or ``hidden`` does not go with the original.
@@ -70,6 +72,7 @@ def write_report(
         frames=frames,
         show_originals=show_originals,
         exact=hidden is not None,
+        note=note,
         light=LIGHT,
         dark=DARK,
     )
