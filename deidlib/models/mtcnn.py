@@ -103,6 +103,7 @@ class MTCNNTarget(Target):
         scales: P-Net's part.
         extent: height and width of the ``wide`` patches.
         places: the frame of each patch, its left and top, as the host knows them.
+        size: height and width of the frames.
     """
 
     face: Tensor
@@ -115,6 +116,7 @@ class MTCNNTarget(Target):
     scales: tuple[CellTarget, ...]
     extent: tuple[int, int]
     places: tuple[Place, ...] = ()
+    size: tuple[int, int] = (0, 0)
 
     @cached_property
     def plan(self) -> _Plan:
@@ -145,6 +147,10 @@ class _Plan:
         quiet: ``(C,)`` what it costs to fire where none is to.
         seen: ``(C,)`` bool, whether the cell is the face's own.
         outline: ``(F, 4)`` the squares around the boxes.
+        numbers: ``(F, 14)`` the face's box, five x and five y; 0 for what is not known.
+        units: ``(F, 14)`` the sizes by which their errors are measured; infinite for what is not known.
+        r_crops: R-Net's fixed crops that show pixels: boxes, rows of the faces, and whole pixels of the patch.
+        o_crops: O-Net's.
     """
 
     windows: tuple[tuple[CellTarget, Tensor | None, Tensor, Tensor], ...]
@@ -158,6 +164,10 @@ class _Plan:
     quiet: Tensor
     seen: Tensor
     outline: Tensor
+    numbers: Tensor
+    units: Tensor
+    r_crops: tuple[Tensor, Tensor, Tensor]
+    o_crops: tuple[Tensor, Tensor, Tensor]
 
     @classmethod
     def of(cls, target: MTCNNTarget) -> Self:
@@ -191,6 +201,10 @@ class _Plan:
             quiet=_NEW_CELL_WEIGHT * quiet.to(box),
             seen=seen,
             outline=square(box),
+            numbers=torch.cat([box, target.points.transpose(1, 2).flatten(1).nan_to_num(nan=0.0)], dim=1),
+            units=_units(target),
+            r_crops=_fixed(target, target.r_crops),
+            o_crops=_fixed(target, target.o_crops),
         )
 
 
@@ -290,6 +304,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
             o_crops=_jittered(outline[inside], _O_SPREAD),
             scales=(),
             extent=(0, 0),
+            size=size,
         )
         return self._with_cells(target, outline[inside], height, width) if len(target.frame) else target
 
@@ -313,41 +328,37 @@ class MTCNN(TargetModel[MTCNNTarget]):
         total, proposals, face = self._propose(wide, target)
 
         # All stages look at the same pixels, with a place for every face.
-        pixels, height, width = SummedArea.of(wide), *images.shape[-2:]
-        goal = torch.cat([target.box, target.points.transpose(1, 2).flatten(1).nan_to_num(nan=0.0)], dim=1)
-        every = torch.arange(faces, device=images.device)
+        pixels, plan = SummedArea.of(wide), target.plan
         for fixed, net, side, tolerance in (
-            (target.r_crops, self.rnet, _R_SIDE, _R_TOLERANCE),
-            (target.o_crops, self.onet, _O_SIDE, _O_TOLERANCE),
+            (plan.r_crops, self.rnet, _R_SIDE, _R_TOLERANCE),
+            (plan.o_crops, self.onet, _O_SIDE, _O_TOLERANCE),
         ):
             # The fixed crops and those proposed now, in one pass of the network.
-            always = every[:, None].expand(-1, fixed.shape[1]).flatten()
-            boxes, owner = torch.cat([fixed.flatten(0, 1), proposals]), torch.cat([always, face])
-            whole, shown = _within(boxes, target.near[owner], height, width)
-            now = torch.arange(len(owner), device=owner.device) >= len(always)
+            whole, shown = _within(proposals, target.near[face], *target.size)
             good = shown.nonzero().squeeze(1)
-            boxes, owner, now = boxes[good], owner[good], now[good]
-            crops = pixels.crops(owner, whole[good] - target.wide[owner].tile(2), side)
-            answers, margin = net.answers(crops)
+            face = face[good]
+            whole = whole[good] - target.wide[face].tile(2)
+            boxes, owner, whole = (torch.cat(both) for both in zip(fixed, (proposals[good], face, whole), strict=True))
+            always = len(fixed[1])
+            answers, margin = net.answers(pixels.crops(owner, whole, side))
             seen = _located(boxes, answers)
             numbers = answers.shape[1]
-            off = (seen - goal[owner, :numbers]) / _units(target, tolerance)[owner, :numbers]
+            off = (seen - plan.numbers[owner, :numbers]) / (tolerance * plan.units[owner, :numbers])
             hubers = smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
             row = softplus(-margin) + hubers[:, :4].mean(dim=1)
             if numbers > 4:
                 row = row + hubers[:, 4:].mean(dim=1)
             # Per face the mean over each kind of crops.
-            kind = owner + faces * now
+            kind = torch.cat([fixed[1], face + faces])
             count = row.new_zeros(2 * faces).index_add_(0, kind, torch.ones_like(row))
             mean = row.new_zeros(2 * faces).index_add(0, kind, row) / count.clamp(min=1)
             by_fixed, by_proposed = mean[:faces], mean[faces:]
             # Where no crop comes through, that must not look better than one that does.
             total = total + by_fixed + torch.where(count[faces:] == 0, by_fixed.detach(), by_proposed)
-            current = now.nonzero().squeeze(1)
-            boxes, face, moved, score = boxes[current], owner[current], seen.detach()[current], margin.detach()[current]
+            moved, score = seen.detach()[always:], margin.detach()[always:]
             if net is self.rnet:
                 passed = score > _R_MARGIN
-                passed &= survivors(boxes, score.where(passed, score - 1e4), face, 0.7)
+                passed &= survivors(boxes[always:], score.where(passed, score - 1e4), face, 0.7)
                 proposals = square(moved[:, :4])
                 # Who reads them drops those, too.
                 proposals = torch.where(passed[:, None], proposals, torch.zeros_like(proposals))
@@ -575,12 +586,22 @@ def _located(boxes: Tensor, answers: Tensor) -> Tensor:
     return torch.addcmul(torch.cat([boxes, corner], dim=1), answers, scale)
 
 
-def _units(target: MTCNNTarget, tolerance: float) -> Tensor:
-    """What an error of one is of each face's box and points, ``(F, 14)`` pixels; infinite for what is not known."""
+def _units(target: MTCNNTarget) -> Tensor:
+    """The sizes by which errors of each face's box and points are measured, ``(F, 14)``; infinite for the unknown."""
     size = target.box[:, 2:] - target.box[:, :2]
     of_points = size.prod(dim=1).sqrt()[:, None].expand(-1, 10)
     unknown = target.points.transpose(1, 2).flatten(1).isnan()
-    return tolerance * torch.cat([size.tile(2), of_points.masked_fill(unknown, torch.inf)], dim=1)
+    return torch.cat([size.tile(2), of_points.masked_fill(unknown, torch.inf)], dim=1)
+
+
+def _fixed(target: MTCNNTarget, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops ``(F, K, 4)`` that show pixels of their faces' patches: boxes, rows of the faces, and those pixels."""
+    boxes = crops.flatten(0, 1)
+    owner = torch.arange(len(crops), device=crops.device).repeat_interleave(crops.shape[1])
+    whole, shown = _within(boxes, target.near[owner], *target.size)
+    good = shown.nonzero().squeeze(1)
+    boxes, owner = boxes[good], owner[good]
+    return boxes, owner, whole[good] - target.wide[owner].tile(2)
 
 
 def _crops_of(pixels: SummedArea, whole: Tensor, frame: Tensor, side: int) -> Tensor:

@@ -87,9 +87,10 @@ def crop_points(boxes: Tensor, code: Tensor) -> Tensor:
 
 def whole_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
     """The slice of the image that a crop takes: left, top, right, bottom, long; may be empty (right <= left)."""
-    whole = boxes.trunc().long()
-    limit = whole.new_tensor([width, height])
-    return torch.cat([whole[..., :2].clamp(min=1) - 1, torch.minimum(whole[..., 2:], limit)], dim=-1)
+    left, top, right, bottom = boxes.trunc().long().unbind(-1)
+    # By numbers that the host knows: a tensor of them would be waited for.
+    sides = [left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)]
+    return torch.stack(sides, dim=-1)
 
 
 def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
