@@ -69,10 +69,11 @@ class SummedArea:
         (left, top), (right, bottom) = start.unbind(1), end.unbind(1)
         y, x = torch.cat([top, bottom], dim=1), torch.cat([left, right], dim=1)
         corners = self.sums[image[:, None, None], y[:, :, None], x[:, None, :]]
-        bands = corners[:, side:] - corners[:, :side]
+        above, below = corners.reshape(-1, 2, side, 2 * side, corners.shape[-1]).unbind(1)
+        before, beyond = (below - above).reshape(-1, side, 2, side, corners.shape[-1]).unbind(2)
         across, down = (end - start).unbind(1)
         area = down[:, :, None] * across[:, None, :]
-        return self._means((bands[:, :, side:] - bands[:, :, :side]) / area[..., None])
+        return self._means((beyond - before) / area[..., None])
 
     def _means(self, means: Tensor) -> Tensor:
         return means.permute(0, 3, 1, 2).to(self.device, self.dtype)

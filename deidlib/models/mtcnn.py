@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss, softplus
 from torchvision.ops import batched_nms
 
-from deidlib.faces import Faces
+from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import clip, expand, iou, iou_of_pairs
 from deidlib.geometry.cut import Place, cut
 from deidlib.geometry.matching import SAME_FACE_IOU
 from deidlib.geometry.summed_area import SummedArea
 from deidlib.geometry.warp import area_spans, averages
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, five_points_of, frame_mean, frame_of, rows_of
+from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_mean, frame_of, rows_of
 from deidlib.models.mtcnn_cascade import (
     CELL,
     STRIDE,
@@ -39,8 +39,8 @@ from deidlib.models.mtcnn_cascade import (
 from deidlib.nets.mtcnn_stages import Stage
 
 _THRESHOLDS = (0.6, 0.7, 0.7)
-# P- and R-Net's thresholds as logits of the score.
-_P_MARGIN, _R_MARGIN = (math.log(threshold / (1 - threshold)) for threshold in _THRESHOLDS[:2])
+# The same as logits.
+_P_MARGIN, _R_MARGIN, _O_MARGIN = (math.log(threshold / (1 - threshold)) for threshold in _THRESHOLDS)
 _R_SIDE, _O_SIDE = 24, 48
 # Cells that must propose a face: those that overlap it most, this many at most, and by so much if any does. Cells that
 # overlap it by more than the last number may propose it too.
@@ -94,6 +94,7 @@ class MTCNNTarget(Target):
     Args:
         frame: ``(F,)`` the frame of the row.
         face: ``(F,)`` long, distinct numbers.
+        number: ``(F,)`` long, which of its frame's faces it is.
         box: ``(F, 4)`` xyxy pixels.
         points: ``(F, 5, 2)`` pixels; NaN where not known.
         wide: ``(F, 2)`` long, left and top of the face's patch for P-Net.
@@ -104,9 +105,11 @@ class MTCNNTarget(Target):
         extent: height and width of the ``wide`` patches.
         places: the frame of each patch, its left and top, as the host knows them.
         size: height and width of the frames.
+        most: faces of a frame at most.
     """
 
     face: Tensor
+    number: Tensor
     box: Tensor
     points: Tensor
     wide: Tensor
@@ -117,6 +120,7 @@ class MTCNNTarget(Target):
     extent: tuple[int, int]
     places: tuple[Place, ...] = ()
     size: tuple[int, int] = (0, 0)
+    most: int = 1
 
     @cached_property
     def plan(self) -> _Plan:
@@ -296,6 +300,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         target = MTCNNTarget(
             frame=frame[inside],
             face=torch.arange(int(inside.sum()), device=frame.device),
+            number=torch.cat([torch.arange(len(known), device=frame.device) for known in reading])[inside],
             box=box[inside],
             points=points[inside],
             wide=near[inside, :2],
@@ -305,6 +310,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
             scales=(),
             extent=(0, 0),
             size=size,
+            most=max([1, *(len(known) for known in reading)]),
         )
         return self._with_cells(target, outline[inside], height, width) if len(target.frame) else target
 
@@ -312,13 +318,21 @@ class MTCNN(TargetModel[MTCNNTarget]):
         """L_B of each frame, ``(B,)``; around 60 for a hidden face, 1 to 2 for one that reads as it should."""
         return self._cascade(images, target)[0]
 
-    def loss_and_reading(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, list[Faces] | None]:
-        """The loss, and what its last stage reads of the faces, in the crops that the cascade proposes now."""
-        loss, last = self._cascade(images, target)
-        return loss, _found(*last, len(images))
+    def loss_and_reading(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, Reading | None]:
+        """The loss, and what its last stage reads of each face, in the crop proposed now that it is surest of."""
+        loss, (boxes, margin, points, row) = self._cascade(images, target)
+        nothing = images.new_full((len(images), target.most, 15), torch.nan)
+        if len(row):
+            mine = row == torch.arange(len(target.face), device=row.device)[:, None]
+            score, surest = margin.where(mine, margin.new_full((), -torch.inf)).max(dim=1)
+            answers = torch.cat([boxes[surest], score.sigmoid()[:, None], points[surest].flatten(1)], dim=1)
+            read = (score > _O_MARGIN)[:, None]
+            nothing[target.frame, target.number] = answers.where(read, answers.new_full((), torch.nan))
+        points = nothing[..., 5:].reshape(*nothing.shape[:2], 5, 2)
+        return loss, FaceBatch(nothing[..., :4], nothing[..., 4], points)
 
     def _cascade(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """The loss, and what O-Net reads in the crops proposed: boxes, scores, points, frames."""
+        """The loss, and what O-Net reads in the crops proposed: boxes, margins, points, rows of the faces."""
         check_image_shape(images)
         faces = len(target.frame)
         if not faces:
@@ -363,7 +377,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
                 # Who reads them drops those, too.
                 proposals = torch.where(passed[:, None], proposals, torch.zeros_like(proposals))
         points = moved[:, 4:].reshape(-1, 2, 5).transpose(1, 2)
-        last = moved[:, :4], score.sigmoid(), points, target.frame[face]
+        last = moved[:, :4], score, points, face
         return frame_mean(total, target.frame, len(images)), last
 
     def _propose(self, wide: Tensor, target: MTCNNTarget) -> tuple[Tensor, Tensor, Tensor]:
