@@ -52,24 +52,28 @@ class SummedArea:
         area = (bottom - top)[:, None] * (right - left)
         return self._means(total.div_(area[..., None]))
 
-    def crops(self, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    def crops(self, image: Tensor, rectangles: Tensor, side: int) -> Tensor:
         """Area-resized crops.
 
         Args:
             image: ``(Q,)`` long, which image each crop is of.
-            rows: ``(Q, h, 2)`` long, from :func:`~deidlib.geometry.warp.area_spans`.
-            columns: ``(Q, w, 2)`` long, likewise.
+            rectangles: ``(Q, 4)`` long, xyxy whole pixels, none empty.
+            side: of the crops.
 
         Returns:
-            ``(Q, C, h, w)``: what ``F.interpolate(slice, size=(h, w), mode="area")`` gives for each slice.
+            ``(Q, C, side, side)``: what ``F.interpolate(slice, size=(side, side), mode="area")`` gives for each slice.
         """
-        image, rows, columns = (index.to(self.sums.device) for index in (image, rows, columns))
-        y, x = (spans.transpose(1, 2).flatten(1) for spans in (rows, columns))
+        image, rectangles = image.to(self.sums.device), rectangles.to(self.sums.device)
+        low, high = rectangles[:, :2], rectangles[:, 2:]
+        start, end = area_spans(low, high, side).unbind(-1)
+        (left, top), (right, bottom) = start.unbind(1), end.unbind(1)
+        y, x = torch.cat([top, bottom], dim=1), torch.cat([left, right], dim=1)
         corners = self.sums[image[:, None, None], y[:, :, None], x[:, None, :]]
-        below, beside = rows.shape[1], columns.shape[1]
-        bands = corners[:, below:] - corners[:, :below]
-        area = (rows[..., 1] - rows[..., 0])[:, :, None] * (columns[..., 1] - columns[..., 0])[:, None]
-        return self._means((bands[:, :, beside:] - bands[:, :, :beside]) / area[..., None])
+        above, below = corners.reshape(-1, 2, side, 2 * side, corners.shape[-1]).unbind(1)
+        before, beyond = (below - above).reshape(-1, side, 2, side, corners.shape[-1]).unbind(2)
+        across, down = (end - start).unbind(1)
+        area = down[:, :, None] * across[:, None, :]
+        return self._means((beyond - before) / area[..., None])
 
     def _means(self, means: Tensor) -> Tensor:
         return means.permute(0, 3, 1, 2).to(self.device, self.dtype)

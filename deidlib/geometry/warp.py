@@ -170,12 +170,12 @@ def area_sample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         ``(F, K, C, h, w)``: what ``F.interpolate(slice, size=(h, w), mode="area")`` gives for each slice. Two matrix
         products, so the gradient is deterministic on every device.
     """
-    across = torch.einsum("fchw,fknw->fkcnh", images, _averages(columns, images.shape[-1], images.dtype))
-    return torch.einsum("fkcnh,fkmh->fkcmn", across, _averages(rows, images.shape[-2], images.dtype))
+    across = torch.einsum("fchw,fknw->fkcnh", images, averages(columns, images.shape[-1], images.dtype))
+    return torch.einsum("fkcnh,fkmh->fkcmn", across, averages(rows, images.shape[-2], images.dtype))
 
 
-def _averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """``(..., n, 2)`` spans as a matrix ``(..., n, length)`` whose rows average over them."""
+def averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Spans ``(..., n, 2)`` from :func:`area_spans` as a matrix ``(..., n, length)`` whose rows average over them."""
     i = torch.arange(length, device=spans.device)
     inside = (i >= spans[..., :1]) & (i < spans[..., 1:])
     return inside.to(dtype) / (spans[..., 1:] - spans[..., :1])

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, softplus
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss, softplus
 from torchvision.ops import batched_nms
 
-from deidlib.faces import Faces
-from deidlib.geometry.boxes import clip, expand, iou
+from deidlib.faces import FaceBatch, Faces
+from deidlib.geometry.boxes import clip, expand, iou, iou_of_pairs
+from deidlib.geometry.cut import Place, cut
 from deidlib.geometry.matching import SAME_FACE_IOU
 from deidlib.geometry.summed_area import SummedArea
-from deidlib.geometry.warp import area_sample, area_spans
+from deidlib.geometry.warp import area_spans, averages
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Target, TargetModel, five_points_of, frame_mean, frame_of, huber, rows_of
+from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_mean, frame_of, rows_of
 from deidlib.models.mtcnn_cascade import (
     CELL,
     STRIDE,
@@ -31,13 +33,14 @@ from deidlib.models.mtcnn_cascade import (
     shift_crop,
     square,
     suppress,
+    survivors,
     whole_pixels,
 )
 from deidlib.nets.mtcnn_stages import Stage
 
 _THRESHOLDS = (0.6, 0.7, 0.7)
-# P-Net's threshold as the logit of the score.
-_P_MARGIN = math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0]))
+# The same as logits.
+_P_MARGIN, _R_MARGIN, _O_MARGIN = (math.log(threshold / (1 - threshold)) for threshold in _THRESHOLDS)
 _R_SIDE, _O_SIDE = 24, 48
 # Cells that must propose a face: those that overlap it most, this many at most, and by so much if any does. Cells that
 # overlap it by more than the last number may propose it too.
@@ -91,6 +94,7 @@ class MTCNNTarget(Target):
     Args:
         frame: ``(F,)`` the frame of the row.
         face: ``(F,)`` long, distinct numbers.
+        number: ``(F,)`` long, which of its frame's faces it is.
         box: ``(F, 4)`` xyxy pixels.
         points: ``(F, 5, 2)`` pixels; NaN where not known.
         wide: ``(F, 2)`` long, left and top of the face's patch for P-Net.
@@ -99,9 +103,13 @@ class MTCNNTarget(Target):
         o_crops: ``(F, K, 4)`` fixed crops for O-Net.
         scales: P-Net's part.
         extent: height and width of the ``wide`` patches.
+        places: the frame of each patch, its left and top, as the host knows them.
+        size: height and width of the frames.
+        most: faces of a frame at most.
     """
 
     face: Tensor
+    number: Tensor
     box: Tensor
     points: Tensor
     wide: Tensor
@@ -110,6 +118,98 @@ class MTCNNTarget(Target):
     o_crops: Tensor
     scales: tuple[CellTarget, ...]
     extent: tuple[int, int]
+    places: tuple[Place, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    most: int = 1
+
+    @cached_property
+    def plan(self) -> _Plan:
+        """What is the same in every iteration, computed once."""
+        return _Plan.of(self)
+
+    def select(self, frames: Tensor) -> Self:
+        """Keep the faces of some frames, renumbered."""
+        number = {number: k for k, number in enumerate(frames.tolist())}
+        places = tuple((number[i], left, top) for i, left, top in self.places if i in number)
+        return replace(super().select(frames), places=places)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A target for P-Net, ready to be computed with: all cells of all scales one after the other, C of them.
+
+    Args:
+        windows: per scale that has some its windows, the faces' rows (None: all, in order), and matrices of averages
+            along the rows ``(n, w, columns)`` and the columns ``(3 n, rows, h)`` of the faces' patches.
+        cells: ``(C, 4)`` what they look at, pixels.
+        side: ``(C, 4)`` the cells' sides.
+        owner: ``(C,)`` long, the row of the face.
+        group: ``(C,)`` long, another number for every face and scale.
+        goal: ``(C, 4)`` the face's box.
+        unit: ``(C, 4)`` one over what an error of one is.
+        share: ``(C,)`` how much a cell counts for its face.
+        quiet: ``(C,)`` what it costs to fire where none is to.
+        seen: ``(C,)`` bool, whether the cell is the face's own.
+        outline: ``(F, 4)`` the squares around the boxes.
+        numbers: ``(F, 14)`` the face's box, five x and five y; 0 for what is not known.
+        units: ``(F, 14)`` the sizes by which their errors are measured; infinite for what is not known.
+        r_crops: R-Net's fixed crops that show pixels: boxes, rows of the faces, and whole pixels of the patch.
+        o_crops: O-Net's.
+    """
+
+    windows: tuple[tuple[CellTarget, Tensor | None, Tensor, Tensor], ...]
+    cells: Tensor
+    side: Tensor
+    owner: Tensor
+    group: Tensor
+    goal: Tensor
+    unit: Tensor
+    share: Tensor
+    quiet: Tensor
+    seen: Tensor
+    outline: Tensor
+    numbers: Tensor
+    units: Tensor
+    r_crops: tuple[Tensor, Tensor, Tensor]
+    o_crops: tuple[Tensor, Tensor, Tensor]
+
+    @classmethod
+    def of(cls, target: MTCNNTarget) -> Self:
+        """From a target with at least a face."""
+        box, faces = target.box, len(target.face)
+        height, width = target.extent
+        windows: list[tuple[CellTarget, Tensor | None, Tensor, Tensor]] = []
+        columns: list[tuple[Tensor, ...]] = []
+        for number, part in enumerate(target.scales):
+            if not len(part.face):
+                continue
+            row = (part.face[:, None] == target.face).long().argmax(dim=1)
+            across = averages(part.columns + part.corner[:, :1, None], width, box.dtype).transpose(1, 2)
+            down = averages(part.rows + part.corner[:, 1:, None], height, box.dtype).repeat_interleave(3, dim=0)
+            windows.append((part, None if len(row) == faces else row, across, down))
+            owner = row[:, None, None].expand(part.share.shape)
+            columns.append((part.cells.to(box), owner, owner + faces * number, part.share, part.quiet, part.seen))
+        cells, owner, group, share, quiet, seen = (
+            torch.cat([column.flatten(0, 2) for column in same]) for same in zip(*columns, strict=True)
+        )
+        size = (box[:, 2:] - box[:, :2]).tile(2)
+        return cls(
+            windows=tuple(windows),
+            cells=cells,
+            side=(cells[:, 2:] - cells[:, :2]).tile(2),
+            owner=owner,
+            group=group,
+            goal=box[owner],
+            unit=1 / (_P_TOLERANCE * size[owner]),
+            share=share.to(box),
+            quiet=_NEW_CELL_WEIGHT * quiet.to(box),
+            seen=seen,
+            outline=square(box),
+            numbers=torch.cat([box, target.points.transpose(1, 2).flatten(1).nan_to_num(nan=0.0)], dim=1),
+            units=_units(target),
+            r_crops=_fixed(target, target.r_crops),
+            o_crops=_fixed(target, target.o_crops),
+        )
 
 
 class MTCNN(TargetModel[MTCNNTarget]):
@@ -218,6 +318,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         target = MTCNNTarget(
             frame=frame[inside],
             face=torch.arange(int(inside.sum()), device=frame.device),
+            number=torch.cat([torch.arange(len(known), device=frame.device) for known in reading])[inside],
             box=box[inside],
             points=points[inside],
             wide=near[inside, :2],
@@ -226,6 +327,8 @@ class MTCNN(TargetModel[MTCNNTarget]):
             o_crops=_jittered(outline[inside], _O_SPREAD),
             scales=(),
             extent=(0, 0),
+            size=size,
+            most=max([1, *(len(known) for known in reading)]),
         )
         return self._with_cells(target, outline[inside], height, width) if len(target.frame) else target
 
@@ -233,110 +336,98 @@ class MTCNN(TargetModel[MTCNNTarget]):
         """L_B of each frame, ``(B,)``; around 60 for a hidden face, 1 to 2 for one that reads as it should."""
         return self._cascade(images, target)[0]
 
-    def loss_and_reading(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, list[Faces] | None]:
-        """The loss, and what its last stage reads of the faces, in the crops that the cascade proposes now."""
-        loss, last = self._cascade(images, target)
-        return loss, _found(*last, len(images))
+    def loss_and_reading(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, Reading | None]:
+        """The loss, and what its last stage reads of each face, in the crop proposed now that it is surest of."""
+        loss, (boxes, margin, points, row) = self._cascade(images, target)
+        nothing = images.new_full((len(images), target.most, 15), torch.nan)
+        if len(row):
+            mine = row == torch.arange(len(target.face), device=row.device)[:, None]
+            score, surest = margin.where(mine, margin.new_full((), -torch.inf)).max(dim=1)
+            answers = torch.cat([boxes[surest], score.sigmoid()[:, None], points[surest].flatten(1)], dim=1)
+            read = (score > _O_MARGIN)[:, None]
+            nothing[target.frame, target.number] = answers.where(read, answers.new_full((), torch.nan))
+        points = nothing[..., 5:].reshape(*nothing.shape[:2], 5, 2)
+        return loss, FaceBatch(nothing[..., :4], nothing[..., 4], points)
 
     def _cascade(self, images: Tensor, target: MTCNNTarget) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """The loss, and what O-Net reads in the crops proposed: boxes, scores, points, frames."""
+        """The loss, and what O-Net reads in the crops proposed: boxes, margins, points, rows of the faces."""
         check_image_shape(images)
         faces = len(target.frame)
         if not faces:
             nothing = images.new_zeros(0, 4), images.new_zeros(0), images.new_zeros(0, 5, 2), target.frame
             return images.new_zeros(len(images)), nothing
-        frames = images.unbind(0)
-        height, width = target.extent
-        wide = torch.stack(
-            [
-                frames[f][:, y : y + height, x : x + width]
-                for f, (x, y) in zip(target.frame.tolist(), target.wide.tolist(), strict=True)
-            ]
-        )
-        size = target.box[:, 2:] - target.box[:, :2]
-        total, proposals, face = self._propose(wide, target, size)
+        wide = cut(images, target.places, target.extent)
+        total, proposals, face = self._propose(wide, target)
 
-        patches = [
-            patch[:, y0 - top : y1 - top, x0 - left : x1 - left]
-            for patch, (left, top), (x0, y0, x1, y1) in zip(
-                wide.unbind(0), target.wide.tolist(), target.near.tolist(), strict=True
-            )
-        ]
-        pixels = images.shape[-2:]
-        every = torch.arange(faces, device=images.device)
-
-        def refine(
-            boxes: Tensor, face: Tensor, net: nn.Module, side: int, tolerance: float
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-            """Read crops; their losses, scores, boxes before and after, faces, and points if the net has some."""
-            crops, boxes, face = _crops(patches, target.near, boxes, face, side, *pixels)
-            if not len(face):
-                return images.new_zeros(0), images.new_zeros(0), boxes, boxes, face, boxes.new_zeros(0, 5, 2)
-            code, *points, margin = net(crops)
-            moved = shift_crop(boxes, code)
-            loss = softplus(-margin)
-            loss = loss + huber((moved - target.box[face]) / size[face].tile(2), tolerance)
-            seen = boxes.new_zeros(0, 5, 2)
-            for code in points:
-                seen = crop_points(boxes, code)
-                error = seen - target.points[face]
-                error = error.masked_fill(target.points[face].isnan(), 0)
-                loss = loss + huber(error / size[face].prod(dim=1).sqrt()[:, None, None], tolerance)
-            return loss, margin.detach().sigmoid(), boxes, moved.detach(), face, seen.detach()
-
+        # All stages look at the same pixels, with a place for every face.
+        pixels, plan = SummedArea.of(wide), target.plan
         for fixed, net, side, tolerance in (
-            (target.r_crops, self.rnet, _R_SIDE, _R_TOLERANCE),
-            (target.o_crops, self.onet, _O_SIDE, _O_TOLERANCE),
+            (plan.r_crops, self.rnet, _R_SIDE, _R_TOLERANCE),
+            (plan.o_crops, self.onet, _O_SIDE, _O_TOLERANCE),
         ):
-            repeated = every.repeat_interleave(fixed.shape[1])
-            row, _, _, _, owner, _ = refine(fixed.flatten(0, 1), repeated, net, side, tolerance)
-            always = frame_mean(row, owner, faces)
-            row, score, boxes, moved, face, points = refine(proposals, face, net, side, tolerance)
-            current = frame_mean(row, face, faces)
+            # The fixed crops and those proposed now, in one pass of the network.
+            whole, shown = _within(proposals, target.near[face], *target.size)
+            good = shown.nonzero().squeeze(1)
+            face = face[good]
+            whole = whole[good] - target.wide[face].tile(2)
+            boxes, owner, whole = (torch.cat(both) for both in zip(fixed, (proposals[good], face, whole), strict=True))
+            always = len(fixed[1])
+            answers, margin = net.answers(pixels.crops(owner, whole, side))
+            seen = _located(boxes, answers)
+            numbers = answers.shape[1]
+            off = (seen - plan.numbers[owner, :numbers]) / (tolerance * plan.units[owner, :numbers])
+            hubers = smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
+            row = softplus(-margin) + hubers[:, :4].mean(dim=1)
+            if numbers > 4:
+                row = row + hubers[:, 4:].mean(dim=1)
+            # Per face the mean over each kind of crops.
+            kind = torch.cat([fixed[1], face + faces])
+            count = row.new_zeros(2 * faces).index_add_(0, kind, torch.ones_like(row))
+            mean = row.new_zeros(2 * faces).index_add(0, kind, row) / count.clamp(min=1)
+            by_fixed, by_proposed = mean[:faces], mean[faces:]
             # Where no crop comes through, that must not look better than one that does.
-            none = torch.bincount(face, minlength=faces) == 0
-            total = total + always + torch.where(none, always.detach(), current)
+            total = total + by_fixed + torch.where(count[faces:] == 0, by_fixed.detach(), by_proposed)
+            moved, score = seen.detach()[always:], margin.detach()[always:]
             if net is self.rnet:
-                proposals, face = _refined(moved, boxes, score, face)
-        return frame_mean(total, target.frame, len(images)), (moved, score, points, target.frame[face])
+                passed = score > _R_MARGIN
+                passed &= survivors(boxes[always:], score.where(passed, score - 1e4), face, 0.7)
+                proposals = square(moved[:, :4])
+                # Who reads them drops those, too.
+                proposals = torch.where(passed[:, None], proposals, torch.zeros_like(proposals))
+        points = moved[:, 4:].reshape(-1, 2, 5).transpose(1, 2)
+        last = moved[:, :4], score, points, face
+        return frame_mean(total, target.frame, len(images)), last
 
-    def _propose(self, wide: Tensor, target: MTCNNTarget, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """P-Net's loss per face ``(F,)``, and what it proposes for the faces now: boxes ``(Q, 4)``, faces ``(Q,)``."""
-        total = wide.new_zeros(len(target.face))
-        found: list[Tensor] = []
-        owners: list[Tensor] = []
-        patches = wide.unbind(0)
-        for part in target.scales:
-            if not len(part.face):
-                continue
-            row = (part.face[:, None] == target.face).long().argmax(dim=1)
-            height, width = part.extent
-            pixels = torch.stack(
-                [
-                    patches[r][:, y : y + height, x : x + width]
-                    for r, (x, y) in zip(row.tolist(), part.corner.tolist(), strict=True)
-                ]
-            )
-            code, margin = self.pnet(area_sample(pixels, part.rows[:, None], part.columns[:, None])[:, 0])
-            moved = shift_cell(part.cells.to(wide), code)
-            error = (moved - target.box[row, None, None]) / size[row].tile(2)[:, None, None]
-            carried = softplus(-margin) + huber(error, _P_TOLERANCE, dims=3)
-            new = (margin - _P_MARGIN + 1).clamp(min=0).square()
-            cost = (carried * part.share + _NEW_CELL_WEIGHT * new * part.quiet).sum(dim=(1, 2))
-            total = total.index_add(0, row, cost)
+    def _propose(self, wide: Tensor, target: MTCNNTarget) -> tuple[Tensor, Tensor, Tensor]:
+        """P-Net's loss per face ``(F,)``, and what it proposes for the faces now: boxes ``(n, 4)``, faces ``(n,)``."""
+        plan = target.plan
+        faces, _, height, width = wide.shape
+        rows = wide.reshape(faces, 3 * height, width)
+        found = []
+        for part, row, across, down in plan.windows:
+            mine = rows if row is None else rows[row]
+            # Two products with matrices of averages: area resizes of all windows.
+            bands = torch.bmm(mine, across).reshape(-1, height, across.shape[2])
+            codes, margin = self.pnet.answers(torch.bmm(down, bands).reshape(len(part.face), 3, down.shape[1], -1))
+            found.append(torch.cat([codes, margin[..., None]], dim=-1).reshape(-1, 5))
+        code, margin = torch.split(torch.cat(found), [4, 1], dim=1)
+        margin = margin[:, 0]
+        moved = torch.addcmul(plan.cells, code, plan.side)
+        off = (moved - plan.goal) * plan.unit
+        carried = softplus(-margin) + smooth_l1_loss(off, torch.zeros_like(off), reduction="none").mean(dim=1)
+        new = (margin - (_P_MARGIN - 1)).clamp(min=0).square()
+        cost = carried * plan.share + new * plan.quiet
+        total = cost.new_zeros(faces).index_add(0, plan.owner, cost)
 
-            score = margin.detach().sigmoid()
-            at = ((margin.detach() >= _P_MARGIN) & part.seen).nonzero(as_tuple=True)
-            cells = part.cells[at].to(wide)
-            kept = batched_nms(cells, score[at], row[at[0]], 0.5)
-            found.append(torch.cat([cells, moved.detach()[at], score[at][:, None]], dim=1)[kept])
-            owners.append(row[at[0]][kept])
-        proposals = torch.cat([wide.new_zeros(0, 9), *found])
-        face = torch.cat([target.face.new_zeros(0), *owners])
-        kept = batched_nms(proposals[:, :4], proposals[:, 8], face, 0.7)
-        boxes, face = square(proposals[kept, 4:8]), face[kept]
-        shows = iou(boxes, square(target.box)).gather(1, face[:, None])[:, 0] >= SAME_FACE_IOU
-        return total, boxes[shows], face[shows]
+        at = ((margin.detach() >= _P_MARGIN) & plan.seen).nonzero().squeeze(1)
+        cells, score, face = plan.cells[at], margin.detach()[at], plan.owner[at]
+        # Within a scale, and then across them.
+        left = survivors(cells, score, plan.group[at], 0.5)
+        left &= survivors(cells, score.where(left, score - 1e4), face, 0.7)
+        boxes = square(moved.detach()[at])
+        left &= iou_of_pairs(boxes, plan.outline[face]) >= SAME_FACE_IOU
+        # Who reads them drops those that have fallen, together with those that show no pixel.
+        return total, torch.where(left[:, None], boxes, torch.zeros_like(boxes)), face
 
     def _with_cells(self, target: MTCNNTarget, outline: Tensor, height: int, width: int) -> MTCNNTarget:
         """Add P-Net's part: which cells carry each face, and the pixels that they need."""
@@ -466,7 +557,8 @@ def _with_patches(target: MTCNNTarget, parts: list[CellTarget], height: int, wid
     extent = (high - low).amax(dim=0)
     wide = torch.minimum(low, limit - extent)
     scales = tuple(replace(part, corner=part.corner - wide[part.face]) for part in moved)
-    return replace(target, wide=wide, scales=scales, extent=(int(extent[1]), int(extent[0])))
+    places = tuple((i, left, top) for i, (left, top) in zip(target.frame.tolist(), wide.tolist(), strict=True))
+    return replace(target, wide=wide, scales=scales, extent=(int(extent[1]), int(extent[0])), places=places)
 
 
 def _jittered(outline: Tensor, spread: float) -> Tensor:
@@ -506,38 +598,44 @@ def _with_pixels(boxes: Tensor, frame: Tensor, height: int, width: int) -> tuple
     return boxes[good], frame[good], whole[good]
 
 
+def _within(boxes: Tensor, around: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Which pixels a crop of each box takes, ``(Q, 4)`` long, and whether there are any and all within its patch."""
+    whole = whole_pixels(boxes, height, width)
+    inside = (whole[:, :2] >= around[:, :2]) & (whole[:, 2:] <= around[:, 2:]) & (whole[:, 2:] > whole[:, :2])
+    return whole, inside.all(dim=1)
+
+
+def _located(boxes: Tensor, answers: Tensor) -> Tensor:
+    """What R- or O-Net answers in pixels: the box ``(Q, 4)``, and five x and five y beside it, ``(Q, 14)``.
+
+    As :func:`shift_crop` and :func:`crop_points`, together.
+    """
+    side = boxes[:, 2:] - boxes[:, :2] + 1
+    if answers.shape[1] == 4:
+        return torch.addcmul(boxes, answers, side.tile(2))
+    corner = (boxes[:, :2] - 1)[:, :, None].expand(-1, 2, 5).flatten(1)
+    scale = torch.cat([side.tile(2), side[:, :, None].expand(-1, 2, 5).flatten(1)], dim=1)
+    return torch.addcmul(torch.cat([boxes, corner], dim=1), answers, scale)
+
+
+def _units(target: MTCNNTarget) -> Tensor:
+    """The sizes by which errors of each face's box and points are measured, ``(F, 14)``; infinite for the unknown."""
+    size = target.box[:, 2:] - target.box[:, :2]
+    of_points = size.prod(dim=1).sqrt()[:, None].expand(-1, 10)
+    unknown = target.points.transpose(1, 2).flatten(1).isnan()
+    return torch.cat([size.tile(2), of_points.masked_fill(unknown, torch.inf)], dim=1)
+
+
+def _fixed(target: MTCNNTarget, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops ``(F, K, 4)`` that show pixels of their faces' patches: boxes, rows of the faces, and those pixels."""
+    boxes = crops.flatten(0, 1)
+    owner = torch.arange(len(crops), device=crops.device).repeat_interleave(crops.shape[1])
+    whole, shown = _within(boxes, target.near[owner], *target.size)
+    good = shown.nonzero().squeeze(1)
+    boxes, owner = boxes[good], owner[good]
+    return boxes, owner, whole[good] - target.wide[owner].tile(2)
+
+
 def _crops_of(pixels: SummedArea, whole: Tensor, frame: Tensor, side: int) -> Tensor:
     """Area-resized crops ``(Q, 3, side, side)`` of those pixels of those frames."""
-    left, top, right, bottom = whole.unbind(1)
-    return pixels.crops(frame, area_spans(top, bottom, side), area_spans(left, right, side))
-
-
-def _crops(
-    patches: Sequence[Tensor], bounds: Tensor, boxes: Tensor, owner: Tensor, side: int, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Area-resized crops of patches of a frame of ``height`` x ``width`` pixels.
-
-    Args:
-        patches: ``(3, h, w)`` each.
-        bounds: ``(len(patches), 4)`` long, where each lies in its frame: left, top, right, bottom.
-        boxes: ``(Q, 4)`` what to crop, in the frame's pixels.
-        owner: ``(Q,)`` long, of which patch.
-        side: of the crops.
-        height: of the frame.
-        width: of the frame.
-
-    Returns:
-        Crops ``(K, 3, side, side)``, their boxes and owners. A box without a pixel, or that leaves its patch and so
-        shows something else, is dropped.
-    """
-    whole = whole_pixels(boxes, height, width)
-    around = bounds[owner]
-    inside = (whole[:, :2] >= around[:, :2]).all(dim=1) & (whole[:, 2:] <= around[:, 2:]).all(dim=1)
-    good = (inside & (whole[:, 2:] > whole[:, :2]).all(dim=1)).nonzero().squeeze(1)
-    local = (whole - around[:, :2].tile(2))[good]
-    crops = [
-        adaptive_avg_pool2d(patches[f][:, y0:y1, x0:x1], side)
-        for f, (x0, y0, x1, y1) in zip(owner[good].tolist(), local.tolist(), strict=True)
-    ]
-    stacked = torch.stack(crops) if crops else patches[0].new_zeros(0, 3, side, side)
-    return stacked, boxes[good], owner[good]
+    return pixels.crops(frame, whole, side)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms, box_iou
 
+# Boxes above which pairs are not looked at all at once, and rounds of suppression.
+_MANY, _ROUNDS = 1024, 6
 # P-Net looks at 12 x 12 pixels of a scaled image, one cell every 2 pixels.
 CELL, STRIDE = 12, 2
 
@@ -84,9 +87,10 @@ def crop_points(boxes: Tensor, code: Tensor) -> Tensor:
 
 def whole_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
     """The slice of the image that a crop takes: left, top, right, bottom, long; may be empty (right <= left)."""
-    whole = boxes.trunc().long()
-    limit = whole.new_tensor([width, height])
-    return torch.cat([whole[..., :2].clamp(min=1) - 1, torch.minimum(whole[..., 2:], limit)], dim=-1)
+    left, top, right, bottom = boxes.trunc().long().unbind(-1)
+    # By numbers that the host knows: a tensor of them would be waited for.
+    sides = [left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)]
+    return torch.stack(sides, dim=-1)
 
 
 def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -110,3 +114,35 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
         shared = (torch.minimum(boxes[best, 2:], boxes[left, 2:]) - corner + 1).clamp(min=0).prod(dim=1)
         left = left[shared / torch.minimum(area[best], area[left]) <= threshold]
     return torch.stack(kept) if kept else left
+
+
+def survivors(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:
+    """Which boxes greedy suppression by IoU leaves within each owner's: ``(N,)`` bool, for loops that must not wait.
+
+    Every box that a surviving better one overlaps falls, and again with those that survive then: after as many rounds
+    as the longest chain of overlaps it is ``torchvision.ops.batched_nms``, exactly. Chains of MTCNN's boxes, which lie
+    on one face, end sooner.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy pixels.
+        scores: ``(N,)``; of equal ones the first is the better.
+        owner: ``(N,)`` long.
+        threshold: IoU above which the worse of two falls.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [1.0, 0.0, 9.0, 9.0], [20.0, 0.0, 29.0, 9.0]])
+        >>> survivors(boxes, torch.tensor([0.8, 0.9, 0.7]), torch.tensor([0, 0, 0]), 0.5)
+        tensor([False,  True,  True])
+    """
+    if len(boxes) > _MANY:
+        # Pairs of so many would take more memory than waiting takes time.
+        kept = torch.zeros_like(owner, dtype=torch.bool)
+        return kept.index_fill_(0, batched_nms(boxes, scores, owner, threshold), True)
+    order = scores.argsort(descending=True, stable=True)
+    ranked, whose = boxes[order], owner[order]
+    falls = (box_iou(ranked, ranked) > threshold) & (whose[:, None] == whose)
+    falls = falls.tril_(-1)
+    left = torch.ones_like(whose, dtype=torch.bool)
+    for _ in range(_ROUNDS):
+        left = (falls & left).any(dim=1).logical_not_()
+    return torch.zeros_like(left).index_copy_(0, order, left)

@@ -87,12 +87,25 @@ class _Shared(torch.autograd.Function):
         least = greatest - _TIE * (1 + greatest.abs())
         # One storage for all views below.
         padded = padded if padded.storage_offset() == 0 else padded.clone()
-        result = _shared(padded, least, gradients[0], ctx.windows)
+        shared = _place_by_place if maps.device.type == "cpu" else _at_once
+        result = shared(padded, least, gradients[0], ctx.windows)
         return result[..., above : above + maps.shape[-2], left : left + maps.shape[-1]], None
 
 
-def _shared(padded: Tensor, least: Tensor, gradient: Tensor, windows: _Windows) -> Tensor:
-    """The gradient where windows overlap: place by place of a window, for all windows at once."""
+def _at_once(padded: Tensor, least: Tensor, gradient: Tensor, windows: _Windows) -> Tensor:
+    """The gradient in a dozen operations on copies of all windows: for who waits for the launch, not for the memory."""
+    (rows, columns), (down, across), _, _ = windows
+    seen = padded.unfold(2, rows, down).unfold(3, columns, across)
+    ties = seen >= least[..., None, None]
+    spread = ties * (gradient / ties.sum(dim=(4, 5)))[..., None, None]
+    high, wide = padded.shape[2:]
+    bands = torch.ops.aten.unfold_backward(spread, [*padded.shape[:2], least.shape[2], wide, rows], 3, columns, across)
+    result: Tensor = torch.ops.aten.unfold_backward(bands, [*padded.shape[:2], high, wide], 2, rows, down)
+    return result
+
+
+def _place_by_place(padded: Tensor, least: Tensor, gradient: Tensor, windows: _Windows) -> Tensor:
+    """The same without a copy, one place of all windows after the other: a fifth of the time on a CPU."""
     (rows, columns), (down, across), _, _ = windows
     of_place = (padded.stride(2), padded.stride(3))
     of_window = (padded.stride(0), padded.stride(1), down * of_place[0], across * of_place[1])

@@ -65,11 +65,16 @@ class Stage(nn.Module):
         Args:
             images: ``(N, 3, h, w)`` in [0, 1].
         """
+        codes, margin = self.answers(images)
+        return *torch.split(codes, self.sizes[:-1], dim=-1), margin
+
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with all codes side by side, ``(..., 4 or 14)``."""
         maps = self.trunk(images.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
         if self.hidden:
             maps = self.hidden(maps.flatten(1))
-        *codes, margin = torch.split(linear(maps, self.weight, self.bias), self.sizes, dim=-1)
-        return *codes, margin[..., 0]
+        codes, margin = torch.split(linear(maps, self.weight, self.bias), [sum(self.sizes[:-1]), 1], dim=-1)
+        return codes, margin[..., 0]
 
 
 def _widened(layer: nn.Conv2d, inputs: int, outputs: int, *, first: bool) -> nn.Conv2d:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deidlib.nets import max_pool
 from deidlib.nets.max_pool import MaxPool2d, with_shared_ties
 
 KINDS = [
@@ -22,6 +23,18 @@ def test_without_ties_it_is_torchs(kind: dict[str, object], size: tuple[int, int
     assert torch.equal(ours, theirs)
     weights = torch.randn_like(ours)
     (gradient,), (expected,) = (torch.autograd.grad((out * weights).sum(), maps) for out in (ours, theirs))
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_an_accelerators_way_gives_the_same(kind: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rounded, so that there are ties.
+    maps = torch.randn(2, 3, 12, 13).mul(2).round().requires_grad_()
+    pooled = MaxPool2d(**kind)(maps)  # type: ignore[arg-type]
+    weights = torch.randn_like(pooled)
+    (expected,) = torch.autograd.grad((pooled * weights).sum(), maps, retain_graph=True)
+    monkeypatch.setattr(max_pool, "_place_by_place", max_pool._at_once)
+    (gradient,) = torch.autograd.grad((pooled * weights).sum(), maps)
     torch.testing.assert_close(gradient, expected)
 
 
