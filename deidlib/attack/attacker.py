@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, Sum
+from deidlib.attack.arithmetic import differentiable, plain_arithmetic
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.loop import Active, Threshold, descend, project
 from deidlib.attack.reading_step import ReadingStep, Slopes
@@ -18,7 +19,7 @@ from deidlib.attack.steps import SignStep, StepRule
 from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
-from deidlib.models.base import TargetModel, by_name
+from deidlib.models.base import TargetModel, by_name, check_precision
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,32 @@ class IFGSMAttacker:
             TypeError: an input is no image batch.
             ValueError: shapes, devices or numbers of frames do not agree; a reading lacks what a model reads.
         """
+        check_images(hidden, name="hidden")
+        with plain_arithmetic(hidden.device):
+            return self._attack(
+                differentiable(hidden),
+                readings,
+                mask=None if mask is None else differentiable(mask),
+                init=None if init is None else differentiable(init),
+                numbers=numbers,
+                slopes=slopes,
+            )
+
+    def _attack(
+        self,
+        hidden: Tensor,
+        readings: Sequence[Faces] | Mapping[str, Sequence[Faces]],
+        *,
+        mask: Tensor | None,
+        init: Tensor | None,
+        numbers: Sequence[int] | None,
+        slopes: Sequence[Slopes | None] | None,
+    ) -> AttackResult:
+        """The attack, where gradients can be taken."""
         models = self.named_models()
         weights = {name: float(self.weights.get(name, 1.0)) for name in models}
-        check_images(hidden, name="hidden")
         for name, model in models.items():
-            _same_device(name, model, hidden)
+            _fits(name, model, hidden)
         if slopes is not None and len(slopes) != len(hidden):
             raise ValueError(f"expected slopes or None per frame: {len(hidden)} frames, got {len(slopes)} entries.")
         if numbers is not None:
@@ -241,7 +263,7 @@ class IFGSMAttacker:
 
 
 def _by_model(readings: Any, models: Mapping[str, TargetModel[Any]], hidden: Tensor) -> dict[str, list[Faces]]:
-    """Each model's reading, one entry per frame, on the device of the frames."""
+    """Each model's reading, one entry per frame, on the device of the frames and of their precision."""
     if isinstance(readings, Tensor):
         raise TypeError(
             "readings are Faces, one per frame, not images: the attack does not see the originals. "
@@ -256,7 +278,10 @@ def _by_model(readings: Any, models: Mapping[str, TargetModel[Any]], hidden: Ten
             raise ValueError(
                 f"expected one Faces per frame: {len(hidden)} frames, got {len(readings[name])} entries for {name}."
             )
-    return {name: [faces.to(hidden.device) for faces in readings[name]] for name in models}
+    return {
+        name: [faces.map(lambda values: differentiable(values.to(hidden))) for faces in readings[name]]
+        for name in models
+    }
 
 
 def _check_mask(mask: Tensor | None, images: Tensor) -> Tensor:
@@ -279,10 +304,18 @@ def _same_shape(name: str, tensor: Tensor, images: Tensor) -> None:
         )
 
 
-def _same_device(name: str, model: TargetModel[Any], images: Tensor) -> None:
+def _fits(name: str, model: TargetModel[Any], images: Tensor) -> None:
+    """A model on the device of the images, of their precision, and through which gradients can be taken."""
     parameter = next(model.parameters(), None)
     if parameter is not None and parameter.device != images.device:
         raise ValueError(
             f"model {name!r} is on {parameter.device}, the images on {images.device}. "
             f"Move one: model.to({str(images.device)!r}) or images.to({str(parameter.device)!r})."
         )
+    if parameter is not None:
+        check_precision(name, parameter, images)
+        if parameter.is_inference():
+            raise ValueError(
+                f"model {name!r} was made within torch.inference_mode(), so that no gradient goes through it. Make it "
+                "outside; using it there is no problem."
+            )

@@ -279,6 +279,27 @@ def by_name(models: Mapping[str, N] | Iterable[N]) -> dict[str, N]:
     return named
 
 
+def check_precision(name: str, parameter: Tensor | None, images: Tensor) -> None:
+    """Make sure that a model and the images that it is given are of one floating type.
+
+    Args:
+        name: of the model.
+        parameter: any of its parameters; None if it has none.
+        images: ``(B, 3, H, W)``.
+
+    Raises:
+        ValueError: they are not; the message says how to convert either.
+    """
+    if parameter is not None and parameter.is_floating_point() and parameter.dtype != images.dtype:
+        raise ValueError(
+            f"model {name!r} computes in {_WORDS.get(parameter.dtype, parameter.dtype)}, and the images are "
+            f"{_WORDS.get(images.dtype, images.dtype)}. Models work in float32: model.float(), images.float()."
+        )
+
+
+_WORDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
 def needs_boxes(model: TargetModel[Any], images: Tensor, faces: Sequence[Faces] | None) -> Sequence[Faces]:
     """Return ``faces`` if there is one entry per frame, else raise what a user should do about it.
 

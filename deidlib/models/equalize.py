@@ -40,7 +40,7 @@ class _Equalize(torch.autograd.Function):
         levels = (patches.detach() * 255).round().clamp(0, 255).long().flatten(start_dim=1)
         pixels = levels.shape[1]
         # In float32 whatever comes in, as OpenCV computes it.
-        histogram = torch.zeros(len(levels), 256, device=levels.device)
+        histogram = torch.zeros(len(levels), 256, dtype=torch.float32, device=levels.device)
         histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=torch.float32))
         darkest = histogram.gather(1, levels.amin(dim=1, keepdim=True))
         brighter = pixels - darkest

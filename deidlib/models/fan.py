@@ -213,7 +213,7 @@ class FAN(TargetModel[FANTarget]):
         """What the crops of boxes ``(F, 4)`` show, xyxy, in whole pixels; it may leave the frame."""
         # In float32, as upstream: the rounding decides which side of a whole pixel the window ends.
         back = torch.linalg.inv(_to_crop(*self._centre_and_scale(boxes), _CROP).float())
-        corners = torch.tensor([[1.0, 1.0], [_CROP, _CROP]])
+        corners = torch.tensor([[1.0, 1.0], [_CROP, _CROP]], dtype=back.dtype)
         return carried(back[:, None], corners)[..., :2].trunc().flatten(1)
 
     def _to_cells(self, points: Tensor, boxes: Tensor) -> Tensor:

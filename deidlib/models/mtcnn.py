@@ -501,7 +501,7 @@ def _placed(
             & (j >= low[:, 0, None, None])
             & (j < high[:, 0, None, None])
         )
-        share = torch.zeros(i.shape, device=device)
+        share = torch.zeros(i.shape, dtype=torch.float32, device=device)
         for row, face in enumerate(fits.tolist()):
             for (window, ci, cj), value in carriers[face].items():
                 if window == number:

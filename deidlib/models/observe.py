@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deidlib.faces import Faces
 from deidlib.geometry.matching import union
-from deidlib.models.base import ORDER, FaceModel, TargetModel, by_name
+from deidlib.models.base import ORDER, FaceModel, TargetModel, by_name, check_precision
 
 
 def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] | None = None) -> list[Faces]:
@@ -27,7 +27,7 @@ def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] 
         B entries with every field that the models can fill in.
 
     Raises:
-        ValueError: no detector among the models.
+        ValueError: no detector among the models, or one that is not of the images' floating type.
 
     Example:
         >>> import torch
@@ -41,6 +41,8 @@ def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] 
         raise ValueError(f"observe needs a detector among the models, got {names}. Add RetinaFace() or MTCNN().")
     known = None if faces is None else list(faces)
     for model in ordered:
+        if isinstance(model, nn.Module):
+            check_precision(model.name, next(model.parameters(), None), images)
         seen = model.predict(images, known)
         if len(seen) != len(images):
             raise ValueError(

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deidlib.attack.arithmetic import plain_arithmetic
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain, PreviousFrame
 from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
 from deidlib.geometry.matching import same_face
-from deidlib.images import to_grid, to_uint8
+from deidlib.images import check_images, to_grid, to_uint8
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe, observe_each, united
 from deidlib.obfuscate import Concealment, Solid
@@ -120,10 +121,17 @@ class Deidentifier:
             faces: where faces are, if that is known already; they then are what every detector reads. So are 68
                 landmarks and gaze, where all faces have them: a frame of which everything is known is read by nobody.
         """
+        check_images(images)
+        # What is kept of them has 8 bits.
+        images = images.float()
+        with plain_arithmetic(images.device):
+            return self._detect(images, first, faces)
+
+    def _detect(self, images: Tensor, first: int, faces: Sequence[Faces] | None) -> DetectedBatch:
         readers, given, counts = self._readers(), faces is not None, list[FaceCount]()
         if faces is not None:
             check_places(faces, (images.shape[2], images.shape[3]), first)
-            faces = [known.to(images.device) for known in faces]
+            faces = [known.map(lambda values: values.to(images)) for known in faces]
             seen = {name: faces for name, model in readers.items() if all(_tells(known, model.task) for known in faces)}
         else:
             authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
@@ -182,6 +190,12 @@ class Deidentifier:
             tracked: where they are hidden.
             previous: the frame before the first of them, for a warm start.
         """
+        with plain_arithmetic(self.device()):
+            return self._protect(batch, tracked, previous)
+
+    def _protect(
+        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], previous: PreviousFrame | None
+    ) -> ProtectedBatch:
         originals = batch.originals()
         treatment = [frame.treatment for frame in tracked]
         faces = [frame.found if frame.treatment == "found" else frame.others for frame in tracked]
