@@ -70,7 +70,8 @@ def write_audit(
         frames = 0
         for number, image, seconds in _frames(protected):
             frames += 1
-            reasons = chosen.get(number, () if number % every else (f"every {every}th frame",))
+            regular = () if number % every else doubtful.get(number, (f"every {every}th frame",))
+            reasons = chosen.get(number, regular)
             if not reasons:
                 continue
             data = _jpeg(image)

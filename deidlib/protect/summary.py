@@ -122,4 +122,4 @@ def _doubts(frame: FrameRecord, before: FrameRecord | None) -> Iterator[str]:
     if frame.others:
         yield "the place of a lost face is hidden besides"
     if before is not None and len(frame.faces) != len(before.faces):
-        yield f"{len(frame.faces)} faces found, {len(before.faces)} in the frame before"
+        yield f"faces found: {len(frame.faces)}, in the frame before {len(before.faces)}"

@@ -44,8 +44,8 @@ def test_why_a_frame_is_in_doubt() -> None:
     )
     assert summary.doubtful == {
         1: ("detectors disagree about the number of faces: a 1, b 2", "faces found in the turned frame only"),
-        2: ("the place of a lost face is hidden besides", "2 faces found, 1 in the frame before"),
-        3: ("no face found: the whole frame is hidden", "0 faces found, 2 in the frame before"),
+        2: ("the place of a lost face is hidden besides", "faces found: 2, in the frame before 1"),
+        3: ("no face found: the whole frame is hidden", "faces found: 0, in the frame before 2"),
         4: ("no face found: the places of those found before and after are hidden",),
     }
     assert (summary.disputed, summary.turned, summary.fewest, summary.most) == (1, 1, 1, 3)
@@ -62,6 +62,7 @@ def numbers(page: Path) -> list[int]:
 def test_every_nth_frame_and_all_in_doubt_but_thinned_where_nothing_changes(tmp_path: Path) -> None:
     protected = shades(tmp_path / "out <b>.mkv", 40)
     doubts = {13: ("why & how",)} | dict.fromkeys(range(20, 33), ("held",)) | {33: ("other",)}
+    # Frame 30 is in any case to be shown, and in doubt as well.
     shown = write_audit(tmp_path / "sheet", protected, doubts, every=15)
     page = tmp_path / "sheet" / "index.html"
     expected = [0, 13, 15, 20, 25, 30, 32, 33]
@@ -71,6 +72,8 @@ def test_every_nth_frame_and_all_in_doubt_but_thinned_where_nothing_changes(tmp_
     text = page.read_text()
     assert "out &lt;b&gt;.mkv" in text
     assert "why &amp; how" in text
+    assert text.count('class="doubt"') == 6
+    assert text.count("every 15th frame") == 2
     assert "frame 25, 0:01.00" in text, "at 25 frames a second"
     for number in expected:
         picture = read_image(page.parent / f"frame-{number:06d}.jpg")
