@@ -24,7 +24,7 @@ from deidlib.cli.names import (
     step_of,
     tolerance_of,
 )
-from deidlib.cli.work import Work, report, run
+from deidlib.cli.work import Audit, Work, report, run
 
 OnMissing = Literal["hold", "whole-frame", "error", "keep"]
 Start = Literal["auto", "hidden", "predecessor"]
@@ -213,6 +213,15 @@ def protect(
             "iou:0.97,nme:1%,gaze:2. By default after --iterations steps.",
         ),
     ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="The file",
+            help="Write a contact sheet of the protected file there, for somebody to look through before it is shared: "
+            "a folder, or a file of .html. It shows frames in doubt, and every --audit-every'th.",
+        ),
+    ] = None,
+    audit_every: Annotated[int, typer.Option(rich_help_panel="The file", min=1, help="For --audit.")] = 50,
     verify: Annotated[
         bool,
         typer.Option(
@@ -257,6 +266,7 @@ def protect(
 
     with plain_errors():
         _check_epsilon(epsilon)
+        _check_audit(audit, source, target)
         if hide_only:
             _check_hide_only(key=key, until=until, survive=survive, silence=silence)
             iterations, verify = 0, False
@@ -324,12 +334,23 @@ def protect(
             batch,
             None if known is None else lambda _: known,
             report,
+            None if audit is None else Audit(audit, audit_every),
         )
         if live is not None:
             typer.echo("a camera or a pipe can be read once only: it is neither continued nor mended", err=True)
             work.one(live, target, frames)
         elif inputs is not None:
             run(work, source, target, inputs)
+
+
+def _check_audit(audit: Path | None, source: Path, target: Path) -> None:
+    """Before the work: the contact sheet replaces nothing that is read or written, and there is one for each file."""
+    if audit is None:
+        return
+    if audit.resolve() in (source.resolve(), target.resolve()):
+        raise ValueError(f"--audit {audit} is what is read or written. Name another folder, or a file of .html.")
+    if source.is_dir() and audit.suffix.lower() == ".html":
+        raise ValueError(f"--audit {audit} is one file, and {source} holds several. Name a folder for their sheets.")
 
 
 def _check_epsilon(levels: float) -> None:

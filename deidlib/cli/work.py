@@ -25,6 +25,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """Contact sheets for somebody to look through; see :func:`deidlib.protect.audit.write_audit`.
+
+    Args:
+        place: a folder, or a file that ends in ``.html``.
+        every: so many frames from one that is shown in any case to the next.
+    """
+
+    place: Path
+    every: int
+
+    def write(self, protected: Path, summary: Summary, name: Path | None = None) -> None:
+        """Write the sheet of a file, one of several in a folder of that name."""
+        from deidlib.protect.audit import write_audit
+
+        place = self.place if name is None else self.place / name
+        shown = write_audit(place, protected, summary.doubtful, every=self.every)
+        say(f"  {shown} frames to be looked through, {len(summary.doubtful)} in doubt: {place}")
+
+
+@dataclass(frozen=True)
 class Work:
     """What is done to each file; all but the last as for :func:`deidlib.protect_video`.
 
@@ -36,6 +57,7 @@ class Work:
         batch_size: frames at a time.
         faces_of: told a file, where faces are in its frames, if that is known.
         tell: prints what happened to a file: input, output, summary.
+        audit: where a contact sheet of each protected file is written, if that is asked for.
     """
 
     deidentifier: Deidentifier
@@ -45,6 +67,7 @@ class Work:
     batch_size: int
     faces_of: Callable[[Path], Given | None] | None
     tell: Callable[[Path | str | int, Path, Summary], object]
+    audit: Audit | None = None
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
         """Protect a file, or what comes live, and say what happened.
@@ -68,6 +91,8 @@ class Work:
         finally:
             bar.end()
         self.report(source, target, summary)
+        if self.audit is not None:
+            self.audit.write(target, summary)
 
     def folder(self, source: Path, target: Path, inputs: Inputs) -> tuple[int, int]:
         """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
@@ -91,6 +116,8 @@ class Work:
                     say(f"error: {result.error}", err=True)
                 elif result.summary is not None:
                     self.report(result.source, result.target, result.summary)
+                    if self.audit is not None:
+                        self.audit.write(result.target, result.summary, result.target.relative_to(target))
 
             summary = protect_folder(
                 self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deidlib.protect.readback import Readback
@@ -31,6 +31,8 @@ class Summary:
             is no tolerance.
         swaps: how many faces were swapped, under ``"swapped"``, and how many were hidden instead, by the reason;
             empty if no swapper hides them.
+        doubtful: the frames that somebody should look at before the file is shared, by number, and why: what is hidden
+            there is not what detectors agree to have found.
         readback: how the authorised models read the written file; None where that was not asked for.
     """
 
@@ -49,6 +51,7 @@ class Summary:
     beyond: int | None = None
     readback: Readback | None = None
     swaps: Mapping[str, int] = field(default_factory=dict)
+    doubtful: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frames: Iterable[FrameRecord], readback: Readback | None = None) -> Summary:
@@ -64,7 +67,12 @@ class Summary:
         within: list[bool] = []
         swaps: Counter[str] = Counter()
         losses: dict[str, list[float]] = {}
-        for frame in frames:
+        doubtful: dict[int, tuple[str, ...]] = {}
+        before: FrameRecord | None = None
+        for number, frame in enumerate(frames):
+            if doubts := tuple(_doubts(frame, before)):
+                doubtful[number] = doubts
+            before = frame
             treatments[frame.treatment] += 1
             partly_held += frame.others > 0
             turned += frame.count.turned > 0
@@ -90,4 +98,28 @@ class Summary:
             beyond=within.count(False) if within else None,
             readback=readback,
             swaps=dict(swaps),
+            doubtful=doubtful,
         )
+
+
+_TREATMENTS = {
+    "filled": "no face found: the places of those found before and after are hidden",
+    "held": "no face found: the places of those found before or after are hidden",
+    "whole-frame": "no face found: the whole frame is hidden",
+    "kept": "no face found: the frame is as it came",
+}
+
+
+def _doubts(frame: FrameRecord, before: FrameRecord | None) -> Iterator[str]:
+    """Why somebody should look at a frame."""
+    if frame.count.disputed:
+        said = ", ".join(f"{name} {count}" for name, count in frame.count.upright.items())
+        yield f"detectors disagree about the number of faces: {said}"
+    if frame.count.turned:
+        yield "faces found in the turned frame only"
+    if frame.treatment in _TREATMENTS:
+        yield _TREATMENTS[frame.treatment]
+    if frame.others:
+        yield "the place of a lost face is hidden besides"
+    if before is not None and len(frame.faces) != len(before.faces):
+        yield f"faces found: {len(frame.faces)}, in the frame before {len(before.faces)}"
