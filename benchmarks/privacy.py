@@ -12,7 +12,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -27,15 +27,20 @@ from torch.nn.functional import interpolate, normalize
 
 from deidlib.attack.presets import TOLERANCES, recommended
 from deidlib.evaluation.attacks.learned import Identified, Learned
+from deidlib.evaluation.attacks.shapes import shape_of
 from deidlib.evaluation.attacks.sums import as_it_is, reading_of
 from deidlib.evaluation.attacks.superresolution import SuperResolution, stretched
 from deidlib.evaluation.attacks.suspects import Suspects, ranked
 from deidlib.faces import Faces, five_points
+from deidlib.geometry.camera import Camera
+from deidlib.geometry.proportions import mean_proportions
 from deidlib.images import to_grid
 from deidlib.media import VideoReader, read_image, write_image
 from deidlib.metrics import Embedder, OnnxEmbedder, align, auc
 from deidlib.models.retinaface import RetinaFace
+from deidlib.models.strangers import PFLD
 from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
+from deidlib.protect.share import Share
 
 MEDIA = SHARED / "media"
 DRIVER = 0
@@ -305,6 +310,36 @@ def _learned(learned: Learned, own: Tensor, people: Tensor, probes: Tensor) -> s
     return f"{found.rank1:.0%} ({found.chance:.0%}), {found.auc:.2f}"
 
 
+def readings(pictures: Sequence[Photograph]) -> None:
+    """Photographs told apart by what is read of them: as read, on a grid, and with the generic face's proportions."""
+    people = torch.tensor([p.person for p in pictures])
+    people -= people.min()
+    shuffled = people[torch.randperm(len(people), generator=torch.Generator().manual_seed(3))]
+    pfld, camera = PFLD(), Camera.default(SIDE, SIDE)
+
+    def generic(known: Faces) -> Faces:
+        assert known.landmarks is not None
+        points, boxes = mean_proportions(known.landmarks, camera)
+        return known.replace(boxes=boxes.float(), landmarks=points.float())
+
+    print("\n| shared | linear: rank 1 (chance), AUC | network |")
+    print("|---|---|---|")
+    ways: dict[str, Callable[[Faces], Faces]] = {
+        "as read": Share(),
+        "grid of 8 pixels": Share(pixels=8),
+        "generic proportions": generic,
+    }
+    for points in (5, 68):
+        read = [p.face if points == 5 else pfld.predict(p.image, [p.face])[0] for p in pictures]
+        for way, change in ways.items():
+            shapes = torch.stack([shape_of([change(known)]) for known in read])
+            cells = [_learned(learned, shapes, people, shapes) for learned in (Learned(), Learned(32))]
+            print(f"| {points} points, {way} | {' | '.join(cells)} |", flush=True)
+            if way == "as read":
+                cells = [_learned(learned, shapes, shuffled, shapes) for learned in (Learned(), Learned(32))]
+                print(f"| {points} points, names shuffled | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     os.environ.setdefault("DEIDLIB_WEIGHTS", str(SHARED / "weights"))
@@ -322,6 +357,8 @@ def main() -> None:
         moving(pictures, options.work, model)
     if "identity" in options.parts:
         identity(pictures, model)
+    if "readings" in options.parts:
+        readings(pictures)
 
 
 if __name__ == "__main__":

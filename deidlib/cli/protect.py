@@ -143,6 +143,28 @@ def protect(
             help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv.",
         ),
     ] = None,
+    share: Annotated[
+        Names,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            parser=Names,
+            help="What of the readings may flow into the file: boxes, landmarks, gaze.",
+        ),
+    ] = Names("boxes,landmarks,gaze"),
+    grid: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="What is hidden, and how",
+            min=0,
+            help="Pixels that edges and points are rounded to before they flow; edges outwards.",
+        ),
+    ] = 0,
+    degrees: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="What is hidden, and how", min=0, help="Degrees that gaze is rounded to before it flows."
+        ),
+    ] = 0,
     codec: Annotated[
         Codec, typer.Option(rich_help_panel="The file", help="How video is stored; ffv1 loses nothing.")
     ] = "ffv1",
@@ -261,6 +283,7 @@ def protect(
     from deidlib.protect.inputs import Inputs
     from deidlib.protect.lookout import Lookout
     from deidlib.protect.output import Output
+    from deidlib.protect.share import Share
     from deidlib.records.detections import read_detections
     from deidlib.tracking import FaceTracker
 
@@ -272,6 +295,7 @@ def protect(
             iterations, verify = 0, False
         _check_silence(silence, targets, key=key is not None, paper=paper)
         goal = tolerance_of(until)
+        shared = Share(share, grid, degrees)
         secret = None if key is None else Key.load(key)
         live = live_source(source)
         # Before models are loaded.
@@ -316,6 +340,7 @@ def protect(
             tracker=FaceTracker(window=window, hold=hold, on_missing=on_missing, after_hold=after_hold),
             chain=warm[start],
             lookout=Lookout(lookout),
+            share=shared if shared != Share() else None,
         )
         if faces is not None and (live is not None or source.is_dir()):
             raise ValueError(f"--faces belongs to one file, got {source}. Protect the files one by one.")

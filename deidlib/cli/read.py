@@ -62,6 +62,32 @@ def read(
             help="Draw it on the protected frames: .mkv loses nothing, .mp4 and .avi do; .png of an image.",
         ),
     ] = None,
+    share: Annotated[
+        Names,
+        typer.Option(
+            rich_help_panel="What is written",
+            parser=Names,
+            help="What of the readings is written to --json: boxes, landmarks, gaze.",
+        ),
+    ] = Names("boxes,landmarks,gaze"),
+    grid: Annotated[
+        float,
+        typer.Option(rich_help_panel="What is written", min=0, help="Pixels that edges and points are rounded to."),
+    ] = 0,
+    degrees: Annotated[
+        float, typer.Option(rich_help_panel="What is written", min=0, help="Degrees that gaze is rounded to.")
+    ] = 0,
+    every: Annotated[
+        int, typer.Option(rich_help_panel="What is written", min=1, help="Frames for which a reading is held.")
+    ] = 1,
+    mean_face: Annotated[
+        bool,
+        typer.Option(
+            "--mean-face",
+            rich_help_panel="What is written",
+            help="Keep pose and expression, and write the average face's proportions instead of the person's.",
+        ),
+    ] = False,
     first: Annotated[
         int,
         typer.Option(
@@ -78,11 +104,15 @@ def read(
     from deidlib.keys.key import Key
     from deidlib.media.clip import Clip
     from deidlib.models.keyed import Keyed
+    from deidlib.protect.share import Share
+    from deidlib.protect.share import every as held
+    from deidlib.protect.share import mean_face as generic
     from deidlib.protect.sidecar import Sidecar, opened
     from deidlib.records.detections import Detections, write_detections
     from deidlib.records.files import sha256_of
 
     with plain_errors():
+        parts = Share(share, grid, degrees)
         secret = None if key is None else Key.load(key)
         described = Sidecar.read(protected, sidecar, wanted=secret is not None)
         record = opened(described, secret, protected)
@@ -105,7 +135,8 @@ def read(
         if not faces:
             typer.echo(f"warning: nothing could be read from {protected}", err=True)
         if json is not None:
-            detections = Detections(frames, clip.size, content, tuple(readers), times.pts, times.base)
+            shared = [parts(known) for known in held(generic(frames, clip.size) if mean_face else frames, every)]
+            detections = Detections(shared, clip.size, content, tuple(readers), times.pts, times.base)
             write_detections(json, detections)
             typer.echo(f"detections: {json}")
         if overlay is not None:

@@ -23,6 +23,7 @@ from deidlib.obfuscate import Concealment, Solid
 from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.given import check_places
 from deidlib.protect.lookout import Lookout
+from deidlib.protect.share import Share
 from deidlib.swap.base import FaceSwapper
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
 
@@ -55,6 +56,7 @@ class Deidentifier:
             of them look at every frame, upright.
         tracker: how faces are followed, and what becomes of a frame without one.
         chain: how a frame starts from the one before it; every frame starts from its hidden self if not given.
+        share: what of the readings may flow into the file, the hidden region included; everything if not given.
 
     Raises:
         ValueError: no detector.
@@ -72,6 +74,7 @@ class Deidentifier:
     detectors: Sequence[TargetModel[Any]] | None = None
     tracker: FaceTracker = field(default_factory=FaceTracker)
     chain: Chain | None = None
+    share: Share | None = None
     lookout: Lookout | None = field(default_factory=Lookout)
 
     def __post_init__(self) -> None:
@@ -79,6 +82,13 @@ class Deidentifier:
             raise ValueError(
                 "Deidentifier needs a detector to find faces by: none among the authorised models "
                 f"{list(self.attacker.named_models())} or in detectors. Add detectors=[MTCNN()]."
+            )
+        models = self.attacker.named_models()
+        if self.share is not None and (lost := self.share.missing([model.task for model in models.values()])):
+            readers = [name for name, model in models.items() if model.task in lost]
+            raise ValueError(
+                f"{', '.join(readers)} read {' and '.join(lost)}, and only {','.join(self.share.parts)} are shared. "
+                "Share what they read, or do not authorise them."
             )
 
     def frames(self, batches: Iterable[Tensor], *, faces: Sequence[Faces] | None = None) -> Iterator[ProtectedBatch]:
@@ -170,6 +180,7 @@ class Deidentifier:
                     f"all frames of a clip must have one size: got {batch.size} (height, width) at frame "
                     f"{batch.first}, {(state.height, state.width)} before. Protect the parts one by one."
                 )
+            batch = self._shared(batch)
             waiting.append(batch)
             for faces in batch.faces:
                 tracked += state.push(faces)
@@ -353,7 +364,16 @@ class Deidentifier:
         }
         if known.keys() < readers.keys():
             known = observe_each(originals[list(rows)], readers, None if known else faces, read=known)
+        if self.share is not None:
+            known = {name: [self.share(one) for one in read] for name, read in known.items()}
         return [{name: known[name][k] for name in readers} for k in range(len(rows))]
+
+    def _shared(self, batch: DetectedBatch) -> DetectedBatch:
+        """What of a batch's readings may flow: the region, too, tells the box that it was made from."""
+        if self.share is None:
+            return batch
+        readings = [{name: self.share(known) for name, known in read.items()} for read in batch.readings]
+        return replace(batch, faces=[self.share(known) for known in batch.faces], readings=readings)
 
     def _attack_found(
         self,
