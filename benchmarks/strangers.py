@@ -334,51 +334,63 @@ def protected(clip: Clip, clip_name: str, name: str, folder: Path) -> tuple[Tens
 
 
 def print_tables(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
-    """Markdown: a column per setting and clip would be wide, so a row per setting, and the clips in one cell."""
+    """Markdown; a cell has a number for each clip, or a dash where it is not measured."""
     names = [name for name in SETTINGS if any((clip, name) in rows for clip in CLIPS)]
-    columns = list(dict.fromkeys(who for row in rows.values() for who in row["strangers"]))
-    print(f"Clips: {', '.join(CLIPS)}; a cell: one number for each.\n")
-    print(f"| setting | steps | authorised IoU | gaze | {' | '.join(columns)} |")
-    print("|---" * (4 + len(columns)) + "|")
-    for name in names:
+
+    def each(name: str, say: Callable[[Mapping[str, Any]], Any]) -> str:
         here = [rows.get((clip, name)) for clip in CLIPS]
-        steps = [_cell(row and row["steps"]) for row in here]
-        iou_cells = [_cell(row and _first(row["authorised"], "IoU")) for row in here]
-        gaze = [_cell(row and row["authorised"].get("gaze")) for row in here]
-        cells = [" / ".join(_cell(row and row["strangers"].get(who)) for row in here) for who in columns]
-        print(f"| {name} | {' / '.join(steps)} | {' / '.join(iou_cells)} | {' / '.join(gaze)} | {' | '.join(cells)} |")
-    print("\nOf all clips, by strangers that took no part (not RetinaFace, MTCNN or the twin):\n")
-    print("| setting | found |\n|---|---|")
-    apart = [who for who in columns if who in _DETECTORS]
+        return ", ".join(_said(None if row is None else say(row)) for row in here)
+
+    def answer(who: str, part: int | None = None) -> Callable[[Mapping[str, Any]], Any]:
+        def say(row: Mapping[str, Any]) -> Any:
+            value = row["strangers"].get(who)
+            return value if part is None or value is None else value[part]
+
+        return say
+
+    def authorised(ending: str) -> Callable[[Mapping[str, Any]], Any]:
+        return lambda row: next((v for name, v in row["authorised"].items() if name.endswith(ending)), None)
+
+    totals = [row["strangers"]["RetinaFace"][1] if (row := rows.get((clip, names[0]))) else "-" for clip in CLIPS]
+    print(f"{', '.join(CLIPS)}; of {', '.join(map(str, totals))} faces:\n")
+    print(f"| setting | steps | IoU | gaze | {' | '.join(FINDERS)} | took no part |")
+    print("|---" * (5 + len(FINDERS)) + "|")
     for name in names:
-        asked_here = [row["strangers"] for clip in CLIPS if (row := rows.get((clip, name)))]
-        pairs = [answers[who] for answers in asked_here for who in apart if who in answers]
+        apart = [row["strangers"] for clip in CLIPS if (row := rows.get((clip, name)))]
+        pairs = [answers[who] for answers in apart for who in APART if answers.get(who)]
         found, total = (sum(pair[i] for pair in pairs) for i in (0, 1))
-        print(f"| {name} | {found} of {total}, {found / max(total, 1):.1%} |")
+        cells = [
+            each(name, lambda row: round(row["steps"])),
+            each(name, authorised("IoU")),
+            each(name, authorised("gaze")),
+        ]
+        cells += [each(name, answer(who, 0)) for who in FINDERS]
+        print(f"| {name} | {' | '.join(cells)} | {found} of {total}, {found / max(total, 1):.1%} |")
+    print("\nTold the box:\n")
+    columns = {
+        "FaceMesh believes": answer("FaceMesh believes", 0),
+        "FaceMesh": answer("FaceMesh"),
+        "PFLD": answer("PFLD"),
+        "dlib": answer("dlib 68"),
+        "MobileFaceNet: accepted": answer("MobileFaceNet", 0),
+        "highest cosine": answer("MobileFaceNet", 3),
+        "dlib: accepted": answer("dlib recogniser", 0),
+        "least distance": answer("dlib recogniser", 3),
+    }
+    print(f"| setting | {' | '.join(columns)} |")
+    print("|---" * (1 + len(columns)) + "|")
+    for name in names:
+        print(f"| {name} | {' | '.join(each(name, say) for say in columns.values())} |")
 
 
-_DETECTORS = (
-    "YuNet",
-    "CenterFace",
-    "BlazeFace short",
-    "BlazeFace full",
-    "BlazeFace back",
-    "dlib HOG",
-    "dlib CNN",
-    "Haar",
-)
+APART = ("YuNet", "CenterFace", "BlazeFace short", "BlazeFace full", "BlazeFace back", "dlib HOG", "dlib CNN", "Haar")
+FINDERS = ("RetinaFace", "twin", "MTCNN", *APART)
 
 
-def _first(answers: Mapping[str, float], ending: str) -> float | None:
-    return next((value for name, value in answers.items() if name.endswith(ending)), None)
-
-
-def _cell(value: Any) -> str:
+def _said(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, list):
-        return f"{value[0]} of {value[1]}"
-    return f"{value:.3g}"
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 if __name__ == "__main__":

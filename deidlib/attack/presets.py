@@ -26,6 +26,7 @@ from deidlib.models.discreet import Discreet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.silent import Silent
+from deidlib.weights.table import checkpoint
 
 # The checkpoint of the RetinaFace that looks for faces besides.
 _SECOND = "retinaface_mobilenet0.25"
@@ -141,6 +142,39 @@ def recommended_detectors(
     return detectors
 
 
+def recommended_silence(
+    models: Iterable[TargetModel[Any]], *, device: str | torch.device = "cpu"
+) -> list[TargetModel[Any]]:
+    """The detectors that are to find nothing: RetinaFace's twin, where RetinaFace on MobileNet is authorised.
+
+    The perturbation that RetinaFace reads is read by its twin, and along a clip, where a frame starts from the one
+    before it, by others too: of 24 frames of T002_talk for RetinaFace and MPIIGaze, each stopped when it read
+    (``TOLERANCES["quick"]``), CenterFace found 19, BlazeFace's full range 9. With the twin silenced none of five
+    strangers that took no part found one, at the same number of steps and the same overlap
+    (docs/results.md, docs/targets.md).
+
+    Args:
+        models: the authorised ones, without a key: a key needs no silence.
+        device: where the twin runs.
+
+    Returns:
+        For ``recommended(silence=...)``.
+
+    Raises:
+        FileNotFoundError: the twin's weights cannot be had.
+
+    Example:
+        >>> recommended_silence([MTCNN()])
+        []
+    """
+    known = checkpoint("retinaface_mobilenet0.25").conventions
+    if any(
+        isinstance(model, RetinaFace) and model.anchor_sizes == known["anchors"] and _small(model) for model in models
+    ):
+        return [RetinaFace("retinaface_mobilenet0.25_1mb").to(device)]
+    return []
+
+
 def recommended_chain(codec: str, *, keyed: bool = False, until: Until = None) -> Chain | None:
     """Whether a frame starts from the one before it, by how the video will be stored.
 
@@ -177,4 +211,8 @@ def _discreet(models: dict[str, TargetModel[Any]], silence: Sequence[TargetModel
 
 
 def _cropped(model: TargetModel[Any]) -> TargetModel[Any]:
-    return CroppedDetector(model) if isinstance(model, RetinaFace) and model.backbone == "mobilenet0.25" else model
+    return CroppedDetector(model) if isinstance(model, RetinaFace) and _small(model) else model
+
+
+def _small(model: RetinaFace) -> bool:
+    return model.backbone == "mobilenet0.25"

@@ -114,8 +114,9 @@ def readers_of(names: Sequence[str], device: str, option: str) -> dict[str, Face
     return named(names, device, option, readers()) if names else {}
 
 
-def silenced_of(names: Sequence[str], device: str) -> list[TargetModel[Any]]:
-    """The detectors of a list, which may be empty, that are to find nothing."""
+def silenced_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], device: str) -> list[TargetModel[Any]]:
+    """The detectors that are to find nothing; ``auto``: those that the library recommends, if they can be had."""
+    from deidlib.attack.presets import recommended_silence
     from deidlib.models.mtcnn import MTCNN
     from deidlib.models.retinaface import RetinaFace
 
@@ -125,7 +126,17 @@ def silenced_of(names: Sequence[str], device: str) -> list[TargetModel[Any]]:
         "retinaface": Entry(RetinaFace, own),
         "mtcnn": Entry(MTCNN),
     }
-    return list(named(names, device, "--silence", table).values()) if names else []
+    if tuple(names) == ("auto",):
+        try:
+            return recommended_silence(models.values(), device=device)
+        except FileNotFoundError as error:
+            typer.echo(
+                f"warning: strangers like RetinaFace may find the faces, as its twin is not here: {error}", err=True
+            )
+            return []
+    if tuple(names) in ((), ("none",)):
+        return []
+    return list(named(names, device, "--silence", table).values())
 
 
 def detectors_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], device: str) -> list[TargetModel[Any]]:

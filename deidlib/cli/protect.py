@@ -58,9 +58,9 @@ def protect(
             rich_help_panel="Who may read",
             parser=Names,
             help="Detectors that are to find nothing, so that strangers like them find less: retinaface-twin, "
-            "retinaface, mtcnn.",
+            "retinaface, mtcnn; or none. auto: the twin, where retinaface may read without a key.",
         ),
-    ] = Names(),
+    ] = Names("auto"),
     hide: Annotated[
         str,
         typer.Option(
@@ -291,9 +291,9 @@ def protect(
         _check_epsilon(epsilon)
         _check_audit(audit, source, target)
         if hide_only:
-            _check_hide_only(key=key, until=until, survive=survive, silence=silence)
+            _check_hide_only(key=key, until=until, survive=survive, silence=_said(silence))
             iterations, verify = 0, False
-        _check_silence(silence, targets, key=key is not None, paper=paper)
+        _check_silence(_said(silence), targets, key=key is not None, paper=paper)
         goal = tolerance_of(until)
         shared = Share(share, grid, degrees)
         secret = None if key is None else Key.load(key)
@@ -323,7 +323,7 @@ def protect(
                 aggregate=aggregate,
                 distortions=survived,
                 until=goal,
-                silence=silenced_of(silence, where),
+                silence=[] if hide_only or key is not None else silenced_of(silence, models, where),
             )
         obfuscator = hiding_of(("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where)
         if (warning := warning_of(obfuscator)) is not None:
@@ -386,6 +386,11 @@ def _check_epsilon(levels: float) -> None:
             f"library counts from 0 to 1: epsilon={levels:g} there is --epsilon {levels * 255:.3g} here. The default "
             "is --epsilon 8; 0 hides and attacks nothing."
         )
+
+
+def _said(silence: Names) -> Names:
+    """Whom somebody wants to be silenced."""
+    return Names(name for name in silence if name not in ("auto", "none"))
 
 
 def _check_silence(silence: Names, targets: Names, *, key: bool, paper: bool) -> None:

@@ -34,6 +34,9 @@ from deidlib.keys.record import KeyRecord
 from deidlib.keys.scramble import CellPermutation
 from deidlib.models.base import TargetModel
 from deidlib.models.mtcnn import MTCNN
+from deidlib.models.retinaface import RetinaFace
+from deidlib.weights import store
+from deidlib.weights.table import Checkpoint
 
 
 @pytest.mark.parametrize(
@@ -96,10 +99,33 @@ def test_models_and_readers() -> None:
 
 
 def test_who_is_silenced(shared: Path) -> None:
-    assert silenced_of(Names(), "cpu") == []
-    assert [model.name for model in silenced_of(Names("mtcnn,retinaface-twin"), "cpu")] == ["mtcnn", "retinaface"]
+    models: dict[str, TargetModel[Any]] = {"mtcnn": MTCNN()}
+    for none in ("none", "", "auto"):
+        assert silenced_of(Names(none), models, "cpu") == []
+    said = silenced_of(Names("mtcnn,retinaface-twin"), models, "cpu")
+    assert [model.name for model in said] == ["mtcnn", "retinaface"]
     with pytest.raises(ValueError, match="unknown model 'yunet' in --silence; choose from retinaface-twin"):
-        silenced_of(Names("yunet"), "cpu")
+        silenced_of(Names("yunet"), models, "cpu")
+
+
+def test_the_twin_is_silent_by_default_if_it_can_be_had(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    retinaface = RetinaFace()
+    (twin,) = silenced_of(Names("auto"), {"retinaface": retinaface}, "cpu")
+    assert isinstance(twin, RetinaFace)
+    assert twin.anchor_sizes != retinaface.anchor_sizes
+    # The twin has no other twin than what is authorised.
+    assert silenced_of(Names("auto"), {"retinaface": twin}, "cpu") == []
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(store, "_fetch", unavailable)
+    assert silenced_of(Names("auto"), {"retinaface": retinaface}, "cpu") == []
+    assert "warning: strangers like RetinaFace may find the faces" in capsys.readouterr().err
+
+
+def unavailable(wanted: Checkpoint) -> Path:
+    raise FileNotFoundError(f"{wanted.file} cannot be had")
 
 
 def test_whom_a_key_opens() -> None:
