@@ -94,7 +94,7 @@ class ReadingStep:
     rows: int = 14
     share: float = 0.75
     near: float = 2.0
-    most: int = 16
+    most: int = 40
     inner: int = 6
 
     def __post_init__(self) -> None:
