@@ -15,6 +15,7 @@ from deidlib.attack.distortions import ChromaSubsampling as ChromaSubsampling
 from deidlib.attack.presets import recommended as recommended
 from deidlib.attack.presets import recommended_chain as recommended_chain
 from deidlib.attack.presets import recommended_detectors as recommended_detectors
+from deidlib.attack.reading_step import ReadingStep as ReadingStep
 from deidlib.attack.result import AttackResult as AttackResult
 from deidlib.attack.steps import APGDStep as APGDStep
 from deidlib.attack.steps import MomentumSignStep as MomentumSignStep

@@ -223,9 +223,10 @@ class TargetModel(nn.Module, ABC, Generic[T]):
             target: as for :meth:`loss`.
 
         Returns:
-            :meth:`loss`, and what is read, without gradient: per frame the faces, those of the target at least; or
-            those of the target alone as a :class:`~deidlib.faces.FaceBatch`, for which nothing need be waited for;
-            or None.
+            :meth:`loss`, and what is read: per frame the faces, those of the target at least; or those of the target
+            alone as a :class:`~deidlib.faces.FaceBatch`, for which nothing need be waited for; or None. Where it is
+            differentiable in ``images``, an attack ends in the steps that this allows
+            (:class:`~deidlib.attack.reading_step.ReadingStep`).
         """
         return self.loss(images, target), None
 

@@ -38,7 +38,7 @@ class LinearDetector(TargetModel[Box]):
         self.register_buffer("slopes", torch.randn(4, 3, SIDE, SIDE, generator=generator) / 3)
 
     def _boxes(self, images: Tensor) -> Tensor:
-        moved = torch.einsum("bchw,ichw->bi", images - 0.5, self.slopes)  # type: ignore[arg-type]
+        moved = torch.einsum("bchw,ichw->bi", images - 0.5, self.slopes)
         return moved + moved.new_tensor([20.0, 20.0, 120.0, 120.0])
 
     def predict(self, images: Tensor, faces: object = None) -> list[Faces]:
