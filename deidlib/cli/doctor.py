@@ -19,7 +19,10 @@ Verdict = Literal["ok", "without", "broken"]
 # What the library stands on; who asks for help is asked for these first.
 _LIBRARIES = ("deidlib", "torch", "torchvision", "kornia", "numpy", "av", "opencv-python", "facenet-pytorch")
 # What is installed by an extra, what it is for, and how it is had.
-_EXTRAS = (("onnxruntime", "ONNX models that read (yunet, pfld, mobilefacenet)", 'pip install "deidlib[onnx]"'),)
+_EXTRAS = (
+    ("onnxruntime", "ONNX models that read (yunet, pfld, mobilefacenet)", 'pip install "deidlib[onnx]"'),
+    ("pillow_heif", "HEIC and HEIF images, as phones make them", 'pip install "deidlib[heif]"'),
+)
 _CODECS = (
     ("ffv1", "--codec ffv1, the default"),
     ("libx264", "--codec h264 and h264-lossless"),
