@@ -68,6 +68,7 @@ class Forks:
         segment: int = 4,
         file_limit: int | None = None,
         powerless: bool = False,
+        kill: tuple[str, int] | None = None,
         **video: Any,
     ) -> int:
         """Begin to protect a video, and return the process.
@@ -80,10 +81,12 @@ class Forks:
             segment: frames in a segment, about.
             file_limit: bytes that no file may exceed.
             powerless: root has no more rights than others.
-            **video: of ``Deidentifier.video``.
+            kill: a step, ``"mux"``, ``"rename"``, ``"describe"``, ``"repair"`` or ``"publish"``, and which time that it
+                is taken the process is killed.
+            **video: of ``protect_video``; ``repairs`` of its check, ``codec`` of its output, ``keyed`` for a key.
         """
         order = {"source": str(source), "target": str(target), "toy": toy, "read": read, "segment": segment}
-        return int(self._ask(order | {"file_limit": file_limit, "powerless": powerless, "video": video}))
+        return int(self._ask(order | {"file_limit": file_limit, "powerless": powerless, "kill": kill, "video": video}))
 
     def wait(self, process: int) -> End:
         """Wait for the end of a process."""
@@ -165,11 +168,13 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     from toys import Pixels, White
 
     from deidlib.attack.attacker import IFGSMAttacker
+    from deidlib.keys.key import Key
     from deidlib.media import MediaError, VideoReader
     from deidlib.models.mtcnn import MTCNN
     from deidlib.protect import deidentifier
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.output import Output
     from deidlib.protect.video import protect_video
 
     if order["powerless"]:
@@ -188,12 +193,43 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     try:
         video = order["video"]
+        if order["kill"] is not None:
+            _kill_at(*order["kill"])
+        if "codec" in video:
+            video["output"] = Output(video.pop("codec"))
+        if video.pop("keyed", False):
+            video["key"] = Key(bytes(range(32)))
         check = Check(repairs=video.pop("repairs")) if "repairs" in video else Check()
         summary = protect_video(protector, order["source"], order["target"], check=check, **video)
     except BaseException as error:
         return {"read": read, "error": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
     counts = {name: value for name, value in vars(summary).items() if isinstance(value, int)}
     return {"read": read, "summary": counts, "seconds": time.monotonic() - began}
+
+
+def _kill_at(step: str, time: int) -> None:
+    """Let the process be killed at once when it begins a step for the nth time."""
+    from deidlib.media import sinks
+    from deidlib.protect import clip, deidentifier, sidecar
+
+    places: dict[str, tuple[Any, str]] = {
+        "mux": (sinks.FileSink, "finish"),
+        "rename": (os, "replace"),
+        "describe": (sidecar.Sidecar, "write"),
+        "repair": (deidentifier.Deidentifier, "repair"),
+        "publish": (clip, "publish"),
+    }
+    owner, name = places[step]
+    known, count = getattr(owner, name), 0
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == time:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return known(*arguments, **settings)
+
+    setattr(owner, name, counted)
 
 
 def _drop_capabilities() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import typer
 
+from deidlib.cli.signals import ending, exit_code
+
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
@@ -16,10 +18,11 @@ def plain_errors() -> Iterator[None]:
     from deidlib.weights import CorruptWeights, WeightsNotFound
 
     try:
-        yield
+        with ending():
+            yield
     except (MediaError, NoFaceError, WeightsNotFound, CorruptWeights, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         typer.echo("interrupted; nothing was left under the output's name", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(interrupt)) from None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from deidlib.cli.signals import exit_code
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -178,13 +180,13 @@ def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
                 work.one(source, target)
             except ValueError as error:
                 raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         typer.echo(
             "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
             "stopped.",
             err=True,
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(interrupt)) from None
     if failed:
         typer.echo(f"{failed} of {count} files failed", err=True)
         raise typer.Exit(1)
