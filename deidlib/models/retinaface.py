@@ -149,7 +149,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         _, logits, _ = self.raw(images)
         priors = self._priors((images.shape[2], images.shape[3]), images)
         corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], dim=1)
-        limit = torch.logit(torch.tensor(self.score_threshold)).to(images)
+        limit = float(torch.tensor(self.score_threshold).logit())
         return logits[..., 1] - logits[..., 0] - limit, corners
 
     @torch.no_grad()

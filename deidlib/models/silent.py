@@ -109,7 +109,6 @@ class Silent(TargetModel[SilentTarget]):
         centre = (places[:, :2] + places[:, 2:]) / 2
         low, high = target.region[:, None, :2], target.region[:, None, 2:]
         inside = ((centre >= low) & (centre < high)).all(dim=-1)
-        within = torch.zeros(margin.shape, dtype=torch.bool, device=margin.device)
-        for frame, row in zip(target.frame.tolist(), inside, strict=True):
-            within[frame] |= row
+        # A place in two regions of a frame counts once.
+        within = torch.zeros_like(margin).index_add(0, target.frame, inside.to(margin)).clamp(max=1)
         return ((margin + self.slack).clamp(min=0) * within).sum(dim=1)
