@@ -16,11 +16,14 @@ from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from torch import Tensor
 
     from deidlib.evaluation import Evaluation
     from deidlib.evaluation.attacks import Attack
+    from deidlib.faces import Faces
     from deidlib.keys.key import Key
     from deidlib.keys.record import KeyRecord
     from deidlib.metrics import LPIPS, Embedder
@@ -181,6 +184,7 @@ def evaluate(
                 quality=QualitySettings(lpips=_lpips_of(lpips)) if quality else None,
                 identity=None if judge is None else IdentitySettings(judge, _pictures_of(strangers), threshold),
                 attacks=attacks,
+                hidden_of=_hidden_of,
                 batch_size=batch,
                 device=where,
                 progress=progress,
@@ -268,7 +272,8 @@ def show(result: Evaluation) -> None:
                                 ("flicker_inside", "flicker inside"), ("lpips", "LPIPS"), ("lpips_inside", "inside"))
             if name in result.quality.frames
         ]  # fmt: skip
-        typer.echo(f"picture: {', '.join(words)}")
+        what = "what was hidden" if result.quality.known else "an estimate, 1.2 times the faces' boxes"
+        typer.echo(f"picture: {', '.join(words)} (inside: {what})")
 
 
 def _show_movements(result: Evaluation, console: Console) -> None:
@@ -379,6 +384,18 @@ def _said_of_hiding(protected: Path) -> str | None:
             "equal (docs/privacy.md); what was read of it is in the file."
         )
     return f"Not proved to hold nothing of the faces: {said.why_not}."
+
+
+def _hidden_of(protected: Path) -> Sequence[Faces] | None:
+    """Where a file was hidden, if what lies beside it describes just this file and says so."""
+    from deidlib.protect.sidecar import Sidecar
+    from deidlib.records.files import sha256_of
+
+    try:
+        described = Sidecar.read(protected)
+    except ValueError:
+        return None
+    return described.hidden if described is not None and described.sha256 == sha256_of(protected) else None
 
 
 def _opened(protected: Path, key: Path | None, sidecar: Path | None) -> tuple[KeyRecord | None, Key | None]:

@@ -47,10 +47,12 @@ class QualityResult:
     Args:
         frames: ``(F,)`` by the names of :class:`~deidlib.metrics.ImageQuality`; NaN where a frame has no such value.
         covered: ``(F,)`` share of each frame's area that is inside the faces.
+        known: whether "inside" is what was really hidden, as the file beside the protected one says; else an estimate.
     """
 
     frames: Mapping[str, Sequence[float]]
     covered: Sequence[float]
+    known: bool = False
 
     def mean(self, name: str) -> float | None:
         """The mean over the frames that have the value, None if none has; infinite if one is unchanged."""
@@ -68,11 +70,20 @@ class QualityComparison:
     def __init__(self, settings: QualitySettings) -> None:
         self.settings = settings
         self._clips: list[ImageQuality] = []
+        self._region = settings.region
+        # Whether what was really hidden is known, clip by clip.
+        self._known: list[bool] = []
         self._covered: list[float] = []
 
-    def begin(self) -> None:
-        """What follows is another clip: its first frame has none before it that it could flicker against."""
-        self._clips.append(ImageQuality(self.settings.region, lpips=self.settings.lpips))
+    def begin(self, *, known: bool = False) -> None:
+        """What follows is another clip: its first frame has none before it that it could flicker against.
+
+        Args:
+            known: whether the faces that follow are what was really hidden, and no margin is to be guessed.
+        """
+        self._region = FaceRegion(factor=1.0) if known else self.settings.region
+        self._known.append(known)
+        self._clips.append(ImageQuality(self._region, lpips=self.settings.lpips))
 
     def update(self, originals: Tensor, protected: Tensor, faces: Sequence[Faces]) -> None:
         """Add frames, in their order.
@@ -80,10 +91,10 @@ class QualityComparison:
         Args:
             originals: ``(B, 3, H, W)`` in [0, 1].
             protected: ``(B, 3, H, W)`` likewise.
-            faces: B entries, the faces of the originals.
+            faces: B entries, the faces of the originals, or what was hidden.
         """
         self._clips[-1].update(originals, protected, faces)
-        inside = self.settings.region.mask(faces, *originals.shape[-2:]) > 0
+        inside = self._region.mask(faces, *originals.shape[-2:]) > 0
         self._covered += inside.float().mean(dim=(1, 2, 3)).tolist()
 
     def compute(self) -> QualityResult:
@@ -93,4 +104,4 @@ class QualityComparison:
             for name, values in metric.per_frame().items():
                 if self.settings.lpips is not None or not name.startswith("lpips"):
                     rows.setdefault(name, []).extend(values.tolist())
-        return QualityResult(rows, self._covered)
+        return QualityResult(rows, self._covered, all(self._known))

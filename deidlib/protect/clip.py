@@ -51,6 +51,8 @@ from deidlib.tracking import TrackedFrame
 
 # Treatments of frames in which faces are hidden one by one.
 _ONE_BY_ONE = ("found", "filled", "held")
+# Rectangles that the file beside the output may hold: four megabytes.
+_MOST_REGIONS = 50_000
 # Batches that wait between two stages, which work at the same time.
 _WAITING = 2
 
@@ -274,7 +276,13 @@ class ClipJob:
                         previous = protected.last()
                         if look is not None:
                             look(batch, tracked, protected.images)
-                        sink.put((batch.first, protected.images.cpu(), _records(batch, tracked, protected)))
+                        sink.put(
+                            (
+                                batch.first,
+                                protected.images.cpu(),
+                                _records(self.deidentifier, batch, tracked, protected),
+                            )
+                        )
                     frames += len(tracked)
                     self.progress(len(tracked))
             except KeyboardInterrupt:
@@ -434,10 +442,22 @@ class ClipJob:
         file.check()
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
-            publish(file.path, self.target, self._description(file, summary))
+            publish(file.path, self.target, self._description(store, upto, file, summary))
         return summary
 
-    def _description(self, file: Written, summary: Summary) -> dict[str, Any]:
+    def _hidden(self, store: SegmentStore, upto: int) -> list[Sequence[Sequence[int]] | None] | None:
+        """Per frame the rectangles outside of which nothing was changed; None for a clip of which that is too much."""
+        regions: list[Sequence[Sequence[int]] | None] = []
+        count = 0
+        for number in store.known():
+            mine = [record.regions for record in store.records(number, upto)]
+            count += sum(len(rectangles or ()) for rectangles in mine)
+            if count > _MOST_REGIONS or len(regions) > _MOST_REGIONS:
+                return None
+            regions += mine
+        return regions
+
+    def _description(self, store: SegmentStore, upto: int, file: Written, summary: Summary) -> dict[str, Any]:
         numbers, why = asdict(summary), why_not_proved(self.deidentifier)
         return {
             "versions": versions(),
@@ -449,6 +469,7 @@ class ClipJob:
             "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},
             "losses": numbers["losses"],
             "swaps": numbers["swaps"],
+            "hidden": self._hidden(store, upto),
             "readback": numbers["readback"],
             "key": None if self.key is None else self.key.to_dict(),
         }
@@ -471,7 +492,9 @@ def _digest(faces: Sequence[Faces] | None) -> str | None:
     return None if faces is None else fingerprint(described(list(faces)))
 
 
-def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: ProtectedBatch) -> list[FrameRecord]:
+def _records(
+    deidentifier: Deidentifier, batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: ProtectedBatch
+) -> list[FrameRecord]:
     pts = batch.pts or range(batch.first, batch.first + len(tracked))
     return [
         FrameRecord(
@@ -486,6 +509,7 @@ def _records(batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: P
             len(frame.found) + len(frame.filled) + len(frame.held) if frame.treatment in _ONE_BY_ONE else 0,
             count,
             dict(swaps),
+            deidentifier.regions(frame, batch.size),
         )
         for tick, faces, frame, readings, losses, within, count, swaps in zip(
             pts,

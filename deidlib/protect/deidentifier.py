@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +16,12 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain, PreviousFrame
 from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.matching import same_face
 from deidlib.images import check_images, to_grid, to_uint8
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe, observe_each, united
-from deidlib.obfuscate import Concealment, Solid
+from deidlib.obfuscate import Concealment, Obfuscator, Solid
 from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.given import check_places
 from deidlib.protect.lookout import Lookout
@@ -337,6 +339,28 @@ class Deidentifier:
         if covered:
             hidden[covered] = to_grid(self.obfuscator.hide_frame(originals[covered]))
         return hidden, swaps
+
+    def regions(self, frame: TrackedFrame, size: tuple[int, int]) -> list[Rectangle] | None:
+        """The pixels that are hidden in a frame, at most: outside of them nothing changes. None if it is not known.
+
+        Args:
+            frame: where its faces are.
+            size: its height and width.
+
+        Returns:
+            Rectangles, which may overlap; the frame if it is hidden altogether, nothing if it is kept as it is.
+        """
+        hides = self.obfuscator.fallback if isinstance(self.obfuscator, FaceSwapper) else self.obfuscator
+        if not isinstance(hides, Obfuscator):
+            return None
+        if frame.treatment == "whole-frame":
+            return [Rectangle(0, 0, size[1], size[0])]
+        places = [] if frame.treatment == "kept" else hides.region.rectangles(self._places(frame), *size)
+        soft = math.ceil(hides.region.feather)
+        return [
+            Rectangle(max(x0 - soft, 0), max(y0 - soft, 0), min(x1 + soft, size[1]), min(y1 + soft, size[0]))
+            for x0, y0, x1, y1 in places
+        ]
 
     def _places(self, frame: TrackedFrame) -> Faces:
         """What is hidden in a frame: the faces last, so that they lie on top."""

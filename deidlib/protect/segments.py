@@ -69,6 +69,7 @@ class FrameRecord:
         within: whether every model reads it within its tolerance, before it is stored; None if there is none.
         hidden: faces hidden one by one, and places of lost ones; 0 in a frame that was hidden altogether or kept.
         count: how many faces were found in the original, by whom.
+        regions: rectangles outside of which nothing was changed, left, top, right, bottom; None if that is not known.
         swaps: how many of them were swapped, and how many not, by the reason.
     """
 
@@ -82,6 +83,7 @@ class FrameRecord:
     hidden: int = 0
     count: FaceCount = field(default_factory=FaceCount)
     swaps: Mapping[str, int] = field(default_factory=dict)
+    regions: Sequence[Sequence[int]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON; floats come back bit for bit, a loss that is not finite as NaN."""
@@ -96,6 +98,7 @@ class FrameRecord:
             "hidden": self.hidden,
             "count": asdict(self.count),
             "swaps": dict(self.swaps),
+            "regions": None if self.regions is None else [list(region) for region in self.regions],
         }
 
     @classmethod
@@ -113,10 +116,13 @@ class FrameRecord:
             data["hidden"],
             FaceCount(**data["count"]),
             data["swaps"],
+            data["regions"],
         )
 
 
 _FACES = fields({})
+REGIONS = listed(listed(whole(0, 1 << 20), 4), 10_000)
+"""Of a frame: rectangles outside of which nothing was changed."""
 _FRAME = fields(
     {
         "pts": whole(-(2**62), 2**62),
@@ -129,6 +135,7 @@ _FRAME = fields(
         "hidden": whole(0, 1_000_000),
         "count": fields({"upright": mapped(whole(0, 1_000_000)), "turned": whole(0, 1_000_000)}),
         "swaps": mapped(whole(0, 1_000_000)),
+        "regions": maybe(REGIONS),
     }
 )
 RECORD = fields({"sha256": SHA256, "frames": listed(_FRAME, 100_000)})

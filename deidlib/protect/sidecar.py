@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError
@@ -19,6 +22,7 @@ from deidlib.records.bounded import (
     SHA256,
     BoundsError,
     fields,
+    listed,
     maybe,
     read_bounded,
     read_json,
@@ -42,6 +46,7 @@ class Sidecar:
         frames: that it had.
         proved: whether it holds nothing of the pixels of a face that was found, by construction; None: not said.
         why_not: if it may hold some.
+        hidden: per frame where something may have been changed, as faces without a margin; None if that is not known.
 
     Example:
         >>> Sidecar.path_of(Path("clips/out.mkv")).name
@@ -54,6 +59,7 @@ class Sidecar:
     frames: int
     proved: bool | None = None
     why_not: str | None = None
+    hidden: Sequence[Faces] | None = None
 
     @staticmethod
     def path_of(protected: Path) -> Path:
@@ -109,6 +115,7 @@ class Sidecar:
             said["frames"]["frames"],
             face.get("nothing_of_its_pixels"),
             face.get("why_not"),
+            _places_of(said.get("hidden"), said["frames"]["frames"]),
         )
 
     @classmethod
@@ -238,6 +245,17 @@ def _said_of(protected: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     return dict(previous) if same else alone
 
 
+def _places_of(regions: Sequence[Sequence[Sequence[int]] | None] | None, frames: int) -> list[Faces] | None:
+    """Rectangles as faces, if they are known of every frame."""
+    if regions is None or len(regions) != frames:
+        return None
+    known = [rectangles for rectangles in regions if rectangles is not None]
+    if len(known) != frames:
+        return None
+    boxes = [torch.tensor(rectangles, dtype=torch.float32).reshape(-1, 4) for rectangles in known]
+    return [Faces(table, torch.ones(len(table))) for table in boxes]
+
+
 # Settings and readings of a clip fill a few thousand.
 _MOST_BYTES = 1 << 24
 _SHAPE = fields(
@@ -247,5 +265,8 @@ _SHAPE = fields(
         "frames": fields({"frames": whole(0, MOST_FRAMES)}),
         "key": maybe(fields({})),
     },
-    {"face": fields({"nothing_of_its_pixels": truth, "why_not": maybe(text(300))})},
+    {
+        "face": fields({"nothing_of_its_pixels": truth, "why_not": maybe(text(300))}),
+        "hidden": maybe(listed(maybe(listed(listed(whole(0, 1 << 20), 4), 10_000)))),
+    },
 )

@@ -13,12 +13,16 @@ from patches import LEFT, MOVED, Patches, frame
 from torch import Tensor
 
 from deidlib import cli, weights
+from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cli import names
+from deidlib.faces import Faces
 from deidlib.images import to_grid
 from deidlib.media import write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Solid
-from deidlib.records.detections import read_detections
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.video import protect_video
+from deidlib.records.detections import Detections, read_detections
 
 
 @pytest.fixture
@@ -61,6 +65,38 @@ def test_everything_is_written(clip: tuple[Path, Path], tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert "│ 2/2 " in again.stdout
     assert "1.000/1.000" in again.stdout
+
+
+@pytest.mark.usefixtures("toys")
+def test_outside_is_what_was_really_not_hidden(tmp_path: Path) -> None:
+    before, after = make_video(tmp_path / "a.mkv", [frame(LEFT)] * 4), tmp_path / "b.mkv"
+    # Places given by hand, much larger than what the readers find: outside of them nothing is changed.
+    wide = torch.tensor([[2.0, 5.0, 60.0, 90.0]])
+    detections = Detections([Faces(wide, torch.ones(1)), *[Faces.empty()] * 2, Faces(wide, torch.ones(1))], (96, 128))
+    deidentifier = Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0), Solid((0.2, 0.2, 0.2)))
+    summary = protect_video(deidentifier, before, after, faces=detections, check=None)
+    assert (summary.found, summary.filled) == (2, 2)
+
+    def quality(name: str) -> tuple[str, dict[str, Any]]:
+        out = tmp_path / f"{name}.json"
+        result = deidlib("evaluate", before, after, "--models", "mtcnn", "--json", out, "--html", tmp_path / "a.html")
+        assert result.exit_code == 0, result.output
+        (line,) = [line for line in result.stdout.splitlines() if line.startswith("picture:")]
+        return line, json.loads(out.read_text())["quality"]
+
+    line, known = quality("known")
+    assert line.endswith("(inside: what was hidden)")
+    assert "outside inf" in line
+    assert "what was hidden, as the file beside" in (tmp_path / "a.html").read_text()
+    regions = json.loads((tmp_path / "b.mkv.json").read_text())["hidden"]
+    assert regions[0][-1] == [0, 0, 66, 96]
+    assert known["frames"][0]["face_area"] == pytest.approx(66 / 128, abs=0.01)
+    # Beside a file that is not the one described, or none, it is an estimate.
+    (tmp_path / "b.mkv.json").unlink()
+    line, _ = quality("estimate")
+    assert line.endswith("(inside: an estimate, 1.2 times the faces' boxes)")
+    assert "outside inf" not in line
+    assert "an estimate, 1.2 times" in (tmp_path / "a.html").read_text()
 
 
 @pytest.mark.usefixtures("toys")

@@ -615,3 +615,24 @@ def test_a_cover_of_ones_own_does_not_tremble_and_what_follows_the_face_does() -
         assert bool((given[Curtain][k][0, :2] <= boxes[k][0, :2]).all())
         assert bool((given[Curtain][k][0, 2:] >= boxes[k][0, 2:]).all())
     assert all(torch.equal(faces, box) for faces, box in zip(given[Mask], boxes, strict=True))
+
+
+@pytest.mark.parametrize("feather", [0.0, 3.0])
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+def test_outside_of_the_regions_that_are_told_nothing_changes(shape: Literal["box", "ellipse"], feather: float) -> None:
+    hide = Solid(region=FaceRegion(1.3, shape, feather))
+    protector = deidentifier(Scripted({0: [FACE], 2: [(12, 9, 22, 20), (30, 2, 39, 12)]}), obfuscator=hide, hold=0)
+    frames = clip(6)
+    detected = [protector.detect(frames, 0)]
+    ((batch, tracked),) = protector.follow(detected)
+    protected = protector.protect(batch, tracked)
+    for i, frame in enumerate(tracked):
+        regions = protector.regions(frame, (HEIGHT, WIDTH))
+        assert regions is not None
+        changed = (protected.images[i] != protected.originals[i]).any(dim=0)
+        assert changed.any()
+        assert not (changed & ~inside(*regions)).any()
+    whole = protector.regions(tracked[-1], (HEIGHT, WIDTH))
+    assert whole == [(0, 0, WIDTH, HEIGHT)]
+    # Of what somebody's own concealment hides, nothing is known.
+    assert deidentifier(Scripted({}), obfuscator=Curtain()).regions(tracked[0], (HEIGHT, WIDTH)) is None
