@@ -457,13 +457,19 @@ class ClipJob:
             regions += mine
         return regions
 
+    def _known_input(self) -> dict[str, str] | None:
+        """What the holder of the key can tell the input by, and nobody else: a plain hash confirms whoever guesses."""
+        if self._secret is None or self.source.sha256 is None:
+            return None
+        return {"mac": self._secret.derive("input").mac(self.source.sha256)}
+
     def _description(self, store: SegmentStore, upto: int, file: Written, summary: Summary) -> dict[str, Any]:
         numbers, why = asdict(summary), why_not_proved(self.deidentifier)
         return {
             "versions": versions(),
             "fingerprint": fingerprint(self.settings),
             "settings": self.settings,
-            "input": {"sha256": self.source.sha256},
+            "input": self._known_input(),
             "output": {"sha256": file.sha256},
             "face": {"nothing_of_its_pixels": why is None, "why_not": why},
             "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any
 
 from deidlib.keys.key import Key
 from deidlib.media import MediaWriteError
+from deidlib.media.errors import reporting
 from deidlib.media.kind import kind_of
 from deidlib.media.tree import PassedOver
 from deidlib.protect.check import Check
@@ -25,7 +28,7 @@ from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections
-from deidlib.records.files import sha256_of
+from deidlib.records.files import remove, sha256_of, temporary_name
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions
 
@@ -131,6 +134,7 @@ def protect_folder(
     inputs = Inputs.below(source, target, output.codec) if inputs is None else inputs
     make_folder(target)
     manifest = Manifest(target / MANIFEST)
+    secret = key.derive("input") if key is not None else _secret_of(target)
     for passed in inputs.passed_over:
         manifest.pass_over(passed.path.relative_to(source).as_posix(), passed.reason)
     settings: dict[str, Any] = {
@@ -162,7 +166,7 @@ def protect_folder(
 
         try:
             clip = ClipSource.of_file(one)
-            line["input_sha256"] = clip.sha256
+            line["input_mac"] = secret.mac(str(clip.sha256))
             manifest.refresh()
             last = manifest.last(line["output"])
             summary = None
@@ -242,6 +246,31 @@ def make_folder(folder: Path) -> None:
         raise MediaWriteError(
             f"the output folder {folder} cannot be created ({error.strerror}). Choose another."
         ) from error
+
+
+def _secret_of(folder: Path) -> Key:
+    """What inputs are known by in a folder's manifest: a plain hash would confirm whoever guesses one.
+
+    Raises:
+        MediaWriteError: it cannot be made.
+        KeyFileError: what lies there is none.
+    """
+    path = folder / _SECRET
+    with reporting(path, "what inputs are known by"):
+        if not os.path.lexists(path):
+            mine = temporary_name(path)
+            try:
+                Key.generate().save(mine)
+                # Whole or not at all, and the first of several processes is right.
+                with contextlib.suppress(FileExistsError):
+                    os.link(mine, path)
+            finally:
+                remove(mine)
+    return Key.load(path)
+
+
+# Lost, every file is done again; it opens nothing.
+_SECRET = ".deidlib-inputs.key"
 
 
 class _FinishedMeanwhile(Exception):

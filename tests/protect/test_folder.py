@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from clips import make_video
 from toys import Sees, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.keys.key import Key
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import FolderSummary, protect_folder
 from deidlib.protect.output import Output
@@ -40,7 +42,8 @@ def run(source: Path, target: Path, codec: str = "ffv1", **settings: Any) -> Fol
 
 
 def hashes(target: Path) -> dict[str, str]:
-    return {path.name: sha256_of(path) for path in target.iterdir() if path.name != "deidlib-manifest.jsonl"}
+    ours = ("deidlib-manifest.jsonl", ".deidlib-inputs.key")
+    return {path.name: sha256_of(path) for path in target.iterdir() if path.name not in ours}
 
 
 def pad(path: Path) -> None:
@@ -171,4 +174,31 @@ def test_finished_by_another_while_it_was_waited_for(
     monkeypatch.setattr(WorkFolder, "__init__", late)
     summary = run(source, target)
     assert (summary.failed, summary.finished_before) == ([], 3)
-    assert not [name for name in os.listdir(target) if name.startswith(".")]
+    assert not [name for name in os.listdir(target) if name.endswith("work")]
+
+
+@pytest.mark.parametrize("key", [None, Key(bytes(32))])
+def test_nothing_beside_the_outputs_tells_of_the_inputs(tmp_path: Path, key: Key | None) -> None:
+    """Canaries: hashes of the inputs, where they lie, what the key is, and where faces were."""
+    box = [8.125, 9.375, 24.625, 23.875]
+    source, target = tmp_path / "canary-place", tmp_path / "out"
+    source.mkdir()
+    make_video(source / "a.mkv", torch.rand(3, 3, 32, 32))
+    deidentifier = Deidentifier(
+        IFGSMAttacker([Sees(lambda image, number: [box])], max_iterations=0), tracker=tracking({})
+    )
+    protect_folder(deidentifier, source, target, check=None, key=key)
+    secrets = [
+        sha256_of(source / "a.mkv"),
+        "canary-place",
+        "24.625",
+        bytes(32).hex(),
+        base64.b64encode(bytes(32)).decode(),
+    ]
+    files = [path for path in target.rglob("*") if path.is_file() and path.name != ".deidlib-inputs.key"]
+    assert len(files) == 3
+    for path in files:
+        content = path.read_bytes()
+        assert not [secret for secret in secrets if secret.encode() in content], path
+    mode = (target / ".deidlib-inputs.key").stat().st_mode & 0o777 if key is None else 0o600
+    assert mode == 0o600

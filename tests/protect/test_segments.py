@@ -482,7 +482,11 @@ def test_the_description_says_how_it_was_made_and_nothing_of_where(
     notes, summary = json.loads(text), whole[1]
     assert notes["format"] == "deidlib-protection/1"
     assert set(notes["versions"]) == {"deidlib", "torch", "torchvision", "av"}
-    assert notes["input"] == {"sha256": sha(source)}
+    assert notes["input"] is None
+    assert sha(source) not in text
+    assert json.loads((tmp_path / "keyed.mkv.json").read_text())["input"] == {
+        "mac": key.derive("input").mac(sha(source))
+    }
     assert notes["output"]["sha256"] == sha(whole[0])
     assert notes["settings"]["deidentifier"]["attacker"]["max_iterations"] == 2
     assert notes["settings"]["deidentifier"]["attacker"]["epsilon"] == 8 / 255
