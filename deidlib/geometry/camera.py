@@ -323,7 +323,7 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
     # |a x b| of equal vectors is not always 0: fused multiply-add rounds the two products differently.
     u, v = normalize(a, dim=-1), normalize(b, dim=-1)
     angle = 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=-1), torch.linalg.vector_norm(u + v, dim=-1))
-    return angle.where(a.any(dim=-1) & b.any(dim=-1), angle.new_tensor(torch.nan))
+    return angle.where(a.any(dim=-1) & b.any(dim=-1), angle.new_full((), torch.nan))
 
 
 def project_axes(rotation: Tensor, translation: Tensor, camera: Camera, length: float = 0.05) -> Tensor:

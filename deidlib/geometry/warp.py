@@ -98,8 +98,8 @@ def sample(images: Tensor, grid: Tensor, frame: Tensor | None = None) -> Tensor:
     height, width = images.shape[-2:]
     source = images if frame is None else images[frame]
     # align_corners=True: -1 and 1 are the centres of the outermost pixels; one pixel wide has no extent.
-    extent = grid.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    normalised = grid * (2 / extent) - 1
+    x, y = grid.unbind(-1)
+    normalised = torch.stack([x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1], dim=-1)
     return grid_sample(source, normalised.to(source.dtype), mode="bilinear", padding_mode="zeros", align_corners=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,7 +15,7 @@ from torch.nn.functional import normalize
 from torchvision.models import resnet18
 
 from deidlib import weights as checkpoints
-from deidlib.faces import Faces, five_points
+from deidlib.faces import FaceBatch, Faces, five_points
 from deidlib.geometry.camera import (
     Camera,
     NormalizedCamera,
@@ -29,7 +30,7 @@ from deidlib.geometry.camera import (
 from deidlib.geometry.face_model import face_model
 from deidlib.geometry.warp import perspective_grid, sample
 from deidlib.images import check_images
-from deidlib.models.base import Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
+from deidlib.models.base import Reading, Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 from deidlib.models.equalize import equalize
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
@@ -91,14 +92,16 @@ class GazeTarget(Target):
         head: ``(F, G, P, 2)`` the head's angles beside an eye patch, radians.
         basis: ``(F, G, P, 3, 3)`` the axes of the normalised camera in the camera frame.
         gaze: ``(F, 3)`` what is to be read: unit vectors in the camera frame.
-        box: ``(F, 4)`` of the face, by which whoever compares readings knows it.
+        place: ``(F,)`` long, which of its frame's faces it is.
+        most: faces of a frame at most.
     """
 
     grid: Tensor
     head: Tensor
     basis: Tensor
     gaze: Tensor
-    box: Tensor
+    place: Tensor
+    most: int = 1
 
 
 class GazeResNet(TargetModel[GazeTarget]):
@@ -249,12 +252,13 @@ class GazeResNet(TargetModel[GazeTarget]):
             ValueError: a face has no landmarks or no gaze.
         """
         landmarks, frame, gaze = rows_of(reading, "landmarks"), frame_of(reading), rows_of(reading, "gaze")
-        box = rows_of(reading)
+        place = torch.cat([torch.arange(len(faces), device=frame.device) for faces in reading])
+        most = max([1, *(len(faces) for faces in reading)])
         rows = (_known(landmarks) & gaze.isfinite().all(dim=1)).nonzero().squeeze(1)
-        landmarks, frame, gaze, box = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1), box[rows]
+        landmarks, frame, gaze, place = landmarks[rows], frame[rows], normalize(gaze[rows], dim=1), place[rows]
         true = self._geometry(landmarks, frame, size)
         if not self.jitter:
-            return replace(true, gaze=gaze, box=box)
+            return replace(true, gaze=gaze, place=place, most=most)
         eyes = landmarks[:, :2] if landmarks.shape[1] == 5 else landmarks[:, [36, 45]]
         scale = self.jitter_size * torch.linalg.vector_norm(eyes[:, 1] - eyes[:, 0], dim=1)
         moved = (
@@ -268,21 +272,20 @@ class GazeResNet(TargetModel[GazeTarget]):
             head=torch.cat([geometry.head for geometry in geometries], dim=1),
             basis=torch.cat([geometry.basis for geometry in geometries], dim=1),
             gaze=gaze,
-            box=box,
+            place=place,
+            most=most,
         )
 
     def loss(self, images: Tensor, target: GazeTarget) -> Tensor:
         """L_G: squared distance, or squared angle, between the gaze now and the one wanted; 1 at 10 degrees."""
         return self._loss(self._read(images, target), images, target)
 
-    def loss_and_reading(self, images: Tensor, target: GazeTarget) -> tuple[Tensor, list[Faces] | None]:
+    def loss_and_reading(self, images: Tensor, target: GazeTarget) -> tuple[Tensor, Reading | None]:
         """The loss, and the gaze read by the landmarks of the reading that the target is of."""
         vectors = self._read(images, target)
-        rows = [(target.frame == number).nonzero().squeeze(1) for number in range(len(images))]
-        read = [
-            Faces(box := target.box[mine], torch.ones_like(box[:, 0]), gaze=vectors[mine, 0].to(box)) for mine in rows
-        ]
-        return self._loss(vectors, images, target), read
+        nothing = vectors.new_full((len(images), target.most, 4), torch.nan)
+        gaze = nothing[..., :3].index_put((target.frame, target.place), vectors[:, 0])
+        return self._loss(vectors, images, target), FaceBatch(nothing, nothing[..., 0], gaze=gaze)
 
     def _loss(self, vectors: Tensor, images: Tensor, target: GazeTarget) -> Tensor:
         """The loss of gaze vectors ``(F, G, 3)``."""
@@ -319,7 +322,7 @@ class GazeResNet(TargetModel[GazeTarget]):
             head=torch.stack(heads, dim=1).to(landmarks)[:, None],
             basis=torch.stack(bases, dim=1).to(landmarks)[:, None],
             gaze=landmarks.new_zeros(len(frame), 3),
-            box=landmarks.new_zeros(len(frame), 4),
+            place=torch.zeros_like(frame),
         )
 
     def _read(self, images: Tensor, rows: GazeTarget) -> Tensor:
@@ -355,12 +358,18 @@ def _grey(patches: Tensor) -> Tensor:
 
     The rounding passes the gradient through.
     """
-    weights = patches.new_tensor([9798.0, 19235.0, 3735.0])[:, None, None] / 32768
+    weights = _grey_weights(patches.device, patches.dtype)
     smooth = (patches * weights).sum(dim=1, keepdim=True)
     with torch.no_grad():
         levels = (patches * 255).round()
         grey = ((levels * (weights * 32768)).sum(dim=1, keepdim=True) + 16384).div(32768).floor() / 255
     return smooth + (grey - smooth).detach()
+
+
+@lru_cache(maxsize=4)
+def _grey_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Sent to a device once.
+    return torch.tensor([9798.0, 19235.0, 3735.0], device=device, dtype=dtype)[:, None, None] / 32768
 
 
 def _squared_angle(chord_squared: Tensor) -> Tensor:

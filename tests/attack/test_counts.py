@@ -15,10 +15,11 @@ from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.steps import MomentumSignStep
-from deidlib.attack.tolerance import Tolerance
+from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import FaceBatch, Faces
 from deidlib.models.base import Reading, Target, TargetModel, frame_mean, frame_of, rows_of
 from deidlib.models.cropped import CroppedDetector
+from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.observe import read_originals
 from deidlib.models.retinaface import RetinaFace
@@ -109,7 +110,8 @@ def test_a_step_waits_once_to_know_which_frames_are_done_and_else_never() -> Non
 BUDGETS: dict[str, tuple[Callable[[], list[TargetModel[Any]]], int, int]] = {
     "retinaface": (lambda: [RetinaFace()], 400, 0),
     "retinaface in windows": (lambda: [CroppedDetector(RetinaFace())], 400, 0),
-    "mtcnn": (lambda: [MTCNN()], 1250, 3),
+    "mtcnn": (lambda: [MTCNN()], 1200, 3),
+    "retinaface and mpiigaze": (lambda: [RetinaFace(), GazeResNet.mpiigaze()], 700, 0),
 }
 
 
@@ -123,7 +125,13 @@ def test_what_an_iteration_launches_and_waits_for(name: str, shared: Path, monke
     frames = torch.stack([picture[:, :256, 96:352], picture[:, 8:264, 100:356]])
     readings = read_originals(frames, models)
     hidden = Solid()(frames, next(iter(readings.values())))
-    assert per_iteration(models, hidden, readings) <= (operations, waits)
+    launched, waited = per_iteration(models, hidden, readings)
+    assert launched <= operations
+    assert waited <= waits
     # Told when to end, it waits once to know, and asks nobody else while no frame is near.
-    told = per_iteration(models, hidden, readings, Tolerance(iou=0.999, gaze=0.01))
-    assert told <= (operations + 150, waits + 1.5)
+    if len(models) == 1:
+        # What is read at the very end hangs on how many faces are found there.
+        monkeypatch.setattr(Examiner, "finish", lambda *_: None)
+        told, asked = per_iteration(models, hidden, readings, Tolerance(iou=0.999, nme=0.0001))
+        assert told <= operations + 150
+        assert asked == waits + 1
