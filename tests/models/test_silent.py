@@ -15,7 +15,7 @@ from toys import boxed
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.presets import TOLERANCES, recommended
-from deidlib.faces import Faces
+from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import iou
 from deidlib.models.base import Target, TargetModel, frame_of
 from deidlib.models.discreet import Discreet
@@ -125,8 +125,10 @@ def test_to_whoever_reads_a_discreet_model_is_the_model() -> None:
     assert torch.allclose(both, alone)
     loss, seen = discreet.loss_and_reading(PICTURE, discreet.target(reading, size))
     assert torch.allclose(loss, alone)
-    assert isinstance(seen, list)
-    assert len(seen[0]) == 1
+    _, own = model.loss_and_reading(PICTURE, model.target(reading, size))
+    assert isinstance(seen, FaceBatch)
+    assert isinstance(own, FaceBatch)
+    assert torch.equal(seen.boxes, own.boxes)
 
 
 def test_silence_is_kept_beside_the_first_detector() -> None:
