@@ -53,6 +53,7 @@ def average_face(
         ValueError: fewer than two faces, a face without landmarks, or one turned aside.
 
     Example:
+        >>> from deidlib.geometry.face_model import face_model
         >>> points = (face_model()[:, :2] * 300 + 32).float()[None]
         >>> faces = [Faces(torch.tensor([[8., 14., 56., 58.]]), torch.ones(1), points)] * 2
         >>> pictures = [torch.full((1, 3, 64, 64), 0.2), torch.full((1, 3, 64, 64), 0.6)]

@@ -56,6 +56,8 @@ def test_every_frame_is_read_once_and_once_more_in_the_file(
         detectors=[authorised, hider],
         tracker=FaceTracker(hold=0, window=0),
         chain=chain,
+        # Every detector looks at every frame, in one turn; what a lookout leaves out is in test_lookout.py.
+        lookout=None,
     )
     source = make_video(tmp_path / "in.mkv", frames)
     summary = protect_video(deidentifier, source, tmp_path / "out.mkv", check=Check(), batch_size=4)

@@ -22,7 +22,7 @@ from deidlib.nets.cosegmentation.motion import Parts, SegmentMotion, coordinate_
 from deidlib.nets.cosegmentation.part_swap import PartSwap
 from deidlib.nets.cosegmentation.reconstruction import Generator, Reconstruction
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
-from deidlib.obfuscate import Pixelate
+from deidlib.obfuscate import Pixelate, Solid
 from deidlib.swap.cosegmentation import CoSegmentationSwapper, CropSwapper, SourceFace
 from deidlib.weights import CorruptWeights, WeightsNotFound
 
@@ -655,7 +655,7 @@ def test_a_frame_is_its_own_whatever_lies_beside_it() -> None:
 def test_what_cannot_be_swapped_is_hidden_by_the_fallback(value: float, box: tuple[float, ...]) -> None:
     swapper = CoSegmentationSwapper(SOURCE, net=Painted(value))
     image = torch.rand(1, 3, 80, 90)
-    assert torch.equal(swapper(image, [face(*box)]), Pixelate(blocks=4)(image, [face(*box)]))
+    assert torch.equal(swapper(image, [face(*box)]), Solid()(image, [face(*box)]))
 
 
 def test_the_source_is_cut_out_by_its_face() -> None:
