@@ -62,6 +62,8 @@ def test_every_option_that_a_page_names_is_one() -> None:
         known |= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     # Of other programs.
     known |= {"--index-url", "--help", "--strict"}
+    # Of the benchmarks, which say themselves what they take.
+    known |= {"--quick", "--folder", "--cache", "--every", "--clip", "--setting", "--minutes", "--seed"}
     for page in PAGES:
         for line, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
