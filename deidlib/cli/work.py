@@ -261,26 +261,35 @@ def report_swaps(summary: Summary) -> None:
 
 def report(source: Path | str | int, target: Path, summary: Summary) -> None:
     """Print what happened to a file."""
-    losses = ", ".join(f"{name} {value:.3f}" for name, value in summary.losses.items()) or "none"
-    say(
-        f"{target}: {summary.frames} frames, {summary.found} with faces hidden and attacked, "
-        f"{summary.filled} filled in, {summary.held} held, "
-        f"{summary.partly_held} with a lost face held besides, "
-        f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were; final loss: {losses}"
-    )
+    counts = [
+        f"{count} {words}"
+        for count, words in (
+            (summary.found, "with faces hidden and attacked"),
+            (summary.filled, "filled in"),
+            (summary.held, "held"),
+            (summary.partly_held, "with a lost face held besides"),
+            (summary.whole_frame, "wholly hidden"),
+            (summary.kept, "kept as they were"),
+        )
+        if count
+    ]
+    say(f"{target}: {summary.frames} frame{'s' * (summary.frames != 1)}, {', '.join(counts) or 'none changed'}")
+    if summary.losses:
+        say(f"  final loss: {', '.join(f'{name} {value:.3f}' for name, value in summary.losses.items())}")
     if summary.most is not None:
         say(f"  hidden in a frame, faces and places of lost ones: {summary.fewest} at least, {summary.most} at most")
     report_swaps(summary)
-    if summary.beyond is not None:
+    if summary.beyond:
         say(f"  not within tolerance before it was stored: {summary.beyond} of {summary.found} frames")
     if summary.readback is not None:
         for name, read in summary.readback.models.items():
             say(f"  {name} reads from the file: {_in_words(read)}")
         back = summary.readback
-        say(
-            f"  {back.frames_below} frames read below an overlap of {back.wanted:g}; "
-            f"{back.repaired} were attacked again"
-        )
+        if back.frames_below or back.repaired:
+            say(
+                f"  {back.frames_below} frames read below an overlap of {back.wanted:g}; "
+                f"{back.repaired} were attacked again"
+            )
     for doubt in _doubts(summary):
         say(f"warning: {doubt}", err=True)
     if not summary.found:
