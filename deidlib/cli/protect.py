@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -358,7 +359,7 @@ def protect(
             secret,
             batch,
             None if known is None else lambda _: known,
-            report,
+            partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
         )
         if live is not None:

@@ -259,12 +259,19 @@ def report_swaps(summary: Summary) -> None:
         )
 
 
-def report(source: Path | str | int, target: Path, summary: Summary) -> None:
-    """Print what happened to a file."""
+def report(source: Path | str | int, target: Path, summary: Summary, *, attacked: bool = True) -> None:
+    """Print what happened to a file.
+
+    Args:
+        source: what was protected.
+        target: what was written.
+        summary: what happened.
+        attacked: whether anybody was to read it.
+    """
     counts = [
         f"{count} {words}"
         for count, words in (
-            (summary.found, "with faces hidden and attacked"),
+            (summary.found, f"with faces hidden{' and attacked' * attacked}"),
             (summary.filled, "filled in"),
             (summary.held, "held"),
             (summary.partly_held, "with a lost face held besides"),
@@ -274,7 +281,7 @@ def report(source: Path | str | int, target: Path, summary: Summary) -> None:
         if count
     ]
     say(f"{target}: {summary.frames} frame{'s' * (summary.frames != 1)}, {', '.join(counts) or 'none changed'}")
-    if summary.losses:
+    if summary.losses and attacked:
         say(f"  final loss: {', '.join(f'{name} {value:.3f}' for name, value in summary.losses.items())}")
     if summary.most is not None:
         say(f"  hidden in a frame, faces and places of lost ones: {summary.fewest} at least, {summary.most} at most")

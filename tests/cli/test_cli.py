@@ -64,7 +64,9 @@ def test_help_names_the_commands_and_options() -> None:
 
 def test_hide_only_hides_and_attacks_nothing(image: Path) -> None:
     target = image.with_name("out.png")
-    done(deidlib("protect", image, target, "--hide-only", "--device", "cpu"))
+    told = done(deidlib("protect", image, target, "--hide-only", "--device", "cpu")).stdout
+    assert told.startswith(f"{target}: 1 frame, 1 with faces hidden\n")
+    assert "loss" not in told
     before, after = read_image(image), read_image(target)
     (face,) = MTCNN().predict(before)
     expected = Solid()(before, [face])
