@@ -5,14 +5,24 @@ random weights, four frames of 480 x 480 with a face each, on the CPU. What coun
 
 The other one: the whole pipeline, from file to file and checked, on clips of 10 and of 60 seconds of 480 x 480, with a
 detector that costs nothing and one attack step. Memory must not depend on the length.
+
+``flat``: tiny frames, 64 x 64, and no step, so that nothing but what is kept per frame can grow: a clip of so many
+frames, or a folder of so many clips, in a process of its own; resident memory after what is garbage has been given
+back.
+``python -m benchmarks.memory flat 15000``, ``python -m benchmarks.memory flat 300 --folder``; with ``--mtcnn`` that is
+who finds and reads faces.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -29,7 +39,9 @@ from deidlib.geometry.camera import Camera
 from deidlib.geometry.face_model import face_model
 from deidlib.media import VideoWriter
 from deidlib.models.base import Target, TargetModel
+from deidlib.models.mtcnn import MTCNN
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.folder import protect_folder
 from deidlib.protect.video import protect_video
 
 SIDE, RATE = 480, 25
@@ -42,7 +54,8 @@ class Middle(TargetModel[Target]):
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """The middle half of each frame."""
-        box = torch.tensor([[SIDE, SIDE, 3 * SIDE, 3 * SIDE]]) / 4
+        height, width = images.shape[2:]
+        box = torch.tensor([[width, height, 3 * width, 3 * height]]) / 4
         return [Faces(box, torch.ones(1))] * len(images)
 
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> Target:
@@ -55,9 +68,11 @@ class Middle(TargetModel[Target]):
 
 
 def main() -> None:
-    """Print what an attack takes; or protect one clip, for the other part."""
+    """Print what an attack takes; or protect one clip, for the other part; or what a run of many frames takes."""
     if len(sys.argv) == 4 and sys.argv[1] == "one":
         protect_one(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:2] == ["flat"]:
+        flat(int(sys.argv[2]), folder="--folder" in sys.argv, detector=MTCNN() if "--mtcnn" in sys.argv else Middle())
     else:
         attack()
 
@@ -110,6 +125,101 @@ def table(quick: bool, device: str) -> Table:
             peaks.append(float(done.stdout))
             result.rows.append([seconds, RATE * seconds, f"{peaks[-1]:.0f}", f"{peaks[-1] / peaks[0]:.3f}"])
     return result
+
+
+def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> None:
+    """Print resident memory while a clip of so many frames, or a folder of so many clips, is protected.
+
+    Args:
+        count: frames; of the folder clips, of twenty frames each.
+        folder: whether it is a folder.
+        detector: who finds faces, and reads the result.
+    """
+    torch.set_num_threads(1)
+    resident = Resident([20 * k for k in range(1, count)] if folder else [100, *range(500, count, 500)])
+    protector = Deidentifier(IFGSMAttacker([detector], max_iterations=0))
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place, "in", "0.mp4")
+        source.parent.mkdir()
+        make_tiny(source, 20 if folder else count)
+        resident.stage("protecting")
+        if folder:
+            for k in range(1, count):
+                # Every clip is another one, by some bytes that no decoder looks at.
+                other = source.read_bytes() + b"\0\0\0\x10free" + k.to_bytes(8, "big")
+                source.with_name(f"{k}.mp4").write_bytes(other)
+            target = Path(place, "out")
+            done = protect_folder(protector, source.parent, target, done=lambda _: resident.more(1), batch_size=4)
+            assert not done.failed, done.failed[0].error
+        else:
+            target = Path(place, "out.mkv")
+            protect_video(protector, source, target, progress=resident.more, stage=resident.stage, batch_size=4)
+        resident.stage("done")
+    resident.show()
+
+
+class Resident:
+    """Resident memory at points of a run, in MiB, what is garbage given back; and the most in between.
+
+    Args:
+        marks: at how many frames or clips of a stage a row is taken; besides, one at the end of each stage.
+    """
+
+    def __init__(self, marks: Sequence[int]) -> None:
+        self.rows: list[tuple[str, int, float, float, float]] = []
+        self._marks, self._left = list(marks), list[int]()
+        self._name, self._count, self._samples = "making", 0, list[float]()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def more(self, count: int) -> None:
+        """So many frames or clips more are done."""
+        self._count += count
+        if self._left and self._count >= self._left[0]:
+            del self._left[0]
+            self._row()
+
+    def stage(self, name: str) -> None:
+        """What is done from here on."""
+        # The driver says again what is done already.
+        if name != self._name:
+            self._row()
+            self._name, self._count, self._left = name, 0, self._marks.copy()
+
+    def show(self) -> None:
+        """Print the rows."""
+        for name, count, now, first, last in self.rows:
+            print(
+                f"{name:12} {count:6} {now:7.1f} MiB, at most {first:7.1f} in the first fifth, {last:7.1f} in the last"
+            )
+
+    def _row(self) -> None:
+        samples, self._samples = self._samples or [_resident()], []
+        fifth = -(-len(samples) // 5)
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        self.rows.append((self._name, self._count, _resident(), max(samples[:fifth]), max(samples[-fifth:])))
+
+    def _watch(self) -> None:
+        while True:
+            self._samples.append(_resident())
+            time.sleep(0.1)
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def make_tiny(path: Path, frames: int) -> None:
+    """The astronaut's face, 64 x 64, behind a camera that moves a little."""
+    from skimage.data import astronaut
+
+    face = torch.from_numpy(astronaut()).permute(2, 0, 1)[:, 20:180, 140:300][None] / 255
+    picture = torch.nn.functional.interpolate(face, (80, 80), mode="area").mul(255).round().div(255)
+    with VideoWriter(path, Fraction(RATE), (64, 64), codec="h264") as writer:
+        for k in range(frames):
+            shift = abs(k % 32 - 16)
+            writer.write(picture[:, :, :64, shift : shift + 64])
 
 
 def make_clip(path: Path, seconds: int) -> None:

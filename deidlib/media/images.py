@@ -54,6 +54,7 @@ def read_image(path: str | Path) -> Tensor:
             _check_still(file, path)
             image = ImageOps.exif_transpose(file)
             image.load()
+            pixels = _to_rgb(image)
     except UnidentifiedImageError as error:
         raise MediaReadError(
             f"{path} is not an image that can be read. Expected PNG, JPEG, BMP, TIFF, WebP, AVIF or HEIC."
@@ -64,11 +65,14 @@ def read_image(path: str | Path) -> Tensor:
         raise MediaReadError(
             f"{path} is too large: {error} Scale it down to {Image.MAX_IMAGE_PIXELS} pixels or less."
         ) from error
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
+    except (
+        Exception
+    ) as error:  # over wrong bytes, Pillow's readers and the libraries below raise any of Python's errors
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise MediaReadError(
-            f"{path} cannot be read as an image: {error}. It may be damaged; get a sound copy."
+            f"{path} cannot be read as an image: {reason}. It may be damaged; get a sound copy."
         ) from error
-    return from_pixels(_to_rgb(image))[None]
+    return from_pixels(pixels)[None]
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
@@ -82,14 +86,12 @@ def image_size(path: Path) -> tuple[int, int] | None:
         >>> image_size(path)
         (4, 5)
     """
-    from PIL import Image
-
     if not path.is_file() or pictured(path) != "image":
         return None
     try:
         with _opened(path) as file:
             return int(file.height), int(file.width)
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError):
+    except Exception:
         # Whoever reads it says why.
         return None
 

@@ -60,7 +60,8 @@ def pictured(path: Path) -> Literal["image", "video"] | None:
                 return "video" if file.format in _MOVING and getattr(file, "n_frames", 1) > 1 else "image"
     except Image.DecompressionBombError:
         return "image"
-    except (OSError, SyntaxError, EOFError, ValueError):
+    except Exception:
+        # Over wrong bytes, Pillow's readers raise any of Python's errors.
         return None
 
 

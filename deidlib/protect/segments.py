@@ -121,7 +121,7 @@ class FrameRecord:
 
 
 _FACES = fields({})
-REGIONS = listed(listed(whole(0, 1 << 20), 4), 10_000)
+REGIONS = listed(listed(whole(0, 1 << 20), 4, 4), 10_000)
 """Of a frame: rectangles outside of which nothing was changed."""
 _FRAME = fields(
     {

@@ -267,6 +267,6 @@ _SHAPE = fields(
     },
     {
         "face": fields({"nothing_of_its_pixels": truth, "why_not": maybe(text(300))}),
-        "hidden": maybe(listed(maybe(listed(listed(whole(0, 1 << 20), 4), 10_000)))),
+        "hidden": maybe(listed(maybe(listed(listed(whole(0, 1 << 20), 4, 4), 10_000)))),
     },
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -69,7 +69,8 @@ def json_of(text: str) -> Any:
         raise BoundsError(f"it holds {constant}, which is no JSON; a value that is not known must be null")
 
     depth = 0
-    for found in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
+    # A text that does not end is one, too: looked for again from each quote in it, a million of them would take hours.
+    for found in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', text, re.DOTALL):
         mark = found[0]
         depth += (mark in "[{") - (mark in "]}") if len(mark) == 1 else 0
         if depth > _MOST_DEPTH:
@@ -137,7 +138,8 @@ def whole(low: int, high: int) -> Shape:
 
 def number(value: Any, name: str) -> None:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Whole numbers of hundreds of digits are none, either: whoever makes a float of them fails.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         _refuse(name, "a finite number", value)
 
 
@@ -152,14 +154,16 @@ def maybe(shape: Shape) -> Shape:
     return lambda value, name: None if value is None else shape(value, name)
 
 
-def listed(shape: Shape, most: int = MOST_FRAMES) -> Shape:
-    """A list of so many at most, each of a shape."""
+def listed(shape: Shape, most: int = MOST_FRAMES, least: int = 0) -> Shape:
+    """A list of so many at most and at least, each of a shape."""
 
     def check(value: Any, name: str) -> None:
         if not isinstance(value, list):
             _refuse(name, "a list", value)
         if len(value) > most:
             raise BoundsError(f"{name} holds {len(value)} entries, more than {most}")
+        if len(value) < least:
+            raise BoundsError(f"{name} holds {len(value)} entries, fewer than {least}")
         for place, entry in enumerate(value):
             shape(entry, f"{name}[{place}]")
 

@@ -181,8 +181,10 @@ def load(name_or_path: str | Path) -> Any:
     except CorruptWeights:
         raise
     except Exception as error:  # what a reader of pickles raises over wrong bytes is any of Python's errors
+        # Some list all signatures of a function in C++.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CorruptWeights(
-            f"{path} cannot be read as PyTorch weights: it is cut short or another kind of file ({error}). "
+            f"{path} cannot be read as PyTorch weights: it is cut short or another kind of file ({reason}). "
             "Get it again."
         ) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import sys
 import wave
 from collections import Counter
@@ -24,6 +25,7 @@ from PIL import Image
 from deidlib.evaluation.pairs import pairs
 from deidlib.images import to_pixels
 from deidlib.media import MediaReadError, VideoReader, read_image, sources, write_image
+from deidlib.media.images import image_size
 from deidlib.media.kind import kind_of
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.media.tree import Tree
@@ -261,3 +263,23 @@ def test_the_thumbnail_of_a_raw_file_is_not_taken_for_the_picture(tmp_path: Path
         path.write_bytes(data.getvalue())
         with pytest.raises(MediaReadError, match="raw file, of which only a thumbnail would be read"):
             read_image(path)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no image\nitem"), KeyError(), struct.error("short"), TypeError("x")])
+def test_whatever_a_reader_of_pictures_raises_is_one_line_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+
+    def fail(*arguments: object, **settings: object) -> object:
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(MediaReadError, match=r"a\.png cannot be read as an image: .* get a sound copy\.$") as caught:
+        read_image(path)
+    assert len(str(caught.value).splitlines()) == 1
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile._open", fail)
+    assert (kind_of(path), image_size(path)) == ("image", None)
+    with pytest.raises(MediaReadError, match=r"a\.png"):
+        read_image(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,18 @@ from deidlib.keys.scramble import CellPermutation
 from deidlib.media import MediaReadError, VideoWriter
 from deidlib.media.clip import open_frames
 from deidlib.protect.sidecar import Sidecar, opened
-from deidlib.records.bounded import BoundsError, fields, json_of, listed, maybe, read_bounded, read_json, text, whole
+from deidlib.records.bounded import (
+    BoundsError,
+    fields,
+    json_of,
+    listed,
+    maybe,
+    number,
+    read_bounded,
+    read_json,
+    text,
+    whole,
+)
 from deidlib.records.detections import Detections, DetectionsError, read_detections, write_detections
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices of Unix")
@@ -204,6 +216,8 @@ RECORD = KeyRecord.of(Key(bytes(32)), nonce="n", scramble=CellPermutation(), mod
         {"frames": {"frames": -1}},
         {"frames": {"frames": 1e300}},
         {"frames": 4},
+        {"hidden": [[[1, 2, 3]], [], []]},
+        {"hidden": [[[1, 2, 3, 4, 5]], [], []]},
     ],
 )
 def test_a_description_that_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -251,6 +265,21 @@ def test_depth_counts_lists_and_objects_and_no_texts() -> None:
         json_of("[" * 25 + "]" * 25)
     assert json_of(json.dumps(["[" * 99, '\\"[[' * 99, "{"])) is not None
     assert json_of("[[]" + ",[]" * 99 + "]") is not None
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\\"])
+def test_a_text_of_quotes_that_does_not_end_is_looked_at_once(end: str) -> None:
+    # From each of its quotes to its end it would be 10^13 characters.
+    with pytest.raises(BoundsError, match="it is not JSON"):
+        json_of('["' + '\\"' * 3_000_000 + end)
+
+
+@pytest.mark.parametrize("value", [10**309, -(10**309), math.nan, math.inf, True, "1", None])
+def test_numbers_are_those_that_a_float_can_hold(value: object) -> None:
+    with pytest.raises(BoundsError, match="it must be a finite number"):
+        number(value, "it")
+    number(10**308, "it")
+    number(-1.5, "it")
 
 
 def test_an_object_of_a_shape_or_none(tmp_path: Path) -> None:

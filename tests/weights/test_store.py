@@ -417,6 +417,20 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
             weights.load_state(tmp_path / name)
 
 
+def test_what_is_wrong_with_a_checkpoint_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, _ = _net_file(tmp_path)
+
+    def load(*arguments: object, **settings: object) -> object:
+        # As of set_(), whose arguments are wrong where a byte of a pickle is.
+        raise TypeError("got (Storage)\nexpected one of:\n * (Tensor)\n" + "(Tensor, int)\n" * 200)
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(CorruptWeights, match=r"another kind of file \(got \(Storage\) expected one of") as caught:
+        weights.load_state(file)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 600
+
+
 # --- the real files ---------------------------------------------------------------------------------------
 
 
