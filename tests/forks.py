@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,24 +70,28 @@ class Forks:
         file_limit: int | None = None,
         powerless: bool = False,
         kill: tuple[str, int] | None = None,
+        form: str = "file",
         **video: Any,
     ) -> int:
         """Begin to protect a video, and return the process.
 
         Args:
-            source: the video.
+            source: the video, or a folder of them.
             target: the output.
             toy: a detector that finds a face in the middle of every frame, instead of MTCNN.
             read: read the source before.
             segment: frames in a segment, about.
             file_limit: bytes that no file may exceed.
             powerless: root has no more rights than others.
-            kill: a step, ``"mux"``, ``"rename"``, ``"describe"``, ``"repair"`` or ``"publish"``, and which time that it
-                is taken the process is killed.
+            kill: a step, ``"mux"``, ``"rename"``, ``"describe"``, ``"repair"``, ``"publish"``, ``"note"`` (in a
+                folder's manifest) or ``"clear"``, and which time that it is taken the process is killed.
+            form: what the source is: a ``"file"``, a ``"folder"``, or a ``"recording"``, which comes once through
+                stdin, and whose nonce is here the same every time, so that two may be compared.
             **video: of ``protect_video``; ``repairs`` of its check, ``codec`` of its output, ``keyed`` for a key.
         """
         order = {"source": str(source), "target": str(target), "toy": toy, "read": read, "segment": segment}
-        return int(self._ask(order | {"file_limit": file_limit, "powerless": powerless, "kill": kill, "video": video}))
+        order |= {"file_limit": file_limit, "powerless": powerless, "kill": kill, "form": form, "video": video}
+        return int(self._ask(order))
 
     def wait(self, process: int) -> End:
         """Wait for the end of a process."""
@@ -117,15 +122,19 @@ def serve() -> None:
     import torch
     import toys
 
-    import deidlib.metrics
+    import deidlib.metrics.reading_difference
     import deidlib.models.mtcnn
     import deidlib.protect.deidentifier
+    import deidlib.protect.folder
     import deidlib.protect.live
 
-    # All of it, also what the library imports where it is used, so that no child has to: it would take a second.
+    # All of it, also what the library imports where it is used, so that no child has to: it would take two seconds.
     assert all((av, facenet_pytorch, scipy.optimize, toys, deidlib.metrics, deidlib.models.mtcnn))
     assert all((deidlib.protect.deidentifier, deidlib.protect.live))
     torch.set_num_threads(1)
+    # What a killed process has handed to the system stays; only a machine without power would lose it, and a disk that
+    # others use makes each of them wait.
+    os.fsync = lambda fd: None
     pipes: dict[int, int] = {}
     for line in sys.stdin:
         order = json.loads(line)
@@ -171,9 +180,10 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     from deidlib.keys.key import Key
     from deidlib.media import MediaError, VideoReader
     from deidlib.models.mtcnn import MTCNN
-    from deidlib.protect import deidentifier
+    from deidlib.protect import deidentifier, keyed
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.folder import protect_folder
     from deidlib.protect.output import Output
     from deidlib.protect.video import protect_video
 
@@ -200,7 +210,16 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
         if video.pop("keyed", False):
             video["key"] = Key(bytes(range(32)))
         check = Check(repairs=video.pop("repairs")) if "repairs" in video else Check()
-        summary = protect_video(protector, order["source"], order["target"], check=check, **video)
+        if order["form"] == "folder":
+            whole = protect_folder(protector, order["source"], order["target"], check=check, **video)
+            assert whole.failed == []
+            return {"read": read, "summary": {"files": len(whole.files), "finished_before": whole.finished_before}}
+        source = order["source"]
+        if order["form"] == "recording":
+            os.dup2(os.open(source, os.O_RDONLY), 0)
+            setattr(keyed, "new_nonce", lambda: "00" * 16)  # noqa: B010
+            source = "-"
+        summary = protect_video(protector, source, order["target"], check=check, **video)
     except BaseException as error:
         return {"read": read, "error": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
     counts = {name: value for name, value in vars(summary).items() if isinstance(value, int)}
@@ -210,7 +229,7 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
 def _kill_at(step: str, time: int) -> None:
     """Let the process be killed at once when it begins a step for the nth time."""
     from deidlib.media import sinks
-    from deidlib.protect import clip, deidentifier, sidecar
+    from deidlib.protect import clip, deidentifier, manifest, sidecar
 
     places: dict[str, tuple[Any, str]] = {
         "mux": (sinks.FileSink, "finish"),
@@ -218,6 +237,8 @@ def _kill_at(step: str, time: int) -> None:
         "describe": (sidecar.Sidecar, "write"),
         "repair": (deidentifier.Deidentifier, "repair"),
         "publish": (clip, "publish"),
+        "note": (manifest.Manifest, "add"),
+        "clear": (shutil, "rmtree"),
     }
     owner, name = places[step]
     known, count = getattr(owner, name), 0

@@ -179,15 +179,18 @@ class ClipJob:
         self.info = self.reader.info
         size, name = (self.info.height, self.info.width), source.path or "the clip"
         self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
-        work = {"output": described(output), "check": described(check), "given_faces": _digest(self.faces)}
+        work = {"output": described(output), "check": described(check), "given_faces": self.faces is not None}
+        # A hash of what is given would confirm whoever guesses it: it decides about the job, and is not published.
+        given = {"given": None if self.faces is None else described(list(self.faces))}
         self.key: KeyRecord | None = key if isinstance(key, KeyRecord) else None
         self._secret = key if isinstance(key, Key) else None
         if isinstance(key, Key):
-            nonce = nonce_of(key, source.sha256, {"deidentifier": described(deidentifier)} | work)
+            nonce = nonce_of(key, source.sha256, {"deidentifier": described(deidentifier)} | work | given)
             deidentifier, self.key = with_key(deidentifier, key, nonce=nonce)
         self.deidentifier = deidentifier
         self.settings = {"deidentifier": described(deidentifier)} | work
         self.settings |= {"device": deidentifier.device().type, "versions": versions()}
+        self.work = self.settings | given
         # A segment is what is lost at most when a job is interrupted. It depends on none of the others.
         self.length = deidentifier.part
         # Whole batches in a segment, and never more frames at a time than were asked for, or than there is memory for.
@@ -214,8 +217,8 @@ class ClipJob:
             ValueError: ``faces`` are not as many as the frames.
         """
         job = {
-            "format": "deidlib-work/4",
-            "fingerprint": fingerprint(self.settings),
+            "format": "deidlib-work/5",
+            "fingerprint": fingerprint(self.work),
             # What comes live never comes again: nothing that was left is of the same work.
             "input_sha256": self.source.sha256 or uuid.uuid4().hex,
         }
@@ -491,11 +494,6 @@ def _alike(written: Iterable[tuple[object, Tensor]], exact: bool) -> Iterator[Ca
 
 def _ignore(_: object) -> None:
     pass
-
-
-def _digest(faces: Sequence[Faces] | None) -> str | None:
-    """Of all that is given: landmarks and gaze that come with the faces are what the models are to read."""
-    return None if faces is None else fingerprint(described(list(faces)))
 
 
 def _records(

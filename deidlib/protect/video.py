@@ -78,6 +78,9 @@ def protect_video(
         2
     """
     target = Path(target)
+    if output.codec == "png-folder" and target.is_dir() and Sidecar.describes(target):
+        # Finished, by a process that was killed before it could clear up.
+        discard(target)
     if isinstance(source, int) or source == "-":
         check_paths(str(source), target, codec=output.codec)
         if output.audio == "copy" or faces is not None:
@@ -85,9 +88,6 @@ def protect_video(
         recording = Recording(source, limit)
         clip = ClipSource(lambda: recording, None)
     else:
-        if output.codec == "png-folder" and target.is_dir() and Sidecar.describes(target):
-            # Finished, by a process that was killed before it could clear up.
-            discard(target)
         check_paths(path_of(source), target, codec=output.codec)
         if limit is not None:
             raise ValueError("limit is for live sources; cut the file instead.")

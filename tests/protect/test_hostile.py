@@ -19,6 +19,7 @@ from torch import Tensor
 from toys import Sees, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.protect.check import Check
@@ -27,9 +28,11 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.output import Output
 from deidlib.protect.video import protect_video
 from deidlib.records.files import sha256_of
+from deidlib.records.fingerprint import described, fingerprint
 
 SIDE, COUNT, SEGMENT = 32, 8, 4
 BOX = [8.0, 8.0, 24.0, 24.0]
+GAZE = torch.tensor([[0.0, 0.0, -1.0]])
 
 
 @pytest.fixture(autouse=True)
@@ -322,3 +325,22 @@ def test_a_work_folder_of_somebody_else_is_refused(source: Path, target: Path, m
     monkeypatch.setattr(os, "getuid", lambda: 4711)
     with pytest.raises(MediaWriteError, match="is no work folder of yours"):
         run(source, target)
+
+
+@pytest.mark.parametrize("key", [None, Key(bytes(range(32)))], ids=["plain", "keyed"])
+@pytest.mark.parametrize("given", [False, True], ids=["detected", "given"])
+def test_a_work_folder_that_was_left_tells_neither_input_nor_readings(
+    source: Path, target: Path, key: Key | None, given: bool
+) -> None:
+    """Nor does it confirm what somebody guesses: no hash of them lies there, nor in what is published."""
+    faces = [Faces(torch.tensor([[9.25, 8.5, 23.75, 24.125]]), torch.ones(1), gaze=GAZE)] * COUNT if given else None
+    guessed = [fingerprint(described(faces)), fingerprint([described(row) for row in faces])] if faces else []
+    secrets = [sha256_of(source), "23.75", '"boxes": [', bytes(range(32)).hex(), *guessed]
+    settings: dict[str, Any] = {"faces": faces} if given else {}
+    work = stopped(source, target, key=key, **settings)
+    contents = {path.name: path.read_bytes() for path in work.rglob("*") if path.is_file() and path.name != "key"}
+    assert {"job.json", "clip.json", "000000.0.json", "000000.0.mkv"} <= contents.keys()
+    run(source, target, key=key, **settings)
+    contents["out.mkv.json"] = target.with_name("out.mkv.json").read_bytes()
+    for name, content in contents.items():
+        assert not [secret for secret in secrets if secret.encode() in content], name
