@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,11 @@ from deidlib.faces import Faces
 from deidlib.media import read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect import Deidentifier, protect_image, protect_video
+from deidlib.protect.clip import ClipJob, ClipSource
 from deidlib.protect.given import check_places
+from deidlib.protect.output import Output
 from deidlib.records.detections import Detections, DetectionsError, write_detections
+from deidlib.records.fingerprint import fingerprint
 
 FACE = (30.0, 40.0, 90.0, 110.0)
 HIDE = ("--iterations", 0, "--no-verify")
@@ -152,9 +154,12 @@ def test_a_truth_of_another_file_is_refused(tmp_path: Path) -> None:
 
 def test_another_gaze_given_is_other_work(tmp_path: Path, hider: Deidentifier) -> None:
     write_image(tmp_path / "a.png", astronauts(1))
-    marks = set()
+    marks, published = set(), set()
     for gaze in (None, [0.0, 0.0, -1.0], [0.6, 0.0, -0.8]):
         faces = Faces(torch.tensor([FACE]), torch.ones(1), gaze=None if gaze is None else torch.tensor([gaze]))
-        protect_video(hider, tmp_path / "a.png", tmp_path / "o.mkv", faces=[faces], check=None)
-        marks.add(json.loads((tmp_path / "o.mkv.json").read_text())["fingerprint"])
-    assert len(marks) == 3
+        clip = ClipSource.of_file(tmp_path / "a.png")
+        job = ClipJob(hider, clip, tmp_path / "o.mkv", Output(), None, faces=[faces])
+        marks.add(fingerprint(job.work))
+        published.add(fingerprint(job.settings))
+    # What is published confirms no guess.
+    assert (len(marks), len(published)) == (3, 1)
