@@ -38,7 +38,7 @@ def settings_of(path: Path, options: set[str]) -> dict[str, Any]:
         if name not in options:
             near = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {near[0].replace('_', '-')}?" if near else " --help lists the options."
-            raise ValueError(f"{path}: {key} is no option of this command.{hint}")
+            raise ValueError(f"{path}: {key[:60]} is no option of this command.{hint}")
         if isinstance(value, dict):
             raise ValueError(f"{path}: {key} is a table, and options are values. Put its lines before any [table].")
         settings[name] = ",".join(map(str, value)) if isinstance(value, list) else value

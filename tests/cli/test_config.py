@@ -44,6 +44,7 @@ def test_the_file_decides_what_is_not_typed(image: Path) -> None:
     ("text", "words"),
     [
         ("epsilo = 4", ("epsilo is no option", "Did you mean epsilon?")),
+        ("a" * 200_000 + " = 4", (": " + "a" * 60 + " is no option",)),
         ("= 4", ("no TOML",)),
         ("[attack]\nepsilon = 4", ("attack is no option",)),
         ("[epsilon]\nlevels = 4", ("epsilon is a table",)),
