@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
@@ -34,12 +35,15 @@ def one_face(images: Tensor, frames: Sequence[int] | None = None) -> list[Faces]
 
 # A reading is numbers alone. What these toys read on a frame is which picture it is: its place in here.
 _GALLERY: list[Tensor] = []
+_HANGING = threading.Lock()
 
 
 def seen_on(images: Tensor, faces: Sequence[Faces]) -> list[Faces]:
     """The faces, as toys read them on these images: in the place of a gaze stands the number of the picture."""
-    first = len(_GALLERY)
-    _GALLERY.extend(images.detach().clone())
+    # Frames are read in threads of their own, too.
+    with _HANGING:
+        first = len(_GALLERY)
+        _GALLERY.extend(images.detach().clone())
     return [
         known.replace(gaze=torch.tensor([[float(first + i), 0.0, 1.0]]).repeat(len(known), 1))
         for i, known in enumerate(faces)
