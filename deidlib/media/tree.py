@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deidlib.media.errors import MediaReadError
-from deidlib.media.kind import kind_of, pictured
+from deidlib.media.kind import pictured
 from deidlib.media.reader import VideoReader
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -124,9 +124,9 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
 
 def _unsuited(path: Path) -> str | None:
     """Why a file is not to be worked on; None if it is."""
-    if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES or kind_of(path) == "image":
+    if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES or pictured(path) is not None:
         return None
-    return None if pictured(path) is not None else _why_no_video(path)
+    return _why_no_video(path)
 
 
 def _why_no_video(path: Path) -> str | None:
@@ -137,7 +137,7 @@ def _why_no_video(path: Path) -> str | None:
     except OSError as error:
         return f"unreadable ({error.strerror})"
     try:
-        with VideoReader(path, strict=False) as reader:
-            return None if reader.info.width else "without a picture"
+        VideoReader(path, strict=False).close()
     except MediaReadError as error:
         return "with sound alone" if "streams: audio" in str(error) else "neither an image nor a video"
+    return None
