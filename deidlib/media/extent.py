@@ -29,13 +29,18 @@ def declared_size(path: Path) -> int | None:
     return None
 
 
-def is_container(path: Path) -> bool:
-    """Whether a file begins as an MP4 or MOV, an MKV or WebM, or an AVI does."""
+def head_of(path: Path, size: int) -> bytes:
+    """The first bytes of a file, so many at most; none if it cannot be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(12)
+            return file.read(size)
     except OSError:
-        return False
+        return b""
+
+
+def is_container(path: Path) -> bool:
+    """Whether a file begins as an MP4 or MOV, an MKV or WebM, or an AVI does."""
+    head = head_of(path, 12)
     return head[4:8] in _BOXES or int.from_bytes(head[:4], "big") == _EBML or (head[:4], head[8:]) == (b"RIFF", b"AVI ")
 
 

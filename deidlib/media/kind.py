@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
-from deidlib.media.extent import is_container
+from deidlib.media.extent import head_of, is_container
 from deidlib.media.suffixes import IMAGE_SUFFIXES
 
 Kind = Literal["image", "video", "frames"]
@@ -72,11 +72,7 @@ def formats_of(path: Path) -> tuple[str, ...]:
 
 def is_heif(path: Path) -> bool:
     """Whether a file is an image of the kind that phones make (HEIC), which FFmpeg and Pillow do not read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError:
-        return False
+    head = head_of(path, 64)
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
         return False
     # AVIF, which Pillow reads, may call itself by the name of the family.
