@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-_EBML, _SEGMENT, _TRACKS, _TRACK, _VIDEO, _CRC32, _VOID = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0xBF, 0xEC
+_SEGMENT, _TRACKS, _TRACK, _VIDEO, _CRC32, _VOID = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0xBF, 0xEC
 _DISPLAY_WIDTH, _DISPLAY_UNIT = 0x54B0, 0x54B2
 # Says that frames are not laced, which no reader needs to know.
 _FLAG_LACING = 0x9C

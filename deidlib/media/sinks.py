@@ -64,9 +64,10 @@ class FileSink(Sink):
         odd = bool(height % 2 or width % 2)
         self.pixel_format = codec.odd_pixel_format if odd else codec.pixel_format
         options = codec.options_for(quality) | codec.options_of_fields(shown.fields, height)
+        kind = codec.formats[path.suffix.lower()]
         # FFmpeg takes it over from the stream, which PyAV does not let us tell it to.
-        self.wide = round(width * shown.pixel_aspect) if codec.formats[path.suffix.lower()] == "matroska" else width
-        self.width, self.file = width, temporary
+        wide = round(width * shown.pixel_aspect) if kind == "matroska" else width
+        self.file, self.display_width = temporary, wide if wide != width else None
         self.time_base = time_base
         self.duration = max(1, round(1 / (fps * time_base)))
         self.sound: SoundCopy | None = None
@@ -74,7 +75,6 @@ class FileSink(Sink):
             # Bit-exact: no random identity and no version in the file, so that the same work gives the same bytes
             # (but for H.264: x264's macroblock tree differs between runs, and without it files grow by a quarter).
             exact = {"fflags": "+bitexact"}
-            kind = codec.formats[path.suffix.lower()]
             self.container = av.open(str(temporary), mode="w", format=kind, container_options=exact)
             try:
                 stream: Any = self.container.add_stream(codec.encoder, rate=fps, options=options)
@@ -129,8 +129,8 @@ class FileSink(Sink):
                 self.container.mux(packet)
             self.sound.close()
         self.container.close()
-        if self.wide != self.width:
-            set_display_width(self.file, self.wide)
+        if self.display_width is not None:
+            set_display_width(self.file, self.display_width)
 
     def discard(self) -> None:
         """Close, whatever state it is in."""
