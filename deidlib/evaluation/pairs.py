@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from deidlib.media.clip import Clip, in_pixels
 from deidlib.media.files import input_sha256
 from deidlib.media.kind import Kind, kind_of
 from deidlib.media.tree import PassedOver, Tree, stem_of
+from deidlib.records.files import sha256_of_named
 
 
 class EvaluationError(ValueError):
@@ -75,8 +75,7 @@ class Pairs:
         hashes = {}
         for side in ("original", "protected"):
             each = [(pair.name, input_sha256(getattr(pair, side).path)) for pair in self.pairs]
-            text = "".join(f"{sha256}  {name}\n" for name, sha256 in each)
-            hashes[side] = each[0][1] if not self.is_tree else hashlib.sha256(text.encode()).hexdigest()
+            hashes[side] = sha256_of_named(each) if self.is_tree else each[0][1]
         return hashes
 
 

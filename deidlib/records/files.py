@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,15 @@ def sha256_of(path: Path) -> str:
         OSError: it cannot be read.
     """
     if path.is_dir():
-        lines = [f"{sha256_of(file)}  {file.name}\n" for file in sorted(path.iterdir())]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return sha256_of_named((file.name, sha256_of(file)) for file in sorted(path.iterdir()))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_named(hashes: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of names and hashes of files, as they follow each other.
+
+    Args:
+        hashes: names, and the SHA-256 of each.
+    """
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in hashes).encode()).hexdigest()
