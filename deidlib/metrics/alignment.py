@@ -72,6 +72,23 @@ def align(images: Tensor, faces: Sequence[Faces]) -> Tensor:
     Raises:
         TypeError, ValueError: images are no batch, there is not one ``Faces`` per frame, or faces lack landmarks.
     """
+    return aligned(images, faces, margin=0)
+
+
+def aligned(images: Tensor, faces: Sequence[Faces], *, margin: int) -> Tensor:
+    """As :func:`align`, with what lies around.
+
+    Args:
+        images: ``(B, 3, H, W)`` RGB in [0, 1].
+        faces: B entries with landmarks (68 or five).
+        margin: pixels of the aligned face on each of its sides.
+
+    Returns:
+        ``(F, 3, S, S)`` with ``S = 112 + 2 margin``.
+
+    Raises:
+        TypeError, ValueError: as for :func:`align`.
+    """
     check_image_shape(images)
     if len(faces) != len(images):
         raise ValueError(f"expected one Faces per frame: {len(images)} frames, got {len(faces)} entries.")
@@ -87,6 +104,7 @@ def align(images: Tensor, faces: Sequence[Faces]) -> Tensor:
         points.append(five_points(known.landmarks).to(images))
         frame += [index] * len(known)
     source = torch.cat(points)
-    matrices = similarity(source, source.new_tensor(ARCFACE_TEMPLATE))
+    matrices = similarity(source, source.new_tensor(ARCFACE_TEMPLATE) + margin)
     rows = torch.tensor(frame, dtype=torch.long, device=images.device)
-    return warp_perspective(images, matrices, (SIZE, SIZE), rows)
+    side = SIZE + 2 * margin
+    return warp_perspective(images, matrices, (side, side), rows)

@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate
 
 from deidlib.evaluation.attacks.sums import ReadsSums
 from deidlib.faces import Faces, five_points
-from deidlib.geometry.warp import carried, warp_perspective
-from deidlib.metrics.alignment import ARCFACE_TEMPLATE, SIZE, similarity
+from deidlib.geometry.warp import carried
+from deidlib.metrics.alignment import ARCFACE_TEMPLATE, SIZE, aligned, similarity
 
 # The canvas: an aligned face with so much around it, in the aligned face's pixels, since what is hidden reaches there;
 # and its own pixels along a side: a clip tells nothing finer.
@@ -185,11 +185,7 @@ def on_canvas(images: Tensor, faces: Sequence[Faces]) -> Tensor:
     Returns:
         ``(F, 3, 64, 64)``, for :meth:`SuperResolution.parroted`.
     """
-    source = torch.cat([five_points(known.landmarks) for known in faces if len(known) and known.landmarks is not None])
-    frame = torch.tensor([k for k, known in enumerate(faces) for _ in range(len(known))], dtype=torch.long)
-    matrices = similarity(source, source.new_tensor(ARCFACE_TEMPLATE) + _MARGIN)
-    wide = warp_perspective(images, matrices, (_WIDTH, _WIDTH), frame)
-    return interpolate(wide, size=(_SIDE, _SIDE), mode="area")
+    return interpolate(aligned(images, faces, margin=_MARGIN), size=(_SIDE, _SIDE), mode="area")
 
 
 def stretched(picture: Tensor, deviation: float = 0.2) -> Tensor:
