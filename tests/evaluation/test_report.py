@@ -306,6 +306,21 @@ def test_files_without_faces_make_a_page_too(tmp_path: Path) -> None:
     assert "No frame shows a face" in text
 
 
+def test_the_page_says_what_inside_the_faces_means(tmp_path: Path, result: Evaluation) -> None:
+    def words(result: Evaluation) -> str:
+        return " ".join(page_of(tmp_path, result, worst=0).text)
+
+    assert "an estimate, 1.2 times the boxes of the faces" in words(result)
+    region = result.settings["region"] | {"factor": 1.5}
+    assert "an estimate, 1.5 times the boxes of the faces" in words(
+        replace(result, settings={**result.settings, "region": region})
+    )
+    assert result.quality is not None
+    known = replace(result, quality=replace(result.quality, known=True))
+    assert "what was hidden, as the file beside the protected one says" in words(known)
+    assert "an estimate" not in words(known)
+
+
 def test_what_moves_is_drawn_over_what_moved(tmp_path: Path) -> None:
     steps = [0, 3, 6, 4, 1, -2, -5, -3, 0, 2]
     boxes = [(16 + step, 20, 46 + step, 80) for step in steps]
