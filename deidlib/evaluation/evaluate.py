@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deidlib.evaluation.about import about
@@ -22,7 +21,6 @@ from deidlib.evaluation.reading import ReaderComparison, ReadingSettings
 from deidlib.evaluation.result import Evaluation
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
-from deidlib.metrics import align
 from deidlib.models.base import FaceModel
 from deidlib.records.detections import Detections, read_detections
 from deidlib.records.versions import versions
@@ -80,7 +78,7 @@ def evaluate(
         attacks: what is tried on each clip as a whole, see :data:`~deidlib.evaluation.attacks.clip.Attack`; the
             recogniser of ``identity`` judges, among its strangers.
         hidden_of: told a protected file, where it was hidden, frame by frame, as faces without a margin; None if
-            that is not known: then quality "inside" is 1.2 times the boxes of the faces, an estimate of its own.
+            that is not known: then quality "inside" is the region of ``quality`` about the faces, an estimate.
         batch_size: frames read at a time.
         device: where frames are put; readers are moved by the caller.
         progress: called with the number of frames done and that of all frames, at the start and after each batch.
@@ -190,14 +188,11 @@ class _Comparisons:
         people, attacked = None, None
         if identity is not None:
             finders = [for_originals(group[name]) for group in groups.values() for name in detectors(group)]
-            known = strangers_faces(identity.strangers, finders, device)
-            strangers = torch.cat(
-                [torch.zeros(0, 3, 112, 112), *(align(image, [faces]).cpu() for image, faces in known)]
-            )
+            strangers = _suspects(strangers_faces(identity.strangers, finders, device))
             frames = sum(pair.original.frames for pair in clips)
-            people = IdentityComparison(identity, strangers, frames=frames, clips=len(clips))
+            people = IdentityComparison(identity, strangers.crops, frames=frames, clips=len(clips))
             if attacks:
-                attacked = ClipAttacks(attacks, identity.embedder, _suspects(known))
+                attacked = ClipAttacks(attacks, identity.embedder, strangers)
         return cls(
             {
                 name: ReaderComparison(name, role, reader.task, about(reader), reading)
