@@ -20,6 +20,7 @@ import torch
 from clips import astronauts, make_video, read_video
 from command import deidlib, done, refused
 from containers import Stream, pixels_of, write
+from footage import SHARED
 from PIL import Image
 
 from deidlib.evaluation.pairs import pairs
@@ -31,7 +32,7 @@ from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.media.tree import Tree
 from deidlib.records.files import sha256_of
 
-HEIC = Path("../shared/cases/05-tiled-heic/grid.heic")
+HEIC = SHARED / "cases" / "05-tiled-heic" / "grid.heic"
 QUICK = ("--iterations", 0, "--no-verify", "--device", "cpu")
 FRAMES = pixels_of(astronauts(3, side=64))
 MP4 = Stream(FRAMES)

@@ -16,6 +16,7 @@ import torch
 from clips import astronauts, read_video
 from command import deidlib, done
 from containers import Stream, pixels_of, remuxed, write
+from footage import SHARED
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
@@ -28,7 +29,6 @@ from deidlib.media.colour import HLG, PQ, tone_mapped
 from deidlib.media.presentation import Presentation
 from deidlib.protect.output import Output
 
-CASES = Path("../shared/cases")
 QUICK = ("--iterations", 0, "--no-verify", "--device", "cpu")
 FRAMES = pixels_of(astronauts(20, side=64))
 SMALL = FRAMES[:, ::4, ::4]
@@ -95,7 +95,7 @@ def test_a_slip_of_a_time_stamp_leaves_those_after_it_alone() -> None:
         assert all(a < b for a, b in pairwise(mended(*raw)))
 
 
-def with_sound(path: Path, seconds: Fraction = Fraction(4, 5)) -> Path:
+def with_sound(path: Path) -> Path:
     """A transport stream of 20 frames and as much sound."""
     with av.open(str(path), "w", format="mpegts") as container:
         video: Any = container.add_stream("libx264", rate=25)
@@ -150,8 +150,8 @@ def test_frames_that_avi_stores_out_of_order(tmp_path: Path, codec: str) -> None
     done(deidlib("protect", path, tmp_path / "out.mkv", *QUICK))
 
 
-def test_the_avi_of_the_case(tmp_path: Path) -> None:
-    path = CASES / "07-h264-avi-called-damaged/a.avi"
+def test_the_avi_of_the_case() -> None:
+    path = SHARED / "cases" / "07-h264-avi-called-damaged" / "a.avi"
     if not path.exists():
         pytest.skip(f"{path} is not there")
     assert times_of(path) == twenty_fifths(range(20))
