@@ -368,8 +368,9 @@ def _grey(patches: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _grey_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
-    # Sent to a device once.
-    return torch.tensor([9798.0, 19235.0, 3735.0], device=device, dtype=dtype)[:, None, None] / 32768
+    # Sent to a device once; through what is made in inference mode, by whoever asks first, no gradient would go.
+    with torch.inference_mode(False):
+        return torch.tensor([9798.0, 19235.0, 3735.0], device=device, dtype=dtype)[:, None, None] / 32768
 
 
 def _squared_angle(chord_squared: Tensor) -> Tensor:

@@ -262,8 +262,9 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
 def _anchors(
     size: tuple[int, int], sizes: tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    # Computed once for a clip.
-    return anchors(*size, sizes, _STRIDES, device=device).to(dtype)
+    # Computed once for a clip, and outside of inference mode: whoever asks next may want a gradient.
+    with torch.inference_mode(False):
+        return anchors(*size, sizes, _STRIDES, device=device).to(dtype)
 
 
 def _decoded(moves: Tensor, growth: Tensor, prior: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from deidlib.geometry.camera import Camera, NormalizedCamera, angle_between, ang
 from deidlib.geometry.face_model import face_model
 from deidlib.models.base import TargetModel
 from deidlib.models.equalize import equalize
-from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey
+from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey, _grey_weights
 from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
@@ -290,6 +290,19 @@ def test_gradient_of_the_loss(mode: Mode, kind: Literal["l2", "angle"]) -> None:
     target = model.target(model.predict(images, faces), (10, 10))
     other = (0.2 + 0.6 * images.flip(3)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: model.loss(x, target), (other,), fast_mode=True)
+
+
+def test_a_gradient_is_had_after_a_first_reading_in_inference_mode() -> None:
+    # As if nobody had read before.
+    _grey_weights.cache_clear()
+    images, faces = scene()
+    model = GazeResNet(Stub(), "mpiigaze")
+    with torch.inference_mode():
+        model.predict(images, faces)
+    reading = model.predict(images, faces)
+    leaf = (images / 2).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.loss(leaf, model.target(reading, SIZE)).sum(), leaf)
+    assert bool((gradient != 0).any())
 
 
 @pytest.mark.parametrize("kind", ["l2", "angle"])
