@@ -15,6 +15,7 @@ from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.reading_step import ReadingStep, Slopes, offset_length, window_of
 from deidlib.attack.steps import StepRule, StepState
+from deidlib.geometry.boxes import Rectangle
 from deidlib.images import sum_in_order, to_grid
 from deidlib.models.base import Reading, Target, TargetModel
 
@@ -228,6 +229,7 @@ def descend(
     numbers = list(range(len(active.images)))
     trace.slopes = list(slopes) or trace.slopes
     left = [0 if fine is None else fine.most] * len(numbers)
+    windows: dict[int, Rectangle] = {}
     for n in range(steps + 1):
         shipped = to_grid(active.images)
         losses, readings, gradients = _look(models, active, shipped, with_gradient=n < steps, reading=reads)
@@ -250,7 +252,12 @@ def descend(
             for k, i in enumerate(numbers):
                 if near[k] and not done[k]:
                     left[i] -= 1
-                    stepped[i], trace.slopes[i] = _step_finely(fine, active, k, shipped, offsets, raw, trace.slopes[i])
+                    if i not in windows:
+                        # Waited for, and the same until the end.
+                        windows[i] = window_of(active.low[k], active.high[k])
+                    stepped[i], trace.slopes[i] = _step_finely(
+                        fine, active, k, shipped, offsets, raw, windows[i], trace.slopes[i]
+                    )
         if any(done):
             kept = [k for k, reached in enumerate(done) if not reached]
             numbers, rows = [numbers[k] for k in kept], torch.tensor(kept, device=objective.device)
@@ -277,17 +284,17 @@ def _step_finely(
     images: Tensor,
     offsets: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
+    window: Rectangle,
     known: Slopes | None,
 ) -> tuple[Tensor, Slopes]:
     """One frame's fine step."""
-    ball = active.low[row], active.high[row]
     mask = active.mask[row]
     return fine(
         images[row],
-        ball,
+        (active.low[row], active.high[row]),
         {name: offset[row].detach() for name, offset in offsets.items()},
         {name: gradient[row] * mask for name, gradient in gradients.items()},
-        window_of(*ball),
+        window,
         known,
     )
 
