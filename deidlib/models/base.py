@@ -393,17 +393,15 @@ def frame_mean(values: Tensor, frame: Tensor, frames: int) -> Tensor:
     return values.new_zeros(frames).index_add(0, frame, values) / count.clamp_(min=1)
 
 
-def huber(error: Tensor, tolerance: float, *, dims: int = 1) -> Tensor:
-    """Mean Huber loss of errors in units of a tolerance: squared (and halved) below it, absolute above.
+def huber(errors: Tensor) -> Tensor:
+    """Huber loss of each error: squared (and halved) below 1, absolute above.
 
     Args:
-        error: any float tensor of errors.
-        tolerance: in the unit of the errors.
-        dims: leading dimensions that are kept; the mean is over all others.
+        errors: any float tensor, in units of a tolerance.
 
     Example:
-        >>> huber(torch.tensor([[0.02, 0.0], [0.05, 0.05]]), 0.02)
-        tensor([0.2500, 2.0000])
+        >>> huber(torch.tensor([[1.0, 0.0], [2.5, -2.5]]))
+        tensor([[0.5000, 0.0000],
+                [2.0000, 2.0000]])
     """
-    scaled = (error / tolerance).flatten(dims)
-    return smooth_l1_loss(scaled, torch.zeros_like(scaled), reduction="none").mean(dim=-1)
+    return smooth_l1_loss(errors, torch.zeros_like(errors), reduction="none")

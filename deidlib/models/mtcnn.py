@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import smooth_l1_loss, softplus
+from torch.nn.functional import softplus
 from torchvision.ops import batched_nms
 
 from deidlib.faces import FaceBatch, Faces
@@ -20,7 +20,7 @@ from deidlib.geometry.matching import SAME_FACE_IOU
 from deidlib.geometry.summed_area import SummedArea
 from deidlib.geometry.warp import area_spans, averages
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_mean, frame_of, rows_of
+from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_mean, frame_of, huber, rows_of
 from deidlib.models.mtcnn_cascade import (
     CELL,
     STRIDE,
@@ -376,10 +376,10 @@ class MTCNN(TargetModel[MTCNNTarget]):
             seen = _located(boxes, answers)
             numbers = answers.shape[1]
             off = (seen - plan.numbers[owner, :numbers]) / (tolerance * plan.units[owner, :numbers])
-            hubers = smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
-            row = softplus(-margin) + hubers[:, :4].mean(dim=1)
+            errors = huber(off)
+            row = softplus(-margin) + errors[:, :4].mean(dim=1)
             if numbers > 4:
-                row = row + hubers[:, 4:].mean(dim=1)
+                row = row + errors[:, 4:].mean(dim=1)
             # Per face the mean over each kind of crops.
             kind = torch.cat([fixed[1], face + faces])
             count = row.new_zeros(2 * faces).index_add_(0, kind, torch.ones_like(row))
@@ -414,7 +414,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         margin = margin[:, 0]
         moved = torch.addcmul(plan.cells, code, plan.side)
         off = (moved - plan.goal) * plan.unit
-        carried = softplus(-margin) + smooth_l1_loss(off, torch.zeros_like(off), reduction="none").mean(dim=1)
+        carried = softplus(-margin) + huber(off).mean(dim=1)
         new = (margin - (_P_MARGIN - 1)).clamp(min=0).square()
         cost = carried * plan.share + new * plan.quiet
         total = cost.new_zeros(faces).index_add(0, plan.owner, cost)

@@ -10,14 +10,14 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import smooth_l1_loss, softplus
+from torch.nn.functional import softplus
 from torchvision.ops import nms
 
 from deidlib import weights as checkpoints
 from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import anchors, iou
 from deidlib.images import check_image_shape, check_images
-from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_of, rows_of
+from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_of, huber, rows_of
 from deidlib.nets.retinaface_lean import LeanRetinaFace
 
 _STRIDES = (8, 16, 32)
@@ -234,10 +234,9 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         moves, growth, _, margin = torch.split(answers[at], [12, 2, 1, 1], dim=1)
         prior = target.prior.to(images)
         seen = _decoded(moves, growth, prior)
-        error = (seen - target.goal) * target.unit
-        huber = smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+        errors = huber((seen - target.goal) * target.unit)
         # The mean over the box's four numbers, and that over the points' ten.
-        row = softplus(-margin[:, 0]) + huber[:, :4].mean(dim=1) + _POINT_WEIGHT * huber[:, 4:].mean(dim=1)
+        row = softplus(-margin[:, 0]) + errors[:, :4].mean(dim=1) + _POINT_WEIGHT * errors[:, 4:].mean(dim=1)
         carried = images.new_zeros(len(images)).index_add(0, target.frame, row * target.share)
 
         everywhere = answers[..., 15]
