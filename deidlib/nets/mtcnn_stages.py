@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from deidlib.nets.max_pool import MaxPool2d
+from deidlib.nets.max_pool import with_shared_ties
 
 # What the published networks were trained to see: 0..255, minus the first number, times the second.
 _MEAN, _SCALE = 127.5, 0.0078125
@@ -43,7 +43,7 @@ class Stage(nn.Module):
                 trunk.append(_widened(layer, channels or 3, max(layer.out_channels, _WIDE), first=not channels))
                 channels = max(layer.out_channels, _WIDE)
             elif isinstance(layer, nn.MaxPool2d):
-                trunk.append(MaxPool2d(layer.kernel_size, layer.stride, layer.padding, ceil_mode=layer.ceil_mode))
+                trunk.append(layer)
             elif isinstance(layer, nn.Linear):
                 hidden.append(_rows_first(layer, channels))
             elif isinstance(layer, nn.PReLU):
@@ -51,7 +51,7 @@ class Stage(nn.Module):
                 parts.append(_slopes(layer.weight.detach(), size))
         # The class heads come first.
         (weight, bias), *others = heads
-        self.trunk = nn.Sequential(*trunk).to(memory_format=torch.channels_last)
+        self.trunk = with_shared_ties(nn.Sequential(*trunk)).to(memory_format=torch.channels_last)
         self.hidden = nn.Sequential(*hidden)
         self.sizes = [len(b) for _, b in others] + [1]
         self.weight = nn.Parameter(torch.cat([w for w, _ in others] + [weight[1:] - weight[:1]]))
