@@ -293,12 +293,12 @@ class MTCNN(TargetModel[MTCNNTarget]):
 
         boxes, frame, whole = _with_pixels(boxes, frame, height, width)
         if len(frame):
-            code, margin = self.rnet(_crops_of(pixels, whole, frame, _R_SIDE))
+            code, margin = self.rnet(pixels.crops(frame, whole, _R_SIDE))
             boxes, frame = _refined(shift_crop(boxes, code), boxes, margin.sigmoid(), frame)
         boxes, frame, whole = _with_pixels(boxes, frame, height, width)
         if not len(frame):
             return [Faces.empty(device=images.device, dtype=images.dtype)] * len(images)
-        code, points, margin = self.onet(_crops_of(pixels, whole, frame, _O_SIDE))
+        code, points, margin = self.onet(pixels.crops(frame, whole, _O_SIDE))
         boxes, points = shift_crop(boxes, code), crop_points(boxes, points)
         return _found(boxes, margin.sigmoid(), points, frame, len(images))
 
@@ -634,8 +634,3 @@ def _fixed(target: MTCNNTarget, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     good = shown.nonzero().squeeze(1)
     boxes, owner = boxes[good], owner[good]
     return boxes, owner, whole[good] - target.wide[owner].tile(2)
-
-
-def _crops_of(pixels: SummedArea, whole: Tensor, frame: Tensor, side: int) -> Tensor:
-    """Area-resized crops ``(Q, 3, side, side)`` of those pixels of those frames."""
-    return pixels.crops(frame, whole, side)
