@@ -158,24 +158,11 @@ def area_spans(low: Tensor, high: Tensor, count: int, first: int = 0, last: int 
     return torch.stack([start, end], dim=-1)
 
 
-def area_sample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Averages over rectangles of pixels: area-resized crops, differentiable and batched.
-
-    Args:
-        images: ``(F, C, H, W)``.
-        rows: ``(F, K, h, 2)`` long, from :func:`area_spans`: K crops of each image.
-        columns: ``(F, K, w, 2)`` long, likewise.
-
-    Returns:
-        ``(F, K, C, h, w)``: what ``F.interpolate(slice, size=(h, w), mode="area")`` gives for each slice. Two matrix
-        products, so the gradient is deterministic on every device.
-    """
-    across = torch.einsum("fchw,fknw->fkcnh", images, averages(columns, images.shape[-1], images.dtype))
-    return torch.einsum("fkcnh,fkmh->fkcmn", across, averages(rows, images.shape[-2], images.dtype))
-
-
 def averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """Spans ``(..., n, 2)`` from :func:`area_spans` as a matrix ``(..., n, length)`` whose rows average over them."""
+    """Spans ``(..., n, 2)`` from :func:`area_spans` as a matrix ``(..., n, length)`` whose rows average over them.
+
+    Products with two of them resize by area, with a gradient that is deterministic on every device.
+    """
     i = torch.arange(length, device=spans.device)
     inside = (i >= spans[..., :1]) & (i < spans[..., 1:])
     return inside.to(dtype) / (spans[..., 1:] - spans[..., :1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, Self
@@ -139,8 +139,8 @@ class _Plan:
     """A target for P-Net, ready to be computed with: all cells of all scales one after the other, C of them.
 
     Args:
-        windows: per scale that has some its windows, the faces' rows (None: all, in order), and matrices of averages
-            along the rows ``(n, w, columns)`` and the columns ``(3 n, rows, h)`` of the faces' patches.
+        windows: per scale that has some the faces' rows (None: all, in order), and matrices of averages along the rows
+            ``(n, w, columns)`` and the columns ``(3 n, rows, h)`` of the faces' patches.
         cells: ``(C, 4)`` what they look at, pixels.
         side: ``(C, 4)`` the cells' sides.
         owner: ``(C,)`` long, the row of the face.
@@ -157,7 +157,7 @@ class _Plan:
         o_crops: O-Net's.
     """
 
-    windows: tuple[tuple[CellTarget, Tensor | None, Tensor, Tensor], ...]
+    windows: tuple[tuple[Tensor | None, Tensor, Tensor], ...]
     cells: Tensor
     side: Tensor
     owner: Tensor
@@ -178,7 +178,7 @@ class _Plan:
         """From a target with at least a face."""
         box, faces = target.box, len(target.face)
         height, width = target.extent
-        windows: list[tuple[CellTarget, Tensor | None, Tensor, Tensor]] = []
+        windows: list[tuple[Tensor | None, Tensor, Tensor]] = []
         columns: list[tuple[Tensor, ...]] = []
         for number, part in enumerate(target.scales):
             if not len(part.face):
@@ -186,7 +186,7 @@ class _Plan:
             row = (part.face[:, None] == target.face).long().argmax(dim=1)
             across = averages(part.columns + part.corner[:, :1, None], width, box.dtype).transpose(1, 2)
             down = averages(part.rows + part.corner[:, 1:, None], height, box.dtype).repeat_interleave(3, dim=0)
-            windows.append((part, None if len(row) == faces else row, across, down))
+            windows.append((None if len(row) == faces else row, across, down))
             owner = row[:, None, None].expand(part.share.shape)
             columns.append((part.cells.to(box), owner, owner + faces * number, part.share, part.quiet, part.seen))
         cells, owner, group, share, quiet, seen = (
@@ -210,6 +210,17 @@ class _Plan:
             r_crops=_fixed(target, target.r_crops),
             o_crops=_fixed(target, target.o_crops),
         )
+
+    def resized(self, wide: Tensor) -> Iterator[Tensor]:
+        """What P-Net looks at in the faces' patches ``(F, 3, h, w)``, scale by scale: ``(n, 3, rows, columns)``.
+
+        Two products with matrices of averages: area resizes of all windows.
+        """
+        faces, _, height, width = wide.shape
+        patches = wide.reshape(faces, 3 * height, width)
+        for row, across, down in self.windows:
+            bands = torch.bmm(patches if row is None else patches[row], across).reshape(-1, height, across.shape[2])
+            yield torch.bmm(down, bands).reshape(len(across), 3, down.shape[1], -1)
 
 
 class MTCNN(TargetModel[MTCNNTarget]):
@@ -400,15 +411,9 @@ class MTCNN(TargetModel[MTCNNTarget]):
 
     def _propose(self, wide: Tensor, target: MTCNNTarget) -> tuple[Tensor, Tensor, Tensor]:
         """P-Net's loss per face ``(F,)``, and what it proposes for the faces now: boxes ``(n, 4)``, faces ``(n,)``."""
-        plan = target.plan
-        faces, _, height, width = wide.shape
-        rows = wide.reshape(faces, 3 * height, width)
-        found = []
-        for part, row, across, down in plan.windows:
-            mine = rows if row is None else rows[row]
-            # Two products with matrices of averages: area resizes of all windows.
-            bands = torch.bmm(mine, across).reshape(-1, height, across.shape[2])
-            codes, margin = self.pnet.answers(torch.bmm(down, bands).reshape(len(part.face), 3, down.shape[1], -1))
+        plan, found = target.plan, []
+        for seen in plan.resized(wide):
+            codes, margin = self.pnet.answers(seen)
             found.append(torch.cat([codes, margin[..., None]], dim=-1).reshape(-1, 5))
         code, margin = torch.split(torch.cat(found), [4, 1], dim=1)
         margin = margin[:, 0]
@@ -417,7 +422,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         carried = softplus(-margin) + huber(off).mean(dim=1)
         new = (margin - (_P_MARGIN - 1)).clamp(min=0).square()
         cost = carried * plan.share + new * plan.quiet
-        total = cost.new_zeros(faces).index_add(0, plan.owner, cost)
+        total = cost.new_zeros(len(wide)).index_add(0, plan.owner, cost)
 
         at = ((margin.detach() >= _P_MARGIN) & plan.seen).nonzero().squeeze(1)
         cells, score, face = plan.cells[at], margin.detach()[at], plan.owner[at]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from deidlib.faces import Faces
-from deidlib.geometry.warp import area_sample
+from deidlib.geometry.cut import cut
 from deidlib.media import read_image
 from deidlib.models.mtcnn import MTCNN, _refined
 from deidlib.models.mtcnn_cascade import cell_boxes, pyramid, scaled_size, suppress, whole_pixels
@@ -73,19 +73,16 @@ def test_the_windows_of_the_loss_show_p_net_exactly_its_own_cells(model: MTCNN, 
     # The loss looks at windows of the pyramid only; their cells must be those of the whole image.
     for image in (picture, picture[..., 0:301, 90:401]):
         target = model.target(model.predict(image), (image.shape[2], image.shape[3]))
-        pixels = image
-        assert len(target.scales) >= 3
-        for part in target.scales:
+        parts = [part for part in target.scales if len(part.face)]
+        assert len(parts) >= 3
+        windows = target.plan.resized(cut(image, target.places, target.extent))
+        for part, seen in zip(parts, windows, strict=True):
             _, full = model.pnet(
-                interpolate(pixels, size=scaled_size(image.shape[-2], image.shape[-1], part.scale), mode="area")
+                interpolate(image, size=scaled_size(image.shape[-2], image.shape[-1], part.scale), mode="area")
             )
-            height, width = part.extent
-            for row, face in enumerate(part.face.tolist()):
-                x, y = (part.corner[row] + target.wide[face]).tolist()
-                window = pixels[:, :, y : y + height, x : x + width]
-                _, local = model.pnet(
-                    area_sample(window, part.rows[row, None, None], part.columns[row, None, None])[:, 0]
-                )
+            assert len(seen) == len(part.face)
+            for row, window in enumerate(seen):
+                _, local = model.pnet(window[None])
                 rows, columns = local.shape[-2:]
                 every = torch.stack(torch.meshgrid(*(torch.arange(n) for n in full.shape[-2:]), indexing="ij"))
                 boxes = cell_boxes(every[0], every[1], part.scale)
