@@ -150,16 +150,6 @@ class Trace:
         # Per step the frames, and their losses by model and combined.
         self._seen: list[tuple[Sequence[int], list[Tensor]]] = []
 
-    @property
-    def losses(self) -> dict[str, Tensor]:
-        """Per model ``(T + 1, B)``, row n after n steps; NaN once a frame has finished."""
-        return dict(zip(self._names, self._tables()[:-1], strict=True))
-
-    @property
-    def objective(self) -> Tensor:
-        """The combined losses, likewise."""
-        return self._tables()[-1]
-
     def record(self, iterate: Iterate, done: Sequence[bool]) -> None:
         """Look at an iterate of some of the frames.
 
@@ -185,8 +175,11 @@ class Trace:
         else:
             self._least[number], self.images[number], self.best[number] = least, kept, best
 
-    def _tables(self) -> list[Tensor]:
-        """All losses, with NaN where a frame was not looked at any more: ``(T + 1, B)`` each."""
+    def history(self) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses per model, and the combined ones: ``(T + 1, B)`` each, row n after n steps.
+
+        NaN where a frame was not looked at any more.
+        """
         shape = (len(self._names) + 1, len(self._seen), len(self.iterations))
         tables, first = self._least.new_full(shape, torch.nan), 0
         for _, same in groupby(self._seen, key=lambda seen: tuple(seen[0])):
@@ -196,7 +189,8 @@ class Trace:
             values = torch.stack([torch.stack(losses) for _, losses in steps], dim=1)
             tables[:, first : first + len(steps), at] = values.to(tables)
             first += len(steps)
-        return list(tables)
+        *losses, objective = tables.unbind()
+        return dict(zip(self._names, losses, strict=True)), objective
 
 
 def descend(

@@ -110,10 +110,11 @@ class AttackResult:
             readings: per model what it was to read.
         """
         device = trace.images.device
+        losses, objective = trace.history()
         return cls(
             images=trace.images,
-            losses=trace.losses,
-            objective=trace.objective,
+            losses=losses,
+            objective=objective,
             iterations=torch.tensor(trace.iterations, device=device),
             best=trace.best,
             converged=torch.tensor(trace.converged, device=device),
