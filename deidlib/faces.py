@@ -318,6 +318,20 @@ def five_points(landmarks: Tensor) -> Tensor:
     return torch.stack([*eyes, landmarks[..., _NOSE_TIP, :], *(landmarks[..., i, :] for i in _MOUTH)], dim=-2)
 
 
+def comparable_points(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """As many points on either side: five, where one has 68 and the other five.
+
+    Args:
+        a: ``(..., 68 or 5, 2)``.
+        b: likewise.
+
+    Example:
+        >>> [points.shape for points in comparable_points(torch.zeros(1, 68, 2), torch.zeros(1, 5, 2))]
+        [torch.Size([1, 5, 2]), torch.Size([1, 5, 2])]
+    """
+    return (a, b) if a.shape == b.shape else (five_points(a), five_points(b))
+
+
 def _in_layout(faces: Faces, points: int) -> Tensor:
     """Landmarks ``(N, points, 2)``; see :meth:`Faces.cat`."""
     if faces.landmarks is None:

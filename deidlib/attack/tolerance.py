@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.loop import Goal, Iterate
-from deidlib.faces import FaceBatch, Faces, five_points
+from deidlib.faces import FaceBatch, Faces, comparable_points
 from deidlib.geometry.boxes import iou_of_pairs
 from deidlib.geometry.matching import assign
 from deidlib.metrics.functional import gaze_angle, nme_box
@@ -355,12 +355,7 @@ def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str) -> Tensor:
     if task == "boxes":
         parts.append((corners, read.boxes.view(corners.shape), size))
     if task != "gaze" and wanted.landmarks is not None:
-        points, found = wanted.landmarks, read.landmarks
-        if found is None:
-            found = torch.full_like(points, torch.nan)
-        if found.shape != points.shape:
-            points, found = five_points(points), five_points(found)
-        parts.append((points, found, size))
+        parts.append((*_points_of_both(wanted.landmarks, read.landmarks), size))
     if task == "gaze" and wanted.gaze is not None and read.gaze is not None:
         parts.append((wanted.gaze, read.gaze, torch.pi / 180))
     columns = []
@@ -394,12 +389,14 @@ def _paired(wanted: Sequence[Faces], read: Sequence[Faces]) -> tuple[FaceBatch, 
     return goal, found.map(chosen)
 
 
+def _points_of_both(wanted: Tensor, read: Tensor | None) -> tuple[Tensor, Tensor]:
+    """As many points on either side; NaN where none are read."""
+    return comparable_points(wanted, torch.full_like(wanted, torch.nan) if read is None else read)
+
+
 def _points_off(wanted: Tensor, read: Tensor | None, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Mean distance of points ``(B, N, P, 2)`` in face sizes, infinite where none are read; and where it is asked."""
-    if read is None:
-        read = torch.full_like(wanted, torch.nan)
-    if read.shape != wanted.shape:
-        wanted, read = five_points(wanted), five_points(read)
+    wanted, read = _points_of_both(wanted, read)
     asked = wanted.isfinite().all(dim=3).all(dim=2)
     off = nme_box(read.flatten(0, 1), wanted.flatten(0, 1), boxes.flatten(0, 1)).view(asked.shape)
     return off.nan_to_num(nan=torch.inf), asked

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deidlib.faces import Faces, five_points
+from deidlib.faces import Faces, comparable_points
 from deidlib.geometry.camera import Camera, head_pose
 from deidlib.metrics.functional import (
     face_size,
@@ -124,7 +124,7 @@ def difference(
         size = face_size(original.boxes).clamp(min=torch.finfo(original.boxes.dtype).tiny)
         points = distance = by_size = None
         if protected.landmarks is not None:
-            points = _comparable(original.landmarks[here], protected.landmarks.to(device)[there])
+            points = comparable_points(original.landmarks[here], protected.landmarks.to(device)[there])
             distance = landmark_distance(*points)
             by_size = nme_box(points[1], points[0], original.boxes[here])
         pixels = spread(distance, float(limit.landmarks) * size)
@@ -137,11 +137,6 @@ def difference(
         angle = spread(gaze, float(limit.gaze))
     box = spread(1 - pairing.iou, float(limit.box))
     return Difference(pairing, overlap, box, pixels, by_box, by_eyes, angle, pose)
-
-
-def _comparable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """As many points on either side."""
-    return (a, b) if a.shape == b.shape else (five_points(a), five_points(b))
 
 
 def _head_pose_angles(faces: int, here: Tensor, points: tuple[Tensor, Tensor] | None, camera: Camera) -> Tensor:
