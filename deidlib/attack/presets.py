@@ -26,10 +26,9 @@ from deidlib.models.discreet import Discreet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.silent import Silent
-from deidlib.weights.table import checkpoint
 
-# The checkpoint of the RetinaFace that looks for faces besides.
-_SECOND = "retinaface_mobilenet0.25"
+# The checkpoints of the RetinaFace that looks for faces besides, and of its twin.
+_SECOND, _TWIN = "retinaface_mobilenet0.25", "retinaface_mobilenet0.25_1mb"
 
 Until = Tolerance | Mapping[str, Tolerance] | None
 
@@ -169,11 +168,11 @@ def recommended_silence(
         >>> recommended_silence([MTCNN()])
         []
     """
-    known = checkpoint("retinaface_mobilenet0.25").conventions
+    known = weights.checkpoint(_SECOND).conventions
     if any(
         isinstance(model, RetinaFace) and model.anchor_sizes == known["anchors"] and _small(model) for model in models
     ):
-        return [RetinaFace("retinaface_mobilenet0.25_1mb").to(device)]
+        return [RetinaFace(_TWIN).to(device)]
     return []
 
 
