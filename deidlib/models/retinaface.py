@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torchvision.ops import nms
+from torchvision.ops import box_convert, nms
 
 from deidlib import weights as checkpoints
 from deidlib.faces import FaceBatch, Faces
@@ -148,9 +148,8 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         check_image_shape(images)
         _, logits, _ = self.raw(images)
         priors = self._priors((images.shape[2], images.shape[3]), images)
-        corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], dim=1)
         limit = float(torch.tensor(self.score_threshold).logit())
-        return logits[..., 1] - logits[..., 0] - limit, corners
+        return logits[..., 1] - logits[..., 0] - limit, box_convert(priors, "cxcywh", "xyxy")
 
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
@@ -168,7 +167,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         boxes, frame = rows_of(reading), frame_of(reading)
         points = five_points_of(reading)
         priors = self._priors(size, boxes)
-        corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], dim=1)
+        corners = box_convert(priors, "cxcywh", "xyxy")
         rows: list[tuple[Tensor, ...]] = []
         most = [1, 1]
         for i in range(len(reading)):
