@@ -11,6 +11,7 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.metrics.difference import Difference, Miss, difference
 from deidlib.metrics.frame_metric import FrameMetric
+from deidlib.metrics.pairing import check_min_iou
 
 
 class DiffScore(FrameMetric):
@@ -60,8 +61,7 @@ class DiffScore(FrameMetric):
 
     def __init__(self, *, miss: Miss | None = None, min_iou: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= min_iou < 1:
-            raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
+        check_min_iou(min_iou)
         self.miss = Miss() if miss is None else miss
         self.min_iou = min_iou
 

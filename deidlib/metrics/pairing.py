@@ -61,8 +61,7 @@ def pair(original: Faces, protected: Faces, *, min_iou: float = 0.0) -> Pairing:
         >>> found.original.tolist(), found.protected.tolist(), found.missed.tolist(), found.spurious.tolist()
         ([0, 2], [1, 0], [1], [])
     """
-    if not 0 <= min_iou < 1:
-        raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
+    check_min_iou(min_iou)
     device = original.boxes.device
     overlap = iou(original.boxes.double(), protected.boxes.to(device).double())
     allowed = overlap > min_iou
@@ -74,6 +73,16 @@ def pair(original: Faces, protected: Faces, *, min_iou: float = 0.0) -> Pairing:
         _others(rows, len(original)),
         _others(columns, len(protected)),
     )
+
+
+def check_min_iou(min_iou: float) -> None:
+    """Make sure that it is an overlap that a pair can exceed.
+
+    Raises:
+        ValueError: it is not in [0, 1).
+    """
+    if not 0 <= min_iou < 1:
+        raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
 
 
 def _disagreement(original: Faces, protected: Faces) -> Tensor:

@@ -13,6 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
 from deidlib.metrics.difference import Miss, difference
+from deidlib.metrics.pairing import check_min_iou
 
 # Rows are joined when so many pieces have come together: a tensor takes more memory than the few numbers in it.
 _MOST_PIECES = 1024
@@ -58,8 +59,7 @@ class ReadingDifference(Metric):
 
     def __init__(self, *, miss: Miss | None = None, min_iou: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= min_iou < 1:
-            raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
+        check_min_iou(min_iou)
         self.miss = Miss() if miss is None else miss
         self.min_iou = min_iou
         for state in ("faces", "frames"):

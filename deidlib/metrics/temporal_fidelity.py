@@ -17,7 +17,7 @@ from deidlib.faces import Faces, check_per_frame
 from deidlib.geometry.camera import Camera
 from deidlib.geometry.matching import match
 from deidlib.metrics.movement import SIGNALS, movement
-from deidlib.metrics.pairing import pair
+from deidlib.metrics.pairing import check_min_iou, pair
 from deidlib.metrics.signals import MAX_LAG, Agreement, agreement, changes, known_of_both
 
 # A face that is not read for longer begins anew when it is read again.
@@ -115,8 +115,7 @@ class TemporalFidelity(Metric):
 
     def __init__(self, *, min_iou: float = 0.0, max_lag: int = MAX_LAG) -> None:
         super().__init__()
-        if not 0 <= min_iou < 1:
-            raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
+        check_min_iou(min_iou)
         if max_lag < 0:
             raise ValueError(f"max_lag must be >= 0 frames, got {max_lag}.")
         self.min_iou, self.max_lag = min_iou, max_lag
