@@ -242,9 +242,9 @@ def _together(pairs: Sequence[tuple[Tensor, Tensor]], shape: tuple[int, ...], ma
         for side, signal in enumerate(signals):
             plain[side].append(signal)
             # One value is taken off first, so that what stands still is exactly 0.
-            base = signal[known][:1].sum(dim=0)
-            middle = base + (signal[known] - base).mean(dim=0) if bool(known.any()) else base
-            centred[side] += [(signal - base) - (middle - base), gap]
+            moved = signal - signal[known][:1].sum(dim=0)
+            middle = moved[known].mean(dim=0) if bool(known.any()) else 0
+            centred[side] += [moved - middle, gap]
     about = agreement(torch.cat(centred[0]), torch.cat(centred[1]), max_lag=max_lag)
     apart = agreement(torch.cat(plain[0]), torch.cat(plain[1]), max_lag=0)
     return Agreement(about.correlation, apart.rmse, about.lag, apart.compared)
