@@ -189,3 +189,18 @@ def total_of_rows(values: Tensor) -> Tensor:
     exponent = values.abs().amax(dim=1, keepdim=True).frexp().exponent.clamp(min=-80)
     scale = torch.exp2(37.0 - exponent)
     return (values * scale).to(torch.int64).sum(dim=1).to(values.dtype) / scale[:, 0]
+
+
+def scaled_to_one(values: Tensor) -> Tensor:
+    """Each image divided by the sum of its absolute values; where all are 0, they stay so.
+
+    Args:
+        values: ``(B, C, H, W)`` floating and finite, such as gradients; as many as :func:`total_of_rows` takes.
+
+    Example:
+        >>> scaled_to_one(torch.tensor([1.0, -3.0, 0.0, 0.0]).reshape(2, 1, 1, 2)).flatten(1)
+        tensor([[ 0.2500, -0.7500],
+                [ 0.0000,  0.0000]])
+    """
+    total = total_of_rows(values.abs().flatten(1))[:, None, None, None]
+    return values / total.clamp(min=torch.finfo(values.dtype).tiny)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deidlib.images import sum_in_order, total_of_rows
+from deidlib.images import scaled_to_one, sum_in_order
 
 
 class Losses(NamedTuple):
@@ -74,10 +74,7 @@ class GradientNorm(Aggregator):
     def __call__(self, losses: Losses, gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weighted sums of relative losses and of unit gradients."""
         relative = {name: loss / losses.first[name].clamp(min=1) for name, loss in losses.now.items()}
-        unit = {}
-        for name, gradient in gradients.items():
-            norm = total_of_rows(gradient.abs().flatten(1))[:, None, None, None]
-            unit[name] = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
+        unit = {name: scaled_to_one(gradient) for name, gradient in gradients.items()}
         return _weighted(relative, losses.weights), _weighted(unit, losses.weights)
 
 

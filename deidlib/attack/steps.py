@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from deidlib.images import total_of_rows
+from deidlib.images import scaled_to_one
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +140,7 @@ class MomentumSignStep(StepRule[MomentumState]):
         self, images: Tensor, gradient: Tensor, loss: Tensor, state: MomentumState
     ) -> tuple[Tensor, MomentumState]:
         """Accumulate the normalised gradient and step against its sign."""
-        norm = total_of_rows(gradient.abs().flatten(1))[:, None, None, None]
-        unit = gradient / norm.clamp(min=torch.finfo(gradient.dtype).tiny)
+        unit = scaled_to_one(gradient)
         momentum = self.decay * state.momentum + unit
         direction = self.decay * momentum + unit if self.nesterov else momentum
         return images - self.size * direction.sign(), MomentumState(momentum)
