@@ -4,12 +4,15 @@ import ast
 import inspect
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import deidlib
+from deidlib import metrics
 
 # A name more or less here is a decision about what users may rely on. At most thirty: what fewer need comes from the
 # packages.
@@ -129,16 +132,21 @@ def test_packages_hand_on_what_their_users_need(package: str) -> None:
             assert getattr(deidlib, name) is thing
 
 
-def test_what_type_checkers_see_is_what_runs() -> None:
-    source = Path(inspect.getfile(deidlib)).read_text(encoding="utf-8")
+@pytest.mark.parametrize(("package", "homes"), [(deidlib, deidlib._HOME), (metrics, metrics._COUNTING)])
+def test_what_type_checkers_see_is_what_runs(package: ModuleType, homes: Mapping[str, str]) -> None:
+    source = Path(inspect.getfile(package)).read_text(encoding="utf-8")
+    (unseen,) = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+    assert ast.unparse(unseen.test) == "TYPE_CHECKING"
     seen = {
         alias.asname: str(node.module)
-        for node in ast.walk(ast.parse(source))
+        for node in unseen.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname
     }
-    assert seen == {name: f"deidlib.{home}" for name, home in deidlib._HOME.items()}
+    assert seen == {name: f"{package.__name__}.{home}" for name, home in homes.items()}
+    for name in homes:
+        assert getattr(package, name).__name__ == name
 
 
 def test_an_unknown_name_says_so() -> None:
