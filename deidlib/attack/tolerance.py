@@ -227,10 +227,12 @@ class Examiner(Goal):
 
     def offsets(self, iterate: Iterate) -> dict[str, Tensor] | None:
         """What every model reads less what it is to read, if all say so differentiably; see :func:`offsets_of`."""
+        if iterate.active.distortions:
+            return None
         result = {}
         for name, model in self.models.items():
-            (read,) = iterate.readings[name] if len(iterate.readings[name]) == 1 else (None,)
-            if read is None or name not in self.tolerances or iterate.active.distortions:
+            (read,) = iterate.readings[name]
+            if read is None or name not in self.tolerances:
                 return None
             if isinstance(read, FaceBatch):
                 wanted = self._tables[name].select(iterate.active.number)
