@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from deidlib.attack import loop
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.reading_step import ReadingStep, Slopes, offset_length, window_of
 from deidlib.attack.steps import SignStep
@@ -165,6 +166,20 @@ def test_frames_do_not_influence_each_other_and_what_is_known_saves_steps() -> N
     assert warm.within is not None
     assert bool(warm.within)
     assert warm.iterations[0] < together.iterations[2]
+
+
+def test_where_a_frame_may_change_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(low: Tensor, high: Tensor) -> Rectangle:
+        asked.append(len(low))
+        return window_of(low, high)
+
+    monkeypatch.setattr(loop, "window_of", counted)
+    attack = IFGSMAttacker([LinearDetector()], max_iterations=40, until=Tolerance(iou=0.9999), fine=ReadingStep())
+    result = attack(grey(2), wanted((0.3, -0.2, 0.4, 0.1), (-0.5, 0.1, 0.0, 0.6)))
+    assert int(result.iterations.min()) > 1
+    assert len(asked) == 2
 
 
 def test_away_from_a_reading_and_without_a_tolerance_no_fine_step_is_taken() -> None:
