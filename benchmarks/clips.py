@@ -31,6 +31,7 @@ from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Solid
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.look import LastLook
+from deidlib.protect.lookout import Lookout
 from deidlib.protect.output import Output
 from deidlib.protect.readback import ReadbackComparison
 from deidlib.protect.segments import SegmentWriter
@@ -154,6 +155,7 @@ def cost_of(clip: Path, folder: Path) -> Cost:
         (VideoReader, "batches", shares.each("decode", VideoReader.batches)),
         (VideoReader, "selected", shares.each("decode", VideoReader.selected)),
         (Deidentifier, "detect", shares.of("detect", Deidentifier.detect)),
+        (Lookout, "over", shares.each("look", Lookout.over)),
         (Deidentifier, "hide", shares.of("hide", Deidentifier.hide)),
         (Chain, "attack", shares.of("attack", counted)),
         (SegmentWriter, "add", shares.of("encode", SegmentWriter.add)),
