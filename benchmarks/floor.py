@@ -47,7 +47,7 @@ def table(quick: bool, device: str) -> Table:
     faces = detector.predict(originals)
     hidden = Solid()(originals, faces)
     turns = 3 if quick else 9
-    works: dict[str, Callable[[], object]] = {"floor": _bare(hidden)}
+    works: dict[str, Callable[[], object]] = {"floor": bare(hidden)}
     reads = {}
     for name, model in models.items():
         readings = observe(originals, [model] if model.task == "boxes" else [detector, model])
@@ -75,7 +75,8 @@ def table(quick: bool, device: str) -> Table:
     return result
 
 
-def _bare(hidden: Tensor) -> Callable[[], object]:
+def bare(hidden: Tensor) -> Callable[[], object]:
+    """The unit: forward and backward-to-input of the bare network, weights frozen, on whole frames, channels last."""
     net = Net().eval().requires_grad_(requires_grad=False).to(hidden.device, memory_format=torch.channels_last)
     frame = (hidden * 255 - 110).contiguous(memory_format=torch.channels_last)
 

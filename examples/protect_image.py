@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from skimage.data import astronaut
 
-from deidlib import MTCNN, Deidentifier, Pixelate, read_image, recommended, write_image
+from deidlib import MTCNN, Deidentifier, read_image, recommended, write_image
 from deidlib.geometry.boxes import iou
 from deidlib.protect.image import protect_image
 
@@ -23,7 +23,7 @@ def main(source: Path | None = None, target: Path | None = None, iterations: int
 
     model = MTCNN()
     attacker = recommended([model], epsilon=8 / 255, max_iterations=iterations)
-    summary = protect_image(Deidentifier(attacker, obfuscator=Pixelate(blocks=4)), source, target)
+    summary = protect_image(Deidentifier(attacker), source, target)
     print(f"{target}: {summary}")
 
     # What counts is what is in the file.
