@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.options import RUNNING
 
 # A file of settings is small; another one was meant to be something else.
 _LARGEST = 1 << 20
@@ -60,7 +61,7 @@ Config = Annotated[
         "--config",
         is_eager=True,
         callback=_load,
-        rich_help_panel="Running",
+        rich_help_panel=RUNNING,
         help='Options from a TOML file, such as targets = ["retinaface", "fan"]; what is typed goes before them.',
     ),
 ]

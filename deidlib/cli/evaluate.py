@@ -14,6 +14,7 @@ import typer
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
+from deidlib.cli.options import READS, Batch, Description, Device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def evaluate(
     models: Annotated[
         Names | None,
         typer.Option(
-            rich_help_panel="Who reads",
+            rich_help_panel=READS,
             parser=Names,
             help="Authorised readers, separated by commas; by default all that the key opens, or mtcnn.",
         ),
@@ -48,21 +49,15 @@ def evaluate(
     key: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel="Who reads",
+            rich_help_panel=READS,
             help="The key file, if PROTECTED was protected with a key; --models read by it.",
         ),
     ] = None,
-    sidecar: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Who reads",
-            help="The description that was written with PROTECTED; by default PROTECTED.json.",
-        ),
-    ] = None,
+    sidecar: Description = None,
     against: Annotated[
         Names,
         typer.Option(
-            rich_help_panel="Who reads",
+            rich_help_panel=READS,
             parser=Names,
             help="Readers that are not authorised: any model; of other detectors retinaface-twin, yunet, centerface, "
             "blazeface-short, blazeface-full, blazeface-back, dlib-hog, dlib-cnn, haar; of landmarks pfld, facemesh, "
@@ -98,7 +93,7 @@ def evaluate(
     truth: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel="Who reads", help="What there is to be read on the originals: detections as .json or .csv."
+            rich_help_panel=READS, help="What there is to be read on the originals: detections as .json or .csv."
         ),
     ] = None,
     json: Annotated[
@@ -141,7 +136,7 @@ def evaluate(
     ] = None,
     min_iou: Annotated[
         float,
-        typer.Option(rich_help_panel="Who reads", min=0, max=0.999, help="Overlap from which boxes are of one face."),
+        typer.Option(rich_help_panel=READS, min=0, max=0.999, help="Overlap from which boxes are of one face."),
     ] = 0.5,
     quality: Annotated[bool, typer.Option(rich_help_panel="Quality", help="Measure PSNR, SSIM and flicker.")] = True,
     lpips: Annotated[
@@ -150,8 +145,8 @@ def evaluate(
             rich_help_panel="Quality", help="Measure LPIPS too, by this network, which torchvision downloads."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames read at a time.")] = 8,
-    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch: Batch = 8,
+    device: Device = "auto",
     config: Config = None,
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""

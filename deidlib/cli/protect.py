@@ -10,7 +10,7 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import Codec, live_source
+from deidlib.cli.files import live_source
 from deidlib.cli.hiding import hiding_of, warning_of
 from deidlib.cli.names import (
     Combine,
@@ -25,12 +25,11 @@ from deidlib.cli.names import (
     step_of,
     tolerance_of,
 )
+from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
 from deidlib.cli.work import Audit, Work, report, run
 
-OnMissing = Literal["hold", "whole-frame", "error", "keep"]
 Start = Literal["auto", "hidden", "predecessor"]
 AfterHold = Literal["stay", "drop", "whole-frame"]
-Audio = Literal["drop", "copy"]
 
 
 def protect(
@@ -65,7 +64,7 @@ def protect(
     hide: Annotated[
         str,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="solid, which takes nothing from the face; pixelate; blur; or swap:FILE, the face of another. "
             "auto: solid, with --paper pixelate.",
         ),
@@ -73,7 +72,7 @@ def protect(
     blocks: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             min=1,
             help="Mosaic cells across the face region, 4 by default, with --hide pixelate.",
         ),
@@ -82,7 +81,7 @@ def protect(
         bool,
         typer.Option(
             "--hide-only",
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="Hide the faces and attack nothing: fast, and nobody reads them.",
         ),
     ] = False,
@@ -90,7 +89,7 @@ def protect(
         bool,
         typer.Option(
             "--paper",
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="The paper's setting, for comparison: a mosaic, I-FGSM, and the plain sum of the losses, where "
             "nothing else is said.",
         ),
@@ -110,29 +109,17 @@ def protect(
     on_missing: Annotated[
         OnMissing,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="A frame without a face: hold hides where the last face was, then the whole frame; "
             "keep leaves the frame as it is, with any face that was missed.",
         ),
     ] = "hold",
-    hold: Annotated[
-        int,
-        typer.Option(
-            rich_help_panel="What is hidden, and how",
-            min=0,
-            help="Frames for which the place of a lost face stays hidden.",
-        ),
-    ] = 30,
-    window: Annotated[
-        int,
-        typer.Option(
-            rich_help_panel="What is hidden, and how", min=0, help="Frames to look ahead for faces that are missed."
-        ),
-    ] = 15,
+    hold: Hold = 30,
+    window: Window = 15,
     after_hold: Annotated[
         AfterHold,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="A face lost for longer than --hold, beside others: its place stays hidden, is dropped, or the whole "
             "frame is hidden.",
         ),
@@ -140,14 +127,14 @@ def protect(
     faces: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv.",
         ),
     ] = None,
     share: Annotated[
         Names,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             parser=Names,
             help="What of the readings may flow into the file: boxes, landmarks, gaze.",
         ),
@@ -155,35 +142,23 @@ def protect(
     grid: Annotated[
         float,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             min=0,
             help="Pixels that edges and points are rounded to before they flow; edges outwards.",
         ),
     ] = 0,
     degrees: Annotated[
         float,
-        typer.Option(
-            rich_help_panel="What is hidden, and how", min=0, help="Degrees that gaze is rounded to before it flows."
-        ),
+        typer.Option(rich_help_panel=HIDDEN, min=0, help="Degrees that gaze is rounded to before it flows."),
     ] = 0,
-    codec: Annotated[
-        Codec, typer.Option(rich_help_panel="The file", help="How video is stored; ffv1 loses nothing.")
-    ] = "ffv1",
-    quality: Annotated[
-        int | None,
-        typer.Option(
-            rich_help_panel="The file",
-            help="Of h264: 0 (best) to 51, its constant rate factor; of mjpeg: 2 (best) to 31.",
-        ),
-    ] = None,
-    audio: Annotated[
-        Audio, typer.Option(rich_help_panel="The file", help="Sound is left out, as a voice identifies, or copied.")
-    ] = "drop",
-    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames attacked at a time.")] = 8,
+    codec: Storage = "ffv1",
+    quality: Quality = None,
+    audio: Audio = "drop",
+    batch: Batch = 8,
     detectors: Annotated[
         Names,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             parser=Names,
             help="Detectors that say where faces are, separated by commas; whatever one of them finds is hidden. "
             "By default the authorised detectors, mtcnn, and retinaface if its weights are here.",
@@ -192,7 +167,7 @@ def protect(
     lookout: Annotated[
         int,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             min=1,
             help="Frames, at most, from one look of detectors that are not authorised, and of all at turned frames, to "
             "the next; 1: at every frame. They also look where faces come, go or are missed.",
@@ -239,32 +214,32 @@ def protect(
     audit: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel="The file",
+            rich_help_panel=FILE,
             help="Write a contact sheet of the protected file there, for somebody to look through before it is shared: "
             "a folder, or a file of .html. It shows frames in doubt, and every --audit-every'th.",
         ),
     ] = None,
-    audit_every: Annotated[int, typer.Option(rich_help_panel="The file", min=1, help="For --audit.")] = 50,
+    audit_every: Annotated[int, typer.Option(rich_help_panel=FILE, min=1, help="For --audit.")] = 50,
     verify: Annotated[
         bool,
         typer.Option(
-            rich_help_panel="The file",
+            rich_help_panel=FILE,
             help="Read the written video back through the authorised models, and mend what is bad.",
         ),
     ] = True,
     min_iou: Annotated[
         float,
         typer.Option(
-            rich_help_panel="The file",
+            rich_help_panel=FILE,
             min=0,
             max=1,
             help="Overlap (IoU) of boxes below which a frame is attacked again.",
         ),
     ] = 0.9,
     frames: Annotated[
-        int | None, typer.Option(rich_help_panel="Running", min=1, help="Frames after which a camera or pipe ends.")
+        int | None, typer.Option(rich_help_panel=RUNNING, min=1, help="Frames after which a camera or pipe ends.")
     ] = None,
-    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    device: Device = "auto",
     config: Config = None,
 ) -> None:
     """Hide the faces in SOURCE and let the authorised models still read them.

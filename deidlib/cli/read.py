@@ -15,6 +15,7 @@ import typer
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, models_of, readers_for
+from deidlib.cli.options import READS, Batch, Description, Device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,23 +36,17 @@ def read(
     ],
     key: Annotated[
         Path | None,
-        typer.Option(rich_help_panel="Who reads", help="The key file, if PROTECTED was protected with a key."),
+        typer.Option(rich_help_panel=READS, help="The key file, if PROTECTED was protected with a key."),
     ] = None,
     models: Annotated[
         Names,
         typer.Option(
-            rich_help_panel="Who reads",
+            rich_help_panel=READS,
             parser=Names,
             help="Who reads, separated by commas; by default all that the key opens, or mtcnn.",
         ),
     ] = Names(),
-    sidecar: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Who reads",
-            help="The description that was written with PROTECTED; by default PROTECTED.json.",
-        ),
-    ] = None,
+    sidecar: Description = None,
     json: Annotated[
         Path | None, typer.Option(rich_help_panel="What is written", help="Write what is read to this file.")
     ] = None,
@@ -91,13 +86,13 @@ def read(
     first: Annotated[
         int,
         typer.Option(
-            rich_help_panel="Who reads",
+            rich_help_panel=READS,
             min=0,
             help="The number of the first frame in the protected clip, if some were cut off.",
         ),
     ] = 0,
-    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames read at a time.")] = 8,
-    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch: Batch = 8,
+    device: Device = "auto",
     config: Config = None,
 ) -> None:
     """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""

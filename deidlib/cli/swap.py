@@ -9,9 +9,9 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import Codec
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
-from deidlib.cli.work import Work, report_swaps, run, say
+from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.work import Work, report_frames, report_swaps, run, say
 
 if TYPE_CHECKING:
     from deidlib.protect.summary import Summary
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deidlib.swap.warp import Part
 
 Method = Literal["warp", "cosegmentation"]
-OnMissing = Literal["hold", "whole-frame", "error", "keep"]
-Audio = Literal["drop", "copy"]
 
 
 def swap(
@@ -61,7 +59,7 @@ def swap(
     blocks: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             min=1,
             help="Hide a face that cannot be swapped by a mosaic of so many cells across, rather than by mid-grey, "
             "which takes nothing from it.",
@@ -69,46 +67,26 @@ def swap(
     ] = None,
     detectors: Annotated[
         Names,
-        typer.Option(
-            rich_help_panel="What is hidden, and how", parser=Names, help="Detectors that say where faces are."
-        ),
+        typer.Option(rich_help_panel=HIDDEN, parser=Names, help="Detectors that say where faces are."),
     ] = Names("mtcnn"),
     on_missing: Annotated[
         OnMissing,
-        typer.Option(rich_help_panel="What is hidden, and how", help="A frame without a face; as for deidlib protect."),
+        typer.Option(rich_help_panel=HIDDEN, help="A frame without a face; as for deidlib protect."),
     ] = "hold",
-    hold: Annotated[
-        int,
-        typer.Option(
-            rich_help_panel="What is hidden, and how",
-            min=0,
-            help="Frames for which the place of a lost face stays hidden.",
-        ),
-    ] = 30,
-    window: Annotated[
-        int,
-        typer.Option(
-            rich_help_panel="What is hidden, and how", min=0, help="Frames to look ahead for faces that are missed."
-        ),
-    ] = 15,
+    hold: Hold = 30,
+    window: Window = 15,
     steady: Annotated[
         bool,
         typer.Option(
-            rich_help_panel="What is hidden, and how",
+            rich_help_panel=HIDDEN,
             help="Look through a video first, and smooth over time where its faces are.",
         ),
     ] = True,
-    codec: Annotated[
-        Codec, typer.Option(rich_help_panel="The file", help="How video is stored; ffv1 loses nothing.")
-    ] = "ffv1",
-    quality: Annotated[
-        int | None, typer.Option(rich_help_panel="The file", help="Of h264 and mjpeg, as for deidlib protect.")
-    ] = None,
-    audio: Annotated[
-        Audio, typer.Option(rich_help_panel="The file", help="Sound is left out, as a voice identifies, or copied.")
-    ] = "drop",
-    batch: Annotated[int, typer.Option(rich_help_panel="Running", min=1, help="Frames at a time.")] = 8,
-    device: Annotated[str, typer.Option(rich_help_panel="Running", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    codec: Storage = "ffv1",
+    quality: Quality = None,
+    audio: Audio = "drop",
+    batch: Batch = 8,
+    device: Device = "auto",
     config: Config = None,
 ) -> None:
     """Show another face in place of every face in IN; nothing is attacked.
@@ -150,11 +128,7 @@ def swap(
 
 def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
     """Print what happened to a file."""
-    say(
-        f"{target}: {summary.frames} frames, {summary.found} with faces, {summary.filled} filled in, "
-        f"{summary.held} held, {summary.partly_held} with a lost face held besides, "
-        f"{summary.whole_frame} wholly hidden, {summary.kept} kept as they were"
-    )
+    report_frames(target, summary, "with faces")
     report_swaps(summary)
     if not summary.found:
         say(f"warning: no face was found in {source}", err=True)

@@ -247,6 +247,29 @@ def say(text: str, *, err: bool = False) -> None:
         typer.echo(text, err=err)
 
 
+def report_frames(target: Path, summary: Summary, found: str) -> None:
+    """Print how many frames were treated in which way, if there are any.
+
+    Args:
+        target: what was written.
+        summary: what happened.
+        found: in words, what happened to those with faces.
+    """
+    counts = [
+        f"{count} {words}"
+        for count, words in (
+            (summary.found, found),
+            (summary.filled, "filled in"),
+            (summary.held, "held"),
+            (summary.partly_held, "with a lost face held besides"),
+            (summary.whole_frame, "wholly hidden"),
+            (summary.kept, "kept as they were"),
+        )
+        if count
+    ]
+    say(f"{target}: {summary.frames} frame{'s' * (summary.frames != 1)}, {', '.join(counts) or 'none changed'}")
+
+
 def report_swaps(summary: Summary) -> None:
     """Print how many faces were swapped, and how many were hidden instead, and why."""
     if summary.swaps:
@@ -268,19 +291,7 @@ def report(source: Path | str | int, target: Path, summary: Summary, *, attacked
         summary: what happened.
         attacked: whether anybody was to read it.
     """
-    counts = [
-        f"{count} {words}"
-        for count, words in (
-            (summary.found, f"with faces hidden{' and attacked' * attacked}"),
-            (summary.filled, "filled in"),
-            (summary.held, "held"),
-            (summary.partly_held, "with a lost face held besides"),
-            (summary.whole_frame, "wholly hidden"),
-            (summary.kept, "kept as they were"),
-        )
-        if count
-    ]
-    say(f"{target}: {summary.frames} frame{'s' * (summary.frames != 1)}, {', '.join(counts) or 'none changed'}")
+    report_frames(target, summary, f"with faces hidden{' and attacked' * attacked}")
     if summary.losses and attacked:
         say(f"  final loss: {', '.join(f'{name} {value:.3f}' for name, value in summary.losses.items())}")
     if summary.most is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import Rectangle, grid_window
 from deidlib.geometry.cut import cut
 from deidlib.images import check_image_shape
-from deidlib.models.base import Reading, Target, TargetModel, with_network
+from deidlib.models.around import Around
+from deidlib.models.base import Reading, Target, TargetModel
 
 # Windows begin and end on this grid, which is that of a detector's coarsest cells.
 _GRID = 32
@@ -84,7 +85,7 @@ class CroppedTarget(Target):
         return replace(self, frame=numbers, windows=tuple(part.of(number) for part in kept))
 
 
-class CroppedDetector(TargetModel[CroppedTarget]):
+class CroppedDetector(Around[CroppedTarget]):
     """A detector whose loss looks at the surroundings of the faces only.
 
     What a face is read as depends on what lies around it, and hardly on what lies far away. So the loss and its
@@ -110,37 +111,12 @@ class CroppedDetector(TargetModel[CroppedTarget]):
     """
 
     def __init__(self, model: TargetModel[Any], *, context: int = 128) -> None:
-        super().__init__()
+        super().__init__(model)
         if model.task != "boxes":
             raise ValueError(f"CroppedDetector is for detectors, got {model.name}, which reads {model.task}.")
         if context < 0:
             raise ValueError(f"context must be >= 0 pixels, got {context}.")
-        self.model = model
         self.context = context
-
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:  # type: ignore[override]
-        """Boxes."""
-        return self.model.task
-
-    @property
-    def name(self) -> str:
-        """The detector's."""
-        return self.model.name
-
-    @property
-    def for_originals(self) -> TargetModel[Any]:
-        """The detector's."""
-        return self.model.for_originals
-
-    def at(self, numbers: Sequence[int]) -> Self:
-        """This model for the frames of those numbers."""
-        told = self.model.at(numbers)
-        return self if told is self.model else with_network(self, "model", told)
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """What the detector reads on the whole frames."""
-        return self.model.predict(images, faces)
 
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> CroppedTarget:

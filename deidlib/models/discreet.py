@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deidlib.faces import Faces
-from deidlib.models.base import Reading, Target, TargetModel, with_network
+from deidlib.models.around import Around
+from deidlib.models.base import Reading, Target, TargetModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class DiscreetTarget(Target):
     others: tuple[Target, ...]
 
 
-class Discreet(TargetModel[DiscreetTarget]):
+class Discreet(Around[DiscreetTarget]):
     """An authorised model and what others are to leave alone: to whoever reads, it is the authorised model.
 
     Its loss is the model's plus the others', so that an attack, a tolerance, a check and a report know one model, whose
@@ -50,35 +51,10 @@ class Discreet(TargetModel[DiscreetTarget]):
     """
 
     def __init__(self, model: TargetModel[Any], others: Sequence[TargetModel[Any]]) -> None:
-        super().__init__()
+        super().__init__(model)
         if not others:
             raise ValueError("Discreet needs models whose losses are added, got none: use the model as it is.")
-        self.model = model
         self.others = nn.ModuleList(others)
-
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:  # type: ignore[override]
-        """The model's."""
-        return self.model.task
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self.model.name
-
-    @property
-    def for_originals(self) -> TargetModel[Any]:
-        """The model's."""
-        return self.model.for_originals
-
-    def at(self, numbers: Sequence[int]) -> Self:
-        """This model for the frames of those numbers."""
-        told = self.model.at(numbers)
-        return self if told is self.model else with_network(self, "model", told)
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """What the model reads."""
-        return self.model.predict(images, faces)
 
     @torch.no_grad()
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> DiscreetTarget:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from deidlib.images import check_image_shape, check_images
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.keys.scramble import CellPermutation, Scramble, scramble_of
+from deidlib.models.around import Around
 from deidlib.models.base import Reading, Target, TargetModel, with_network
 
 
@@ -37,7 +38,7 @@ class KeyedTarget(Target):
         return replace(kept, frame=kept.frame[order], plan=kept.plan[order])
 
 
-class Keyed(TargetModel[KeyedTarget]):
+class Keyed(Around[KeyedTarget]):
     r"""Any target model, behind a key: the frame is scrambled by the key before the model looks at it.
 
     The attack is optimised *through* the scramble S_k,
@@ -73,10 +74,9 @@ class Keyed(TargetModel[KeyedTarget]):
     def __init__(
         self, model: TargetModel[Any], key: Key, *, scramble: Scramble | None = None, nonce: str | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if not isinstance(key, Key):
             raise TypeError(f"key must be a Key, got {type(key).__name__}. Use Key.generate() or Key.load(path).")
-        self.model = model
         self.key = key
         self.scramble: Scramble = CellPermutation() if scramble is None else scramble
         self.nonce = nonce
@@ -96,19 +96,9 @@ class Keyed(TargetModel[KeyedTarget]):
         return cls(model, key, scramble=scramble_of(record.scramble), nonce=record.nonce)
 
     @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:  # type: ignore[override]
-        """What the model reads."""
-        return self.model.task
-
-    @property
     def name(self) -> str:
         """``"keyed-"`` and the model's name."""
         return f"keyed-{self.model.name}"
-
-    @property
-    def for_originals(self) -> TargetModel[Any]:
-        """The model itself: originals are not scrambled."""
-        return self.model.for_originals
 
     def at(self, numbers: Sequence[int]) -> Self:
         """This model for the frames of those numbers, counted from 0 in the clip.

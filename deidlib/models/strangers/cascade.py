@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.images import check_images, to_pixels
+from deidlib.images import Pixels
+from deidlib.models.strangers.pixel_detector import PixelDetector
 
 # OpenCV's own default: neighbouring windows that must agree.
 _NEIGHBOURS = 3
 
 
-class Cascade:
+class Cascade(PixelDetector):
     """A cascade of OpenCV's: box alone, its score always 1.
 
     It reads what a file would hold: frames are rounded to uint8 first. OpenCV 5 has left cascades out:
@@ -32,6 +31,8 @@ class Cascade:
         ModuleNotFoundError: this OpenCV has no cascades.
         ValueError: OpenCV cannot read the file.
     """
+
+    name: ClassVar[str] = "haar"
 
     def __init__(self, weights: str | Path | None = None, *, smallest: int = 30) -> None:
         import cv2
@@ -50,35 +51,12 @@ class Cascade:
             raise ValueError(f"{path} cannot be read as a cascade by OpenCV {cv2.__version__}.")
         self._smallest = smallest
 
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"boxes"``."""
-        return "boxes"
-
-    @property
-    def name(self) -> str:
-        """``"haar"``."""
-        return "haar"
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """Boxes of the faces found.
-
-        Args:
-            images: ``(B, 3, H, W)`` RGB in [0, 1].
-            faces: not used.
-
-        Raises:
-            TypeError, ValueError: images are no valid batch.
-        """
+    def find(self, frame: Pixels) -> Faces:
+        """Boxes of the faces of one frame."""
         import cv2
 
-        check_images(images)
-        found = []
-        for frame in to_pixels(images):
-            grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-            rows = self._detector.detectMultiScale(grey, 1.1, _NEIGHBOURS, minSize=(self._smallest, self._smallest))
-            # No face is an empty tuple here, and a row is x, y, w, h.
-            table = torch.from_numpy(np.asarray(rows, np.float32).reshape(-1, 4)).to(images)
-            boxes = torch.cat([table[:, :2], table[:, :2] + table[:, 2:]], dim=1)
-            found.append(Faces(boxes, images.new_ones(len(table))))
-        return found
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        rows = self._detector.detectMultiScale(grey, 1.1, _NEIGHBOURS, minSize=(self._smallest, self._smallest))
+        # No face is an empty tuple here, and a row is x, y, w, h.
+        table = torch.from_numpy(np.asarray(rows, np.float32).reshape(-1, 4))
+        return Faces(torch.cat([table[:, :2], table[:, :2] + table[:, 2:]], dim=1), torch.ones(len(table)))

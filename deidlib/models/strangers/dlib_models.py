@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.images import Pixels, check_images, to_pixels
+from deidlib.images import Pixels, to_pixels
 from deidlib.models.strangers.net_points import needs_faces
+from deidlib.models.strangers.pixel_detector import PixelDetector
 
 _PACKAGE = "face_recognition_models"
 # dlib's predictor was trained on boxes of its own detector: squares from the brows to the chin. Of the box of another
@@ -20,7 +21,7 @@ _PACKAGE = "face_recognition_models"
 _SQUARE_TOP, _SQUARE_SIDE = 0.165, 0.79
 
 
-class DlibHOG:
+class DlibHOG(PixelDetector):
     """dlib's frontal face detector: a linear classifier of gradient histograms (Dalal and Triggs, 2005), five views.
 
     It reads what a file would hold: frames are rounded to uint8 first. Needs ``pip install deidlib[dlib]``.
@@ -33,39 +34,19 @@ class DlibHOG:
         ModuleNotFoundError: dlib is not installed.
     """
 
+    name: ClassVar[str] = "dlib-hog"
+
     def __init__(self, *, upsample: int = 1, adjust: float = 0.0) -> None:
         self._detector: Any = _dlib().get_frontal_face_detector()
         self._upsample, self._adjust = upsample, adjust
 
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"boxes"``."""
-        return "boxes"
-
-    @property
-    def name(self) -> str:
-        """``"dlib-hog"``."""
-        return "dlib-hog"
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """Boxes and scores of the faces found, best first; a score is the sigmoid of the distance from its plane.
-
-        Args:
-            images: ``(B, 3, H, W)`` RGB in [0, 1].
-            faces: not used.
-
-        Raises:
-            TypeError, ValueError: images are no valid batch.
-        """
-        check_images(images)
-        found = []
-        for frame in to_pixels(images):
-            boxes, scores, _ = self._detector.run(frame, self._upsample, self._adjust)
-            found.append(_faces(boxes, torch.tensor(list(scores)).sigmoid(), images))
-        return found
+    def find(self, frame: Pixels) -> Faces:
+        """Boxes and scores of one frame; a score is the sigmoid of the distance from its plane."""
+        boxes, scores, _ = self._detector.run(frame, self._upsample, self._adjust)
+        return _faces(boxes, torch.tensor(list(scores)).sigmoid())
 
 
-class DlibCNN:
+class DlibCNN(PixelDetector):
     """dlib's detector by a small network and a margin (King, Max-Margin Object Detection, arXiv 1502.00046).
 
     It reads what a file would hold: frames are rounded to uint8 first. Needs ``pip install deidlib[dlib]``, and
@@ -80,38 +61,17 @@ class DlibCNN:
         ModuleNotFoundError: dlib or the package of its models is not installed.
     """
 
+    name: ClassVar[str] = "dlib-cnn"
+
     def __init__(self, weights: str | Path | None = None, *, upsample: int = 0) -> None:
         path = weights or _model("mmod_human_face_detector.dat")
         self._detector: Any = _dlib().cnn_face_detection_model_v1(_file(path))
         self._upsample = upsample
 
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"boxes"``."""
-        return "boxes"
-
-    @property
-    def name(self) -> str:
-        """``"dlib-cnn"``."""
-        return "dlib-cnn"
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """Boxes and scores of the faces found, best first; a score is the sigmoid of dlib's confidence.
-
-        Args:
-            images: ``(B, 3, H, W)`` RGB in [0, 1].
-            faces: not used.
-
-        Raises:
-            TypeError, ValueError: images are no valid batch.
-        """
-        check_images(images)
-        found = []
-        for frame in to_pixels(images):
-            rows = list(self._detector(frame, self._upsample))
-            scores = torch.tensor([row.confidence for row in rows]).sigmoid()
-            found.append(_faces([row.rect for row in rows], scores, images))
-        return found
+    def find(self, frame: Pixels) -> Faces:
+        """Boxes and scores of one frame; a score is the sigmoid of dlib's confidence."""
+        rows = list(self._detector(frame, self._upsample))
+        return _faces([row.rect for row in rows], torch.tensor([row.confidence for row in rows]).sigmoid())
 
 
 class DlibPoints:
@@ -127,19 +87,12 @@ class DlibPoints:
         ModuleNotFoundError: dlib or the package of its models is not installed.
     """
 
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "landmarks"
+    name: ClassVar[str] = "dlib-points"
+
     def __init__(self, weights: str | Path | None = None) -> None:
         path = weights or _model("shape_predictor_68_face_landmarks.dat")
         self._predictor: Any = _dlib().shape_predictor(_file(path))
-
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"landmarks"``."""
-        return "landmarks"
-
-    @property
-    def name(self) -> str:
-        """``"dlib-points"``."""
-        return "dlib-points"
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """``faces`` with their 68 landmarks, in pixels.
@@ -234,11 +187,10 @@ def _file(path: str | Path) -> str:
     return str(path)
 
 
-def _faces(boxes: Sequence[Any], scores: Tensor, like: Tensor) -> Faces:
+def _faces(boxes: Sequence[Any], scores: Tensor) -> Faces:
     """dlib's rectangles name the last pixel, not the edge behind it."""
     corners = [(box.left(), box.top(), box.right() + 1, box.bottom() + 1) for box in boxes]
-    order = scores.argsort(descending=True, stable=True)
-    return Faces(like.new_tensor(corners).reshape(-1, 4)[order], scores[order].to(like))
+    return Faces(torch.tensor(corners, dtype=torch.float32).reshape(-1, 4), scores)
 
 
 def _squares(boxes: Tensor) -> Tensor:

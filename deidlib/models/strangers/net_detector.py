@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -45,6 +45,8 @@ class NetDetector:
         [Faces(n=0, landmarks)]
     """
 
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "boxes"
+
     def __init__(
         self,
         name: str,
@@ -57,18 +59,8 @@ class NetDetector:
     ) -> None:
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must lie in [0, 1], got {score_threshold}.")
-        self._name, self._network, self._framing, self._colours = name, network, framing, colours
+        self.name, self._network, self._framing, self._colours = name, network, framing, colours
         self._decode, self._score_threshold = decode, score_threshold
-
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"boxes"``."""
-        return "boxes"
-
-    @property
-    def name(self) -> str:
-        """The name given."""
-        return self._name
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Boxes and scores of the faces found, best first, and five points where it gives them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.geometry.warp import crop_resize
 from deidlib.images import check_images, to_grid
+from deidlib.models.base import frame_of, rows_of
 from deidlib.models.strangers.colours import Colours
 from deidlib.nets.network import Network
 
@@ -29,6 +30,8 @@ class NetPoints:
         points: from its outputs to ``(N, 68, 2)`` x and y as shares of the picture.
     """
 
+    task: ClassVar[Literal["boxes", "landmarks", "gaze"]] = "landmarks"
+
     def __init__(
         self,
         name: str,
@@ -39,18 +42,8 @@ class NetPoints:
         colours: Colours,
         points: Callable[[Sequence[Tensor]], Tensor],
     ) -> None:
-        self._name, self._network, self._side, self._margin = name, network, side, margin
+        self.name, self._network, self._side, self._margin = name, network, side, margin
         self._colours, self._points = colours, points
-
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"landmarks"``."""
-        return "landmarks"
-
-    @property
-    def name(self) -> str:
-        """The name given."""
-        return self._name
 
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """``faces`` with their 68 landmarks, in pixels.
@@ -71,10 +64,8 @@ class NetPoints:
 
     def _look(self, images: Tensor, faces: Sequence[Faces]) -> tuple[tuple[Tensor, ...], Tensor]:
         """What the network says of each face, and the square that it was shown, ``(F, 4)``."""
-        boxes = torch.cat([known.boxes for known in faces]).to(images)
-        counts = torch.tensor([len(known) for known in faces], device=images.device)
-        frame = torch.arange(len(images), device=images.device).repeat_interleave(counts)
-        squares = _squares(boxes, self._margin)
+        squares = _squares(rows_of(faces).to(images), self._margin)
+        frame = frame_of(faces).to(images.device)
         crops = crop_resize(to_grid(images.detach()), squares, (self._side, self._side), frame)
         return self._network.outputs(self._colours(crops)), squares
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from deidlib import weights as checkpoints
 from deidlib.faces import Faces
-from deidlib.images import check_images, to_pixels
+from deidlib.images import Pixels
+from deidlib.models.strangers.pixel_detector import PixelDetector
 
 
-class YuNet:
+class YuNet(PixelDetector):
     """YuNet (Wu et al., Machine Intelligence Research 2023) through ``cv2.FaceDetectorYN``; box, score, five points.
 
     It reads what a file would hold: frames are rounded to uint8 first.
@@ -29,6 +29,8 @@ class YuNet:
         ValueError: a threshold is outside [0, 1], or OpenCV cannot read the file.
     """
 
+    name: ClassVar[str] = "yunet"
+
     def __init__(
         self, weights: str | Path = "yunet", *, score_threshold: float = 0.6, nms_threshold: float = 0.3
     ) -> None:
@@ -37,42 +39,15 @@ class YuNet:
                 raise ValueError(f"{what} must lie in [0, 1], got {value}.")
         self._detector = _load(checkpoints.find(weights), score_threshold, nms_threshold)
 
-    @property
-    def task(self) -> Literal["boxes", "landmarks", "gaze"]:
-        """``"boxes"``; five points come with them."""
-        return "boxes"
-
-    @property
-    def name(self) -> str:
-        """``"yunet"``."""
-        return "yunet"
-
-    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
-        """Boxes, scores and five points of the faces found, best first; ``faces`` is not needed.
-
-        Args:
-            images: ``(B, 3, H, W)`` RGB in [0, 1]; read in their own size, nothing is scaled.
-            faces: not used.
-
-        Raises:
-            TypeError, ValueError: images are no valid batch.
-        """
-        import numpy as np
-
-        check_images(images)
-        height, width = images.shape[-2:]
-        self._detector.setInputSize((width, height))
-        found = []
+    def find(self, frame: Pixels) -> Faces:
+        """Boxes, scores and five points of the faces of one frame."""
+        self._detector.setInputSize((frame.shape[1], frame.shape[0]))
         # OpenCV's channels are blue, green, red.
-        for frame in to_pixels(images.flip(1)):
-            _, rows = self._detector.detect(frame)
-            # No face is None here, and a row is x, y, w, h, five points, score.
-            table = torch.from_numpy(np.zeros((0, 15), np.float32) if rows is None else np.ascontiguousarray(rows))
-            table = table.to(images)
-            table = table[table[:, 14].argsort(descending=True, stable=True)]
-            boxes = torch.cat([table[:, :2], table[:, :2] + table[:, 2:4].clamp(min=0)], dim=1)
-            found.append(Faces(boxes, table[:, 14].clamp(0, 1), table[:, 4:14].reshape(-1, 5, 2)))
-        return found
+        _, rows = self._detector.detect(np.ascontiguousarray(frame[..., ::-1]))
+        # No face is None here, and a row is x, y, w, h, five points, score.
+        table = torch.from_numpy(np.zeros((0, 15), np.float32) if rows is None else np.ascontiguousarray(rows))
+        boxes = torch.cat([table[:, :2], table[:, :2] + table[:, 2:4].clamp(min=0)], dim=1)
+        return Faces(boxes, table[:, 14].clamp(0, 1), table[:, 4:14].reshape(-1, 5, 2))
 
 
 def _load(path: Path, score_threshold: float, nms_threshold: float) -> Any:

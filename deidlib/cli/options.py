@@ -1,0 +1,43 @@
+"""Options that several commands take, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from deidlib.cli.files import Codec
+
+OnMissing = Literal["hold", "whole-frame", "error", "keep"]
+
+HIDDEN, FILE, READS, RUNNING = "What is hidden, and how", "The file", "Who reads", "Running"
+"""Groups of ``--help`` that several commands have."""
+
+Hold = Annotated[
+    int,
+    typer.Option(rich_help_panel=HIDDEN, min=0, help="Frames for which the place of a lost face stays hidden."),
+]
+Window = Annotated[
+    int, typer.Option(rich_help_panel=HIDDEN, min=0, help="Frames to look ahead for faces that are missed.")
+]
+Storage = Annotated[Codec, typer.Option(rich_help_panel=FILE, help="How video is stored; ffv1 loses nothing.")]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=FILE,
+        help="Of h264: 0 (best) to 51, its constant rate factor; of mjpeg: 2 (best) to 31.",
+    ),
+]
+Audio = Annotated[
+    Literal["drop", "copy"],
+    typer.Option(rich_help_panel=FILE, help="Sound is left out, as a voice identifies, or copied."),
+]
+Description = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=READS, help="The description that was written with PROTECTED; by default PROTECTED.json."
+    ),
+]
+Batch = Annotated[int, typer.Option(rich_help_panel=RUNNING, min=1, help="Frames at a time.")]
+Device = Annotated[str, typer.Option(rich_help_panel=RUNNING, help="auto, cpu, cuda, cuda:1 ...")]
