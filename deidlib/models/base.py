@@ -259,6 +259,42 @@ def with_network(model: M, name: str, network: nn.Module) -> M:
     return other
 
 
+class Around(TargetModel[T]):
+    """A target model around another one: reads as that does, and has a loss of its own.
+
+    Args:
+        model: the other one.
+    """
+
+    def __init__(self, model: TargetModel[Any]) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def task(self) -> Literal["boxes", "landmarks", "gaze"]:  # type: ignore[override]
+        """The model's."""
+        return self.model.task
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model.name
+
+    @property
+    def for_originals(self) -> TargetModel[Any]:
+        """The model's."""
+        return self.model.for_originals
+
+    def at(self, numbers: Sequence[int]) -> Self:
+        """This model for the frames of those numbers."""
+        told = self.model.at(numbers)
+        return self if told is self.model else with_network(self, "model", told)
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        """What the model reads on the whole frames."""
+        return self.model.predict(images, faces)
+
+
 N = TypeVar("N", bound=FaceModel)
 
 

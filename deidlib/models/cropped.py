@@ -13,8 +13,7 @@ from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import Rectangle, grid_window
 from deidlib.geometry.cut import cut
 from deidlib.images import check_image_shape
-from deidlib.models.around import Around
-from deidlib.models.base import Reading, Target, TargetModel
+from deidlib.models.base import Around, Reading, Target, TargetModel
 
 # Windows begin and end on this grid, which is that of a detector's coarsest cells.
 _GRID = 32

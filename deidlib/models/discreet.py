@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deidlib.faces import Faces
-from deidlib.models.around import Around
-from deidlib.models.base import Reading, Target, TargetModel
+from deidlib.models.base import Around, Reading, Target, TargetModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,7 @@ from deidlib.images import check_image_shape, check_images
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.keys.scramble import CellPermutation, Scramble, scramble_of
-from deidlib.models.around import Around
-from deidlib.models.base import Reading, Target, TargetModel, with_network
+from deidlib.models.base import Around, Reading, Target, TargetModel, with_network
 
 
 @dataclass(frozen=True, eq=False)
