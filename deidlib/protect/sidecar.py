@@ -119,13 +119,18 @@ class Sidecar:
         )
 
     @classmethod
-    def describes(cls, protected: Path) -> bool:
-        """Whether a file lies there as it was written, with its description."""
+    def of_whole(cls, protected: Path) -> Sidecar | None:
+        """The description of a file that lies there as it was written; None if it does not, or is not described."""
         try:
             known = cls.read(protected)
         except ValueError:
-            return False
-        return known is not None and protected.exists() and known.sha256 == sha256_of(protected)
+            return None
+        return known if known is not None and protected.exists() and known.sha256 == sha256_of(protected) else None
+
+    @classmethod
+    def describes(cls, protected: Path) -> bool:
+        """Whether a file lies there as it was written, with its description."""
+        return cls.of_whole(protected) is not None
 
     def reader(self, model: TargetModel[Any], key: Key) -> Keyed:
         """A model that reads the protected file, for the holder of the key.
