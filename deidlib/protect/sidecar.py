@@ -17,6 +17,7 @@ from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError
 from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
+from deidlib.protect.segments import REGIONS
 from deidlib.records.bounded import (
     MOST_FRAMES,
     SHA256,
@@ -272,6 +273,6 @@ _SHAPE = fields(
     },
     {
         "face": fields({"nothing_of_its_pixels": truth, "why_not": maybe(text(300))}),
-        "hidden": maybe(listed(maybe(listed(listed(whole(0, 1 << 20), 4, 4), 10_000)))),
+        "hidden": maybe(listed(maybe(REGIONS))),
     },
 )
