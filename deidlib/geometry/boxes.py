@@ -59,6 +59,20 @@ def iou_of_pairs(a: Tensor, b: Tensor) -> Tensor:
     return (shared / (area - shared)).nan_to_num(nan=0.0)
 
 
+def around(a: Tensor, b: Tensor) -> Tensor:
+    """The smallest boxes that hold each box and the one in its own place.
+
+    Args:
+        a: ``(..., 4)`` xyxy pixels.
+        b: ``(..., 4)`` likewise, broadcastable.
+
+    Example:
+        >>> around(torch.tensor([0., 3., 4., 9.]), torch.tensor([1., 1., 8., 5.]))
+        tensor([0., 1., 8., 9.])
+    """
+    return torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1)
+
+
 def expand(boxes: Tensor, factor: float) -> Tensor:
     """Scale boxes about their centres.
 

@@ -1,6 +1,8 @@
-"""Which face is which: boxes that show the same face, pairs of them, and the faces of two readings together."""
+"""Which face is which: boxes that show the same face, pairs of them, a clip's, and two readings' faces together."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -96,6 +98,39 @@ def assign(gain: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.from_numpy(index).to(gain.device) for index in linear_sum_assignment(worth, maximize=True))
     kept = allowed[rows, columns]
     return rows[kept], columns[kept]
+
+
+def tracks(frames: Sequence[Faces]) -> list[list[tuple[int, int]]]:
+    """Each face through a clip: it goes on as the one that it is paired with in the next frame, see :func:`match`.
+
+    Nothing is bridged: a face that is missed in a frame is another one after it. What is to be hidden, a
+    :class:`deidlib.FaceTracker` knows.
+
+    Args:
+        frames: of the clip.
+
+    Returns:
+        Per face its places, as (frame, row), one for each of consecutive frames; in the order in which they begin.
+
+    Example:
+        >>> here, there = (Faces(torch.tensor([[x, 0., x + 9., 9.]]), torch.ones(1)) for x in (0., 50.))
+        >>> tracks([here, Faces.cat([there, here]), there])
+        [[(0, 0), (1, 1)], [(1, 0), (2, 0)]]
+    """
+    known: list[list[tuple[int, int]]] = []
+    going: dict[int, list[tuple[int, int]]] = {}
+    for frame, faces in enumerate(frames):
+        pairs = match(faces.boxes, frames[frame - 1].boxes) if going else {}
+        now: dict[int, list[tuple[int, int]]] = {}
+        for row in range(len(faces)):
+            if row in pairs:
+                now[row] = going[pairs[row]]
+            else:
+                now[row] = []
+                known.append(now[row])
+            now[row].append((frame, row))
+        going = now
+    return known
 
 
 def union(first: Faces, second: Faces, *, min_iou: float = SAME_FACE_IOU) -> Faces:

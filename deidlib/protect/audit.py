@@ -27,10 +27,11 @@ _THIN = 5
 
 @dataclass(frozen=True)
 class _Shown:
-    """A frame on the sheet: its number, when it is shown, why it is here, and the address of its picture."""
+    """A frame on the sheet: its number, when it is shown, whether it is in doubt, why it is here, and its picture."""
 
     number: int
     time: str
+    doubt: bool
     reasons: Sequence[str]
     picture: str
 
@@ -81,7 +82,8 @@ def write_audit(
                 address = f"frame-{number:06d}.jpg"
                 with atomic_write(target / address) as partial:
                     partial.write_bytes(data)
-            shown.append(_Shown(number, f"{int(seconds // 60)}:{seconds % 60:05.2f}", reasons, address))
+            time = f"{int(seconds // 60)}:{seconds % 60:05.2f}"
+            shown.append(_Shown(number, time, number in doubtful, reasons, address))
         text = _template().render(
             name=protected.name, frames=frames, doubtful=len(doubtful), every=every, thin=_THIN, shown=shown
         )
@@ -89,8 +91,9 @@ def write_audit(
             partial.write_text(text, encoding="utf-8")
         if not single:
             # Of an earlier sheet here.
+            pictures = {frame.picture for frame in shown}
             for old in target.glob("frame-*.jpg"):
-                if old.name not in {frame.picture for frame in shown}:
+                if old.name not in pictures:
                     old.unlink()
     return len(shown)
 

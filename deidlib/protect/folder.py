@@ -282,10 +282,9 @@ def _is_done(last: Mapping[str, Any] | None, line: Mapping[str, Any], out: Path)
     """The same work on the same file is finished, and its result is there, byte for byte, with its description."""
     if last is None or not _same(last, line) or last["status"] not in ("done", "begun"):
         return False
-    if not out.exists() or not Sidecar.describes(out):
-        return False
+    known = Sidecar.of_whole(out)
     # Where it was begun, nothing lay: the result is its own.
-    return last["status"] == "begun" or last.get("output_sha256") == sha256_of(out)
+    return known is not None and (last["status"] == "begun" or last.get("output_sha256") == known.sha256)
 
 
 def _same(last: Mapping[str, Any], line: Mapping[str, Any]) -> bool:

@@ -97,7 +97,8 @@ class LastLook:
         Raises:
             ExposedError: a frame shows what is to be hidden, or something else in its place.
         """
-        originals, images = batch.originals(), images.to(batch.originals().device)
+        originals = batch.originals()
+        images = images.to(originals.device)
         rows = self._worth_hiding_again(batch, tracked, originals, images)
         if not rows:
             return

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import expand, iou
+from deidlib.geometry.boxes import around, expand, iou
 from deidlib.geometry.matching import same_face
 from deidlib.geometry.quarter_turn import QuarterTurn
 from deidlib.geometry.region import FaceRegion
@@ -182,8 +182,7 @@ def _together(known: Faces, seen: Faces) -> tuple[Faces, int]:
     for box in seen.boxes[same]:
         owner = int(iou(box[None], boxes)[0].argmax())
         if not _hidden(box, boxes[owner]):
-            low, high = torch.minimum(box[:2], boxes[owner, :2]), torch.maximum(box[2:], boxes[owner, 2:])
-            boxes[owner] = torch.cat([low, high])
+            boxes[owner] = around(box, boxes[owner])
     return Faces.cat([known.replace(boxes=boxes), seen[~same]]), int((~same).sum())
 
 

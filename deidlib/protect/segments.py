@@ -171,15 +171,16 @@ class WorkFolder:
         self._lock: FileLock | None = None
         with reporting(target, "its work folder"):
             self._lock = _locked(self.path, target)
-            known = self._known_key(job, key)
+            self._job = fingerprint(dict(job))
+            known = self._known_key(key)
             if known is None:
                 self._clear()
                 known = key.derive(_PURPOSE) if key is not None else Key.generate()
                 if key is None:
                     known.save(self.path / _KEY)
                 # A hash of the input would confirm whoever guesses it.
-                _write(self.path / "job.json", json.dumps({"mac": known.mac(fingerprint(dict(job)))}))
-            self._key, self._job = known, fingerprint(dict(job))
+                _write(self.path / "job.json", json.dumps({"mac": known.mac(self._job)}))
+            self._key = known
             self._sweep()
 
     def __enter__(self) -> Self:
@@ -230,14 +231,14 @@ class WorkFolder:
         path.parent.mkdir()
         return path
 
-    def _known_key(self, job: Mapping[str, Any], key: Key | None) -> Key | None:
+    def _known_key(self, key: Key | None) -> Key | None:
         """The key of the work that lies here; None if it is other work, or nobody's."""
         try:
             known = key.derive(_PURPOSE) if key is not None else Key.load(self.path / _KEY)
         except KeyFileError:
             return None
         stored = read_json(self.path / "job.json", _JOB)
-        return known if stored is not None and known.verify(fingerprint(dict(job)), stored["mac"]) else None
+        return known if stored is not None and known.verify(self._job, stored["mac"]) else None
 
     def _clear(self) -> None:
         for path in self.path.iterdir():

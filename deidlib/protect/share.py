@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import around
 from deidlib.geometry.camera import Camera, angles_to_vectors, vectors_to_angles
-from deidlib.geometry.matching import match
+from deidlib.geometry.matching import match, tracks
 from deidlib.geometry.proportions import mean_proportions
 
 PARTS = ("boxes", "landmarks", "gaze")
@@ -94,12 +94,11 @@ def every(frames: Sequence[Faces], step: int) -> list[Faces]:
         part = frames[first : first + step]
         known = part[0]
         boxes = known.boxes.clone()
-        for other in part[1:]:
-            for row, column in match(known.boxes, other.boxes).items():
-                low = torch.minimum(boxes[row, :2], other.boxes[column, :2])
-                boxes[row] = torch.cat([low, torch.maximum(boxes[row, 2:], other.boxes[column, 2:])])
-        for other in part:
-            pairs = match(known.boxes, other.boxes)
+        matches = [match(known.boxes, other.boxes) for other in part]
+        for other, pairs in zip(part, matches, strict=True):
+            for row, column in pairs.items():
+                boxes[row] = around(boxes[row], other.boxes[column])
+        for other, pairs in zip(part, matches, strict=True):
             # Faces that come in between stay as they are: they must be hidden, too.
             fresh = [k for k in range(len(other)) if k not in pairs.values()]
             kept = known.replace(boxes=boxes)[sorted(pairs)]
@@ -120,7 +119,7 @@ def mean_face(frames: Sequence[Faces], size: tuple[int, int]) -> list[Faces]:
     camera = Camera.default(size[1], size[0])
     out = [faces.replace(landmarks=None if faces.landmarks is None else faces.landmarks.clone()) for faces in frames]
     boxes = [faces.boxes.clone() for faces in frames]
-    for track in _tracks(frames):
+    for track in tracks(frames):
         known = [(k, row, frames[k].landmarks) for k, row in track]
         told = [(k, row, points[row]) for k, row, points in known if points is not None]
         whole = [(k, row, points) for k, row, points in told if bool(points.isfinite().all())]
@@ -138,22 +137,3 @@ def mean_face(frames: Sequence[Faces], size: tuple[int, int]) -> list[Faces]:
             out[k].landmarks[row] = points.to(out[k].boxes)  # type: ignore[index]
             boxes[k][row] = box.to(boxes[k])
     return [faces.replace(boxes=own) for faces, own in zip(out, boxes, strict=True)]
-
-
-def _tracks(frames: Sequence[Faces]) -> list[list[tuple[int, int]]]:
-    """Faces through the clip, as (frame, row): each goes on as that which overlaps it in the next frame."""
-    tracks: list[list[tuple[int, int]]] = []
-    going: dict[int, list[tuple[int, int]]] = {}
-    last: Tensor = torch.zeros(0, 4)
-    for k, faces in enumerate(frames):
-        pairs = {column: row for row, column in match(last, faces.boxes).items()}
-        now: dict[int, list[tuple[int, int]]] = {}
-        for row in range(len(faces)):
-            track = going.get(pairs[row]) if row in pairs else None
-            if track is None:
-                track = []
-                tracks.append(track)
-            track.append((k, row))
-            now[row] = track
-        going, last = now, faces.boxes
-    return tracks

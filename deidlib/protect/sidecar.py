@@ -17,6 +17,7 @@ from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError
 from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
+from deidlib.protect.segments import REGIONS
 from deidlib.records.bounded import (
     MOST_FRAMES,
     SHA256,
@@ -119,13 +120,18 @@ class Sidecar:
         )
 
     @classmethod
-    def describes(cls, protected: Path) -> bool:
-        """Whether a file lies there as it was written, with its description."""
+    def of_whole(cls, protected: Path) -> Sidecar | None:
+        """The description of a file that lies there as it was written; None if it does not, or is not described."""
         try:
             known = cls.read(protected)
         except ValueError:
-            return False
-        return known is not None and protected.exists() and known.sha256 == sha256_of(protected)
+            return None
+        return known if known is not None and protected.exists() and known.sha256 == sha256_of(protected) else None
+
+    @classmethod
+    def describes(cls, protected: Path) -> bool:
+        """Whether a file lies there as it was written, with its description."""
+        return cls.of_whole(protected) is not None
 
     def reader(self, model: TargetModel[Any], key: Key) -> Keyed:
         """A model that reads the protected file, for the holder of the key.
@@ -267,6 +273,6 @@ _SHAPE = fields(
     },
     {
         "face": fields({"nothing_of_its_pixels": truth, "why_not": maybe(text(300))}),
-        "hidden": maybe(listed(maybe(listed(listed(whole(0, 1 << 20), 4, 4), 10_000)))),
+        "hidden": maybe(listed(maybe(REGIONS))),
     },
 )

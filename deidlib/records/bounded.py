@@ -106,10 +106,6 @@ def read_json(path: Path, shape: Shape | None = None, *, most: int = _MOST_BYTES
 # Shapes
 
 
-def anything(value: Any, name: str) -> None:
-    """Whatever it is: nobody looks at it."""
-
-
 def text(most: int = 4096, pattern: str | None = None) -> Shape:
     """A text of so many characters at most, all of it matched by the pattern."""
 

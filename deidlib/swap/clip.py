@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.matching import match
+from deidlib.geometry.matching import tracks
 from deidlib.media.clip import open_frames
 from deidlib.media.kind import kind_of
 from deidlib.models.base import FaceModel
@@ -42,7 +43,7 @@ def steady(faces: Sequence[Faces], *, sigma: float = 2.0) -> list[Faces]:
         raise ValueError(f"sigma must be a positive number of frames, got {sigma}.")
     boxes = [known.boxes.clone() for known in faces]
     points = [None if known.landmarks is None else known.landmarks.clone() for known in faces]
-    for track in _tracks(faces):
+    for track in _alike(faces):
         first = track[0][0]
         rows = torch.stack([_row(faces[frame], face) for frame, face in track])
         smooth = _local_lines(rows.double(), sigma)
@@ -84,19 +85,11 @@ class SteadyFaces:
         return steady(faces)
 
 
-def _tracks(faces: Sequence[Faces]) -> list[list[tuple[int, int]]]:
-    """Which faces of consecutive frames are one: lists of (frame, number of the face)."""
-    done: list[list[tuple[int, int]]] = []
-    running: dict[int, list[tuple[int, int]]] = {}
-    for frame, known in enumerate(faces):
-        going: dict[int, list[tuple[int, int]]] = {}
-        if frame and running:
-            for now, before in match(known.boxes, faces[frame - 1].boxes).items():
-                if len(_row(known, now)) == len(_row(faces[frame - 1], before)):
-                    going[now] = running.pop(before)
-        done += running.values()
-        running = {face: [*going.get(face, []), (frame, face)] for face in range(len(known))}
-    return [track for track in [*done, *running.values()] if track]
+def _alike(faces: Sequence[Faces]) -> Iterator[list[tuple[int, int]]]:
+    """Each face through the clip, as (frame, row), in parts of which the same is known in every frame."""
+    for track in tracks(faces):
+        for _, part in groupby(track, lambda place: len(_row(faces[place[0]], place[1]))):
+            yield list(part)
 
 
 def _row(faces: Faces, face: int) -> Tensor:

@@ -308,7 +308,7 @@ def _refuse(wanted: Checkpoint, path: Path) -> str:
     message = f"{path} is not {wanted.name}: expected {expected}, got {got}."
     if path.parent == cache_folder():
         path.unlink(missing_ok=True)
-        return f"{message} The file was corrupt or has been with_network; it was removed: try again to download it."
+        return f"{message} The file was corrupt or has been replaced; it was removed: try again to download it."
     return f"{message} Replace the file, or remove it to have it downloaded from {wanted.url or wanted.origin}."
 
 

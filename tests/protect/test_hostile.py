@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 import torch
-from clips import make_video, read_video
+from clips import make_sounding_video, make_video, read_video
 from skimage.data import astronaut
 from torch import Tensor
 from toys import Sees, seen_on, tracking
@@ -84,23 +82,6 @@ def published(target: Path) -> list[str]:
     return sorted(path.name for path in target.parent.iterdir())
 
 
-def sounding(path: Path) -> Path:
-    """The same frames with a tone."""
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("ffv1", rate=25)
-        video.height, video.width, video.pix_fmt = SIDE, SIDE, "bgr0"
-        audio: Any = container.add_stream("flac", rate=16000, layout="mono")
-        for k, picture in enumerate(face()):
-            pixels = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels)))
-            frame = av.AudioFrame.from_ndarray(np.full((1, 640), 100 * k, np.int16), format="s16", layout="mono")
-            frame.rate, frame.pts = 16000, 640 * k
-            container.mux(audio.encode(frame))
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
-    return path
-
-
 # The input
 
 
@@ -158,7 +139,7 @@ def test_one_picture_of_a_folder_replaced(tmp_path: Path, target: Path) -> None:
 
 
 def test_sound_is_not_taken_from_another_file(tmp_path: Path, target: Path) -> None:
-    clip = sounding(tmp_path / "in.mkv")
+    clip = make_sounding_video(tmp_path / "in.mkv", face())
     with pytest.raises(MediaReadError, match="changed or replaced"):
         run(clip, target, output=Output(audio="copy"), stage=at("writing", lambda: put_another_there(clip)))
     assert published(target) == []

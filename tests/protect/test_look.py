@@ -148,14 +148,15 @@ def test_hiding_by_chance_passes(source: Path, tmp_path: Path) -> None:
 
 def test_frames_without_a_face_pass(tmp_path: Path) -> None:
     """Held, hidden altogether, or left as they came, since that was asked for."""
-    source = make_video(tmp_path / "in.mkv", face())
-    for missing in ("hold", "whole-frame", "keep"):
-        seen = Sees(lambda image, number: [BOX] if number == 5 else [], original=Sees(lambda image, number: []))
+    source, first = make_video(tmp_path / "in.mkv", face()), face()[0]
+    for missing, expected in (("hold", (1, 1, 6, 0)), ("whole-frame", (1, 0, 7, 0)), ("keep", (1, 1, 0, 6))):
+        seen = Sees(lambda image, number: [BOX] if torch.equal(image, first) else [])
         tracker = tracking({"window": 1, "hold": 1, "on_missing": missing})
         deidentifier = Deidentifier(IFGSMAttacker([seen], max_iterations=1), tracker=tracker)
         for output in (Output(), Output("mjpeg")):
             target = tmp_path / f"{missing}{'.mkv' if output.lossless else '.avi'}"
-            protect_video(deidentifier, source, target, output=output)
+            summary = protect_video(deidentifier, source, target, output=output)
+            assert (summary.found, summary.held, summary.whole_frame, summary.kept) == expected
             assert target.exists()
 
 

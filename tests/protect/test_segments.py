@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 import torch
-from clips import make_video
+from clips import make_sounding_video, make_video
 from skimage.data import astronaut
 from torch import Tensor
 from toys import Sees, White, tracking
@@ -510,19 +509,7 @@ def test_the_description_says_how_it_was_made_and_nothing_of_where(
 
 
 def test_sound_is_taken_along_when_asked_for(tmp_path: Path) -> None:
-    clip = tmp_path / "in.mkv"
-    with av.open(str(clip), "w") as container:
-        video: Any = container.add_stream("ffv1", rate=25)
-        video.height, video.width, video.pix_fmt = SIZE, SIZE, "bgr0"
-        audio: Any = container.add_stream("flac", rate=16000, layout="mono")
-        for k, picture in enumerate(moving(50)):
-            pixels = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels)))
-            frame = av.AudioFrame.from_ndarray(np.full((1, 640), 100 * k, np.int16), format="s16", layout="mono")
-            frame.rate, frame.pts = 16000, 640 * k
-            container.mux(audio.encode(frame))
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
+    clip = make_sounding_video(tmp_path / "in.mkv", moving(50))
 
     def sound(path: Path) -> list[tuple[int, bytes]]:
         with av.open(str(path)) as opened:

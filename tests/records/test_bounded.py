@@ -40,10 +40,6 @@ def detections(path: Path) -> object:
     return read_detections(path)
 
 
-def table(path: Path) -> object:
-    return read_detections(path)
-
-
 def key(path: Path) -> object:
     return Key.load(path)
 
@@ -69,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 READERS: dict[str, tuple[Callable[[Path], object], type[ValueError]]] = {
     "faces.json": (detections, DetectionsError),
-    "faces.csv": (table, DetectionsError),
+    "faces.csv": (detections, DetectionsError),
     "secret.key": (key, KeyFileError),
     "a.mkv.json": (sidecar, ValueError),
     "frames.json": (times, MediaReadError),

@@ -206,12 +206,12 @@ def test_without_a_published_hash_the_first_download_counts(cache: Path, monkeyp
     assert weights.checkpoint_of(file) is checkpoint
     assert server.calls == 1
 
-    file.write_bytes(b"with_network")
+    file.write_bytes(b"replaced")
     assert weights.status("toy").state == "mismatch"
     with pytest.raises(CorruptWeights, match="as first downloaded"):
         weights.find("toy")
     # The record outlives the file: another download must give what the first one gave.
-    server.content = b"with_network"
+    server.content = b"replaced"
     with pytest.raises(CorruptWeights, match=SHA256):
         weights.find("toy")
     server.content = CONTENT
