@@ -321,7 +321,8 @@ class Deidentifier:
         Returns:
             ``(B, 3, H, W)`` on the uint8 grid.
         """
-        return self._hide(originals, tracked)[0]
+        with plain_arithmetic(self.device()):
+            return self._hide(originals, tracked)[0]
 
     def _hide(self, originals: Tensor, tracked: Sequence[TrackedFrame]) -> tuple[Tensor, Sequence[Mapping[str, int]]]:
         """What :meth:`hide` gives, and how many faces of each frame a swapper swapped, and why not others."""

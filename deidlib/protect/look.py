@@ -122,7 +122,7 @@ class LastLook:
     ) -> list[int]:
         """All frames where hiding costs little; else some, and those that look much like the original."""
         rows = [i for i, frame in enumerate(tracked) if frame.treatment != "kept"]
-        if isinstance(self.deidentifier.obfuscator, Obfuscator):
+        if not rows or isinstance(self.deidentifier.obfuscator, Obfuscator):
             return rows
         place = self._mask(batch, tracked, rows).to(images) > 0
         near = (images[rows] - originals[rows]).abs().amax(dim=1, keepdim=True) <= 2 * _VISIBLE

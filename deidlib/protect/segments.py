@@ -174,7 +174,7 @@ class WorkFolder:
             self._job = fingerprint(dict(job))
             known = self._known_key(key)
             if known is None:
-                self._clear()
+                _empty(self.path, but=(_LOCK, _OWNER))
                 known = key.derive(_PURPOSE) if key is not None else Key.generate()
                 if key is None:
                     known.save(self.path / _KEY)
@@ -196,7 +196,7 @@ class WorkFolder:
         if self._lock is None:
             return
         if not keep:
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
         self._lock.release()
         self._lock = None
 
@@ -240,11 +240,6 @@ class WorkFolder:
         stored = read_json(self.path / "job.json", _JOB)
         return known if stored is not None and known.verify(self._job, stored["mac"]) else None
 
-    def _clear(self) -> None:
-        for path in self.path.iterdir():
-            if path.name not in (_LOCK, _OWNER):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
     def _sweep(self) -> None:
         """What a killed process was writing."""
         for path in self.path.glob("*.partial"):
@@ -257,7 +252,7 @@ def discard(target: Path) -> None:
     if os.path.lexists(path):
         with contextlib.suppress(BusyError):
             lock = _locked(path, target)
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             lock.release()
 
 
@@ -442,6 +437,19 @@ def _write(path: Path, content: str) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
+def _empty(folder: Path, *, but: Sequence[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in but:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """The lock last: whoever gets it then finds nothing beside it that is just being removed."""
+    with contextlib.suppress(OSError):
+        _empty(folder, but=(_LOCK,))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _locked(folder: Path, target: Path) -> FileLock:
     """The lock of a folder that nobody else has."""
     _make(folder, target)
@@ -449,7 +457,12 @@ def _locked(folder: Path, target: Path) -> FileLock:
     lock = FileLock(folder / _LOCK, timeout=_PATIENCE, mode=0o600, thread_local=False)
     try:
         lock.acquire(poll_interval=0.02)
+        # Its last owner may have removed it since; a lock makes it anew, for everybody to see.
+        _make(folder, target)
+        _write(folder / _OWNER, f"process {os.getpid()}\n")
     except (Timeout, FileNotFoundError):
+        # Of a folder that is gone by now there may be a lock.
+        lock.release()
         try:
             known = read_bounded(folder / _OWNER, 100).decode().strip()
         except (OSError, ValueError):
@@ -457,8 +470,6 @@ def _locked(folder: Path, target: Path) -> FileLock:
         raise BusyError(
             f"{target} is being written by another process ({known}). Wait for it, or choose another name."
         ) from None
-    try:
-        _write(folder / _OWNER, f"process {os.getpid()}\n")
     except BaseException:
         lock.release()
         raise
@@ -469,18 +480,20 @@ def _make(folder: Path, target: Path) -> None:
     """Make the folder for its owner's eyes only; what somebody else has put there is refused."""
     try:
         folder.mkdir(mode=0o700)
+        return
     except FileExistsError:
+        pass
+    # If it is gone by now, its last owner has just removed it.
+    with contextlib.suppress(FileNotFoundError):
         known = folder.lstat()
         if not stat.S_ISDIR(known.st_mode) or (hasattr(os, "getuid") and known.st_uid != os.getuid()):
             raise MediaWriteError(
                 f"{target}: {folder} is no work folder of yours but a link or another's file. Remove it."
-            ) from None
+            )
         if known.st_mode & 0o077:
             folder.chmod(known.st_mode & 0o700)
-    # Whoever could write here before may have put links: nothing is to be read or written through one. From here on
-    # nobody else can.
-    # If it is gone, its last owner is just removing it.
-    with contextlib.suppress(FileNotFoundError):
+        # Whoever could write here before may have put links: nothing is to be read or written through one. From here on
+        # nobody else can.
         for path in list(folder.iterdir()):
             mode, links = path.lstat().st_mode, path.lstat().st_nlink
             if not stat.S_ISDIR(mode) and not (stat.S_ISREG(mode) and links == 1):

@@ -160,6 +160,12 @@ def test_frames_without_a_face_pass(tmp_path: Path) -> None:
             assert target.exists()
 
 
+def test_a_swapper_where_nothing_is_to_be_hidden_passes(source: Path, tmp_path: Path) -> None:
+    attacker = IFGSMAttacker([Sees(lambda image, number: [])], max_iterations=0)
+    deidentifier = Deidentifier(attacker, Smooth(), tracker=tracking({"on_missing": "keep"}))
+    assert protect_video(deidentifier, source, tmp_path / "out.mkv", check=None).kept == COUNT
+
+
 # What shows a face
 
 
@@ -359,6 +365,20 @@ def test_a_killed_recording_is_not_mixed_with_the_next(source: Path, tmp_path: P
     record(other, target, Output())
     record(other, tmp_path / "alone.mkv", Output())
     assert sha256_of(target) == sha256_of(tmp_path / "alone.mkv") != first
+
+
+def test_in_whatever_mode_the_caller_is_it_is_hidden_again_as_it_was(source: Path, tmp_path: Path) -> None:
+    modes: list[bool] = []
+
+    class Modal(Smooth):
+        def swap(self, images: Tensor, faces: Sequence[Faces]) -> list[list[Patch | None]]:
+            modes.append(torch.is_autocast_enabled("cpu"))
+            return super().swap(images, faces)
+
+    with torch.autocast("cpu"):
+        run(source, tmp_path / "out.mkv", hide=Modal())
+    assert len(modes) > COUNT // SEGMENT
+    assert not any(modes)
 
 
 # The comparison itself

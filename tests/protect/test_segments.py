@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError, VideoReader, read_image, write_image
 from deidlib.obfuscate import Solid
+from deidlib.protect import segments
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.image import protect_image
@@ -539,6 +541,52 @@ def test_the_same_output_twice_at_once(source: Path, whole: tuple[Path, Summary]
         f"{target} is being written by another process (process {os.getpid()}). Wait for it, or choose another name."
     ]
     assert sha(target) == sha(whole[0])
+
+
+def test_of_a_folder_that_is_removed_the_lock_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gets it while others go would lose what it leaves there."""
+    folder = WorkFolder(tmp_path / "out.mkv", {})
+    folder.leave("clip", {"frames": 3})
+    folder.output()
+    left, rmtree = list[list[str]](), shutil.rmtree
+
+    def seen(path: Path, **settings: Any) -> None:
+        left.append(names(path))
+        rmtree(path, **settings)
+
+    monkeypatch.setattr(shutil, "rmtree", seen)
+    folder.close(keep=False)
+    assert left[-1] == ["lock"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("when", ["before it is looked at", "before its lock"])
+def test_a_folder_that_its_last_owner_is_just_removing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    target, work, late = tmp_path / "out.mkv", tmp_path / ".out.mkv.deidlib-work", list[bool]()
+    make, mkdir = segments._make, Path.mkdir
+
+    def removed(folder: Path, out: Path) -> None:
+        make(folder, out)
+        if not late:
+            late.append(True)
+            folder.rmdir()
+
+    def there(self: Path, *arguments: Any, **settings: Any) -> None:
+        if self == work and not late:
+            late.append(True)
+            raise FileExistsError
+        mkdir(self, *arguments, **settings)
+
+    if when == "before its lock":
+        monkeypatch.setattr(segments, "_make", removed)
+    else:
+        monkeypatch.setattr(Path, "mkdir", there)
+    with WorkFolder(target, {}):
+        assert late
+        assert work.stat().st_mode & 0o777 == 0o700
+    assert names(tmp_path) == []
 
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
