@@ -46,7 +46,11 @@ except typer.Exit as error:
 
 
 class Camera:
-    """Feeds a recording by and by, and goes on whatever happens, as a camera does."""
+    """Feeds a recording by and by, and goes on whatever happens, as a camera does.
+
+    The second half comes when the program is awaited, so that on no machine, however slow to begin, it has all frames
+    by the time it is told to end.
+    """
 
     def __init__(self, clip: Path, target: Path, *command: str) -> None:
         path = os.pathsep.join(filter(None, sys.path))
@@ -67,7 +71,7 @@ class Camera:
             for start in range(0, len(self.content), size):
                 self.process.stdin.write(self.content[start : start + size])
                 self.process.stdin.flush()
-                self.quick.wait(0.2)
+                self.quick.wait(0.2 if start < len(self.content) // 2 else 60)
             self.process.stdin.close()
         except (BrokenPipeError, ValueError):
             # Nobody listens any more; closing tries to write what is left.
