@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, Sum
 from deidlib.attack.arithmetic import differentiable, plain_arithmetic
+from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.distortion import Distortion
-from deidlib.attack.loop import Active, Threshold, descend, project
+from deidlib.attack.loop import Active, Iterate, Threshold, descend, project
 from deidlib.attack.reading_step import ReadingStep, Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep, StepRule
@@ -120,6 +121,7 @@ class IFGSMAttacker:
         init: Tensor | None = None,
         numbers: Sequence[int] | None = None,
         slopes: Sequence[Slopes | None] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> AttackResult:
         """Attack a batch of hidden frames. The originals are not needed: what was read on them is.
 
@@ -135,6 +137,8 @@ class IFGSMAttacker:
                 (:meth:`TargetModel.at`).
             slopes: per frame what is known from the frame before it, for the fine steps
                 (:attr:`AttackResult.slopes`).
+            on_step: told how it goes after every step, and before the first; the result does not depend on it. What it
+                raises ends the attack.
 
         Returns:
             The result. Inputs are not modified.
@@ -152,6 +156,7 @@ class IFGSMAttacker:
                 init=None if init is None else differentiable(init),
                 numbers=numbers,
                 slopes=slopes,
+                on_step=on_step,
             )
 
     def _attack(
@@ -163,6 +168,7 @@ class IFGSMAttacker:
         init: Tensor | None,
         numbers: Sequence[int] | None,
         slopes: Sequence[Slopes | None] | None,
+        on_step: Callable[[AttackStep], object] | None,
     ) -> AttackResult:
         """The attack, where gradients can be taken."""
         models = self.named_models()
@@ -216,6 +222,7 @@ class IFGSMAttacker:
             # Away from a reading there is no offset to bring to zero.
             fine=None if examiner is None or any(weight < 0 for weight in weights.values()) else self.fine,
             slopes=slopes or (),
+            looked=None if on_step is None else _teller(on_step, self.max_iterations, numbers),
         )
         result = AttackResult.of(trace, readings)
         if examiner is not None:
@@ -260,6 +267,19 @@ class IFGSMAttacker:
             broken.append("the uint8 grid")
         if broken:
             raise RuntimeError(f"the attack left {' and '.join(broken)}. This is a bug in deidlib: please report it.")
+
+
+def _teller(
+    on_step: Callable[[AttackStep], object], most: int, numbers: Sequence[int] | None
+) -> Callable[[Iterate, Sequence[bool]], None]:
+    """What tells a listener of iterates, in numbers that the host knows already."""
+
+    def tell(iterate: Iterate, done: Sequence[bool]) -> None:
+        frames = [k if numbers is None else numbers[k] for k in iterate.numbers]
+        working = [] if iterate.step == most else [k for k, is_done in zip(frames, done, strict=True) if not is_done]
+        on_step(AttackStep(iterate.step, most, frames, working, dict(iterate.losses)))
+
+    return tell
 
 
 def _by_model(readings: Any, models: Mapping[str, TargetModel[Any]], hidden: Tensor) -> dict[str, list[Faces]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.reading_step import Slopes
 from deidlib.attack.result import AttackResult
@@ -107,6 +108,7 @@ class Chain:
         mask: Tensor,
         number: int,
         previous: PreviousFrame | None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> AttackResult:
         """Attack a frame of a chain.
 
@@ -118,6 +120,7 @@ class Chain:
             mask: ``(1, 1, H, W)`` where the perturbation may be.
             number: the frame's in its clip.
             previous: the frame before it in the chain, if there is one.
+            on_step: told how it goes, attempt by attempt, each from step 0.
 
         Returns:
             The best of the attempts, with the iterations of them all.
@@ -133,7 +136,7 @@ class Chain:
             for effort in (1, 2):
                 # Once more from where it ended, with twice the steps, before anything is begun afresh.
                 more = replace(each, max_iterations=effort * each.max_iterations)
-                now = more(hidden, readings, mask=mask, init=init, numbers=[number], slopes=[slopes])
+                now = more(hidden, readings, mask=mask, init=init, numbers=[number], slopes=[slopes], on_step=on_step)
                 result = now if result is None else result.retried(now)
                 if now.within is None or bool(now.within.all()) or not more.max_iterations:
                     return result

@@ -204,6 +204,7 @@ def descend(
     goal: Goal | None,
     fine: ReadingStep | None = None,
     slopes: Sequence[Slopes | None] = (),
+    looked: Callable[[Iterate, Sequence[bool]], object] | None = None,
 ) -> Trace:
     """Step until every frame has reached the goal, or ``steps`` times.
 
@@ -217,6 +218,7 @@ def descend(
         goal: which frames are done; None: none before the last step.
         fine: the step of frames that are read nearly as they should; None: the rule's.
         slopes: per frame what such steps know already.
+        looked: told every iterate, and which of its frames are done.
     """
     trace, reads = Trace(to_grid(active.images), list(models)), goal is not None and goal.reads
     # What the host must know of the frames it keeps itself, so that it need not ask.
@@ -233,6 +235,8 @@ def descend(
         iterate = Iterate(n, active, numbers, shipped, losses, objective, readings)
         done = [False] * len(numbers) if goal is None else goal.reached(iterate)
         trace.record(iterate, done)
+        if looked is not None:
+            looked(iterate, done)
         if n == steps or all(done):
             break
         offsets = None if fine is None or goal is None else goal.offsets(iterate)

@@ -6,17 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from deidlib.cli.bar import Bar, video_info
 from deidlib.cli.signals import exit_code
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from deidlib.keys.key import Key
-    from deidlib.media import VideoInfo
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
     from deidlib.protect.given import Given
@@ -82,13 +80,13 @@ class Work:
         make_folder(target.parent)
         name = target.name if isinstance(source, str | int) else source.name
         self._announce(source)
-        bar = _Bar()
+        bar = Bar()
         try:
             bar.begin(source, name)
             faces = None if self.faces_of is None or not isinstance(source, Path) else self.faces_of(source)
             summary = protect_file(
                 self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
-                batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage,
+                batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
         finally:
             bar.end()
@@ -104,7 +102,7 @@ class Work:
         from deidlib.protect.folder import FileResult, protect_folder
 
         count = len(inputs.pairs)
-        bar = _Bar()
+        bar = Bar()
         with tqdm(total=count, unit="file", desc="all files", file=sys.stderr) as total:
 
             def first(one: Path) -> None:
@@ -124,7 +122,7 @@ class Work:
             summary = protect_folder(
                 self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,
                 batch_size=self.batch_size, faces_of=self.faces_of, begin=first, done=done, inputs=inputs,
-                progress=bar.progress, stage=bar.stage,
+                progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
         if summary.finished_before:
             say(f"{summary.finished_before} of {count} files were finished before, and left as they are", err=True)
@@ -142,7 +140,7 @@ class Work:
 
     def _announce(self, source: Path | str | int) -> None:
         """What a user should know before it begins."""
-        info = _info(source)
+        info = video_info(source)
         if info is None:
             return
         if info.has_audio and self.output.audio == "copy":
@@ -190,53 +188,6 @@ def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
     if failed:
         typer.echo(f"{failed} of {count} files failed", err=True)
         raise typer.Exit(1)
-
-
-class _Bar:
-    """A bar of frames, a new one for every file."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._label = ""
-
-    def begin(self, source: Path | str | int, label: str) -> None:
-        """Begin a file."""
-        from tqdm.auto import tqdm
-
-        info = _info(source)
-        self._label = label
-        # The header's count may be wrong: it only scales the bar.
-        self._bar = tqdm(total=None if info is None else info.frames, unit="frame", desc=label, file=sys.stderr)
-
-    def end(self) -> None:
-        """The file is done."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
-
-    def progress(self, frames: int) -> None:
-        """So many frames more."""
-        if self._bar is not None:
-            self._bar.update(frames)
-
-    def stage(self, name: str) -> None:
-        """What is being done to the file."""
-        if self._bar is not None:
-            self._bar.set_description(f"{self._label} {name}")
-
-
-def _info(source: Path | str | int) -> VideoInfo | None:
-    """What a video says about itself; None of anything else, and of what cannot be read: that is told in its turn."""
-    from deidlib.media import MediaError, VideoReader
-    from deidlib.media.kind import kind_of
-
-    if not isinstance(source, Path) or kind_of(source) != "video":
-        return None
-    try:
-        with VideoReader(source) as reader:
-            return reader.info
-    except MediaError:
-        return None
 
 
 def say(text: str, *, err: bool = False) -> None:

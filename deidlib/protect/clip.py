@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.faces import Faces
 from deidlib.images import to_uint8
 from deidlib.keys.key import Key
@@ -140,6 +141,7 @@ class ClipJob:
         key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
         progress: told how many frames more are protected.
         stage: told what is being done: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
+        on_step: told how the attacks go, step by step.
 
     Raises:
         MediaError: the source cannot be read.
@@ -161,12 +163,13 @@ class ClipJob:
         key: Key | KeyRecord | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
         check_place(target)
         self.source, self.target, self.output, self.check = source, target, output, check
-        self.progress, self.stage = progress or _ignore, stage or _ignore
+        self.progress, self.stage, self.on_step = progress or _ignore, stage or _ignore, on_step
         attacked = deidentifier.attacker.max_iterations > 0
         if source.path is not None and (known := image_size(source.path)) is not None:
             # Before all of a picture is in memory.
@@ -275,7 +278,7 @@ class ClipJob:
             try:
                 for batch, tracked in self.deidentifier.follow(seen):
                     if batch.levels is not None:
-                        protected = self.deidentifier.protect(batch, tracked, previous=previous)
+                        protected = self.deidentifier.protect(batch, tracked, previous=previous, on_step=self.on_step)
                         previous = protected.last()
                         if look is not None:
                             look(batch, tracked, protected.images)
@@ -321,7 +324,9 @@ class ClipJob:
                 shown, rows = next(images), records[offset : offset + len(tracked)]
                 if batch.levels is not None:
                     mine = [frame - batch.first for frame in bad if 0 <= frame - batch.first < len(tracked)]
-                    shown, losses = self.deidentifier.repair(batch, tracked, shown, mine, 2**number)
+                    shown, losses = self.deidentifier.repair(
+                        batch, tracked, shown, mine, 2**number, on_step=self.on_step
+                    )
                     rows = [replace(row, losses=losses.get(i, row.losses)) for i, row in enumerate(rows)]
                 writer.add(batch.first, shown.cpu(), rows)
 

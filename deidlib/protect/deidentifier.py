@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deidlib.attack.arithmetic import plain_arithmetic
+from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain, PreviousFrame
 from deidlib.attack.result import AttackResult
@@ -93,12 +94,19 @@ class Deidentifier:
                 "Share what they read, or do not authorise them."
             )
 
-    def frames(self, batches: Iterable[Tensor], *, faces: Sequence[Faces] | None = None) -> Iterator[ProtectedBatch]:
+    def frames(
+        self,
+        batches: Iterable[Tensor],
+        *,
+        faces: Sequence[Faces] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
+    ) -> Iterator[ProtectedBatch]:
         """Protect consecutive frames, batch by batch, as a stream: memory does not grow.
 
         Args:
             batches: each ``(B, 3, H, W)`` RGB in [0, 1]; rounded to the uint8 grid.
             faces: one entry per frame of the clip: where faces are, if that is known; no detector is asked then.
+            on_step: told how the attacks go, step by step; frames are numbered from the clip's first.
 
         Raises:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
@@ -118,7 +126,7 @@ class Deidentifier:
 
         previous = None
         for batch, tracked in self.follow(detected()):
-            protected = self.protect(batch, tracked, previous=previous)
+            protected = self.protect(batch, tracked, previous=previous, on_step=on_step)
             previous = protected.last()
             yield protected
 
@@ -194,7 +202,12 @@ class Deidentifier:
             yield self._ready(waiting, tracked)
 
     def protect(
-        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], *, previous: PreviousFrame | None = None
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        *,
+        previous: PreviousFrame | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> ProtectedBatch:
         """Hide what is to be hidden, and attack the frames in which faces were found.
 
@@ -202,12 +215,17 @@ class Deidentifier:
             batch: the frames.
             tracked: where they are hidden.
             previous: the frame before the first of them, for a warm start.
+            on_step: told how the attack goes, step by step.
         """
         with plain_arithmetic(self.device()):
-            return self._protect(batch, tracked, previous)
+            return self._protect(batch, tracked, previous, on_step)
 
     def _protect(
-        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], previous: PreviousFrame | None
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        previous: PreviousFrame | None,
+        on_step: Callable[[AttackStep], object] | None,
     ) -> ProtectedBatch:
         originals = batch.originals()
         treatment = [frame.treatment for frame in tracked]
@@ -219,7 +237,7 @@ class Deidentifier:
         if found:
             for i, known in zip(found, self._read(batch, tracked, found, originals), strict=True):
                 readings[i] = known
-            attack = self._attack_found(batch, tracked, found, hidden, readings, previous)
+            attack = self._attack_found(batch, tracked, found, hidden, readings, previous, on_step)
             images = hidden.clone()
             images[found] = attack.images
         others = [frame.others if frame.treatment == "found" else frame.found[:0] for frame in tracked]
@@ -232,6 +250,7 @@ class Deidentifier:
         images: Tensor,
         bad: Sequence[int],
         effort: int,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> tuple[Tensor, dict[int, dict[str, float]]]:
         """Attack some frames again, from where they are, with more steps.
 
@@ -241,6 +260,7 @@ class Deidentifier:
             images: ``(B, 3, H, W)`` the frames as they were protected before.
             bad: which of them, by their place in the batch.
             effort: how many times the attacker's number of steps.
+            on_step: told how the attack goes, step by step.
 
         Returns:
             The frames, and the final losses of those attacked, by their place in the batch.
@@ -259,7 +279,7 @@ class Deidentifier:
         attacker = replace(attacker, threshold=None, until=None)
         hidden = self.hide(originals, tracked)
         init = images.to(hidden)
-        attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad])
+        attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad], on_step=on_step)
         better = init.clone()
         # Outside the mask a frame stays what it was protected as, whatever the originals are by now.
         mask = self.obfuscator.mask([tracked[i].found for i in bad], *batch.size)
@@ -408,11 +428,12 @@ class Deidentifier:
         hidden: Tensor,
         readings: Sequence[Mapping[str, Faces]],
         previous: PreviousFrame | None,
+        on_step: Callable[[AttackStep], object] | None,
     ) -> AttackResult:
         """All at once, or each from the one before it."""
         known = {i: readings[i] for i in rows}
         if self.chain is None:
-            return self._attack(self.attacker, batch, tracked, rows, hidden, known)
+            return self._attack(self.attacker, batch, tracked, rows, hidden, known, on_step=on_step)
         parts: list[AttackResult] = []
         last = -1
         for i in rows:
@@ -428,6 +449,7 @@ class Deidentifier:
                     mask=self.obfuscator.mask([faces], *batch.size),
                     number=batch.first + i,
                     previous=previous,
+                    on_step=on_step,
                 )
             )
             previous, last = PreviousFrame(parts[-1].images, faces.boxes, parts[-1].slopes[0]), i
@@ -441,12 +463,14 @@ class Deidentifier:
         rows: Sequence[int],
         hidden: Tensor,
         readings: Mapping[int, Mapping[str, Faces]],
+        *,
         init: Tensor | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> AttackResult:
         mask = self.obfuscator.mask([tracked[i].found for i in rows], *batch.size)
         numbers = [batch.first + i for i in rows]
         wanted = {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()}
-        return attacker(hidden[list(rows)], wanted, mask=mask, init=init, numbers=numbers)
+        return attacker(hidden[list(rows)], wanted, mask=mask, init=init, numbers=numbers, on_step=on_step)
 
 
 def _tells(faces: Faces, task: str) -> bool:

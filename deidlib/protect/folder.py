@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.keys.key import Key
 from deidlib.media import MediaWriteError
 from deidlib.media.errors import reporting
@@ -102,6 +103,7 @@ def protect_folder(
     inputs: Inputs | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
+    on_step: Callable[[AttackStep], object] | None = None,
 ) -> FolderSummary:
     """Protect all images and videos below a folder, file by file.
 
@@ -123,6 +125,7 @@ def protect_folder(
         inputs: the files, if the folder has been looked through before.
         progress: as for :func:`~deidlib.protect_video`.
         stage: as for :func:`~deidlib.protect_video`.
+        on_step: as for :func:`~deidlib.protect_video`.
 
     Returns:
         What became of every file; one that fails stops no other.
@@ -185,7 +188,7 @@ def protect_folder(
                 faces = None if faces_of is None else faces_of(one)
                 summary = protect_file(
                     deidentifier, clip, out, output=output, check=check, faces=faces, key=key,
-                    batch_size=batch_size, progress=progress, stage=told,
+                    batch_size=batch_size, progress=progress, stage=told, on_step=on_step,
                 )  # fmt: skip
                 manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)})
             result = FileResult(one, out, summary)
@@ -217,6 +220,7 @@ def protect_file(
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
+    on_step: Callable[[AttackStep], object] | None = None,
 ) -> Summary:
     """Protect an image or a video, whichever it is; the arguments are those of :func:`~deidlib.protect_video`.
 
@@ -228,10 +232,13 @@ def protect_file(
         if faces is not None and len(faces) != 1:
             raise ValueError(f"{path_of(source)} is one image; faces are given for {len(faces)} frames.")
         known = faces if faces is None or isinstance(faces, Detections) else faces[0]
-        return protect_image(deidentifier, source, target, check=check, faces=known, key=key)
+        summary = protect_image(deidentifier, source, target, check=check, faces=known, key=key, on_step=on_step)
+        if progress is not None:
+            progress(1)
+        return summary
     return protect_video(
         deidentifier, source, target, output=output, check=check, faces=faces, key=key,
-        batch_size=batch_size, limit=limit, progress=progress, stage=stage,
+        batch_size=batch_size, limit=limit, progress=progress, stage=stage, on_step=on_step,
     )  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
@@ -24,6 +26,7 @@ def protect_image(
     check: Check | None = Check(),
     faces: Faces | Detections | None = None,
     key: Key | KeyRecord | None = None,
+    on_step: Callable[[AttackStep], object] | None = None,
 ) -> Summary:
     """Protect an image file; the result is a PNG. All else is as for :func:`~deidlib.protect_video`.
 
@@ -34,6 +37,7 @@ def protect_image(
         check: what it must show its authorised readers; None: it is not read back.
         faces: where faces are, if that is known; no detector is asked then.
         key: the models read for the holder of this key only.
+        on_step: called after every step of the attack, and before its first.
 
     Returns:
         What happened, in numbers.
@@ -57,7 +61,7 @@ def protect_image(
     check_paths(path_of(source), target)
     clip = source if isinstance(source, ClipSource) else ClipSource.of_file(Path(source))
     known = [faces] if isinstance(faces, Faces) else faces
-    return ClipJob(deidentifier, clip, target, None, check, faces=known, key=key).run()
+    return ClipJob(deidentifier, clip, target, None, check, faces=known, key=key, on_step=on_step).run()
 
 
 def _check_png(target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import check_paths
@@ -32,6 +33,7 @@ def protect_video(
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
+    on_step: Callable[[AttackStep], object] | None = None,
 ) -> Summary:
     """Protect a video, frame by frame with its time stamps. Of the input's metadata nothing is taken over.
 
@@ -55,6 +57,9 @@ def protect_video(
         limit: frames after which a live source ends.
         progress: called with the number of frames protected since the last call.
         stage: called with what begins: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
+        on_step: called after every step of an attack, and before its first, with an
+            :class:`~deidlib.attack.AttackStep`, whose frames are numbered from the clip's first; what it raises ends
+            the work, which can be continued.
 
     Returns:
         What happened, in numbers.
@@ -103,4 +108,5 @@ def protect_video(
         key=key,
         progress=progress,
         stage=stage,
+        on_step=on_step,
     ).run()
