@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
 from deidlib.models.base import TargetModel, by_name, check_precision
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,9 @@ class IFGSMAttacker:
             fine=None if examiner is None or any(weight < 0 for weight in weights.values()) else self.fine,
             slopes=slopes or (),
             looked=None if on_step is None else _teller(on_step, self.max_iterations, numbers),
+        )
+        _log.debug(
+            "%d frames attacked in %s steps, %d reached the goal", len(hidden), trace.iterations, sum(trace.converged)
         )
         result = AttackResult.of(trace, readings)
         if examiner is not None:

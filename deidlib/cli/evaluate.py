@@ -15,6 +15,7 @@ from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 from deidlib.cli.options import READS, Batch, Description, Device
+from deidlib.cli.voice import Quiet, Verbose, is_quiet, note, say, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +149,8 @@ def evaluate(
     batch: Batch = 8,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():
@@ -187,25 +190,27 @@ def evaluate(
         show(result)
         note = _said_of_hiding(protected)
         if note is not None:
-            typer.echo(note)
+            say(note)
         if export_detections is not None:
             _export(result, export_detections)
         if json is not None:
             write_evaluation(json, result)
-            typer.echo(f"numbers: {json}")
+            say(f"numbers: {json}")
         if html is not None:
             write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst, note=note)
             shown = "original frames are in it" if show_originals else "protected frames only"
-            typer.echo(f"report: {html} ({shown})")
+            say(f"report: {html} ({shown})")
         if failed := [f"{wrong} ({wrong.value(result):.4g})" for wrong in conditions if wrong.holds(result)]:
-            typer.echo(f"verdict: failed, since {'; '.join(failed)}")
+            say(f"verdict: failed, since {'; '.join(failed)}")
             raise typer.Exit(2)
         if conditions:
-            typer.echo(f"verdict: passed, since none of this is true: {'; '.join(map(str, conditions))}")
+            say(f"verdict: passed, since none of this is true: {'; '.join(map(str, conditions))}")
 
 
 def show(result: Evaluation) -> None:
     """Print an evaluation as tables."""
+    if silent():
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -230,24 +235,24 @@ def show(result: Evaluation) -> None:
         )
     console.print(table)
     if result.passed_over:
-        typer.echo(f"passed over: {passed_over_in_words(result.passed_over, result.original)}")
-    typer.echo("landmarks: mean distance as a share of the face's size; a face not read counts as the worst reading")
+        say(f"passed over: {passed_over_in_words(result.passed_over, result.original)}")
+    say("landmarks: mean distance as a share of the face's size; a face not read counts as the worst reading")
     _show_movements(result, console)
     identity = result.identity
     if identity is not None and identity.mean is not None:
-        typer.echo(f"identity: cosine to the original {identity.mean:.3f} on average, {identity.greatest:.3f} at most")
+        say(f"identity: cosine to the original {identity.mean:.3f} on average, {identity.greatest:.3f} at most")
         if identity.accepted is None:
-            typer.echo(f"identity: no threshold, since {identity.threshold_from}")
+            say(f"identity: no threshold, since {identity.threshold_from}")
         else:
-            typer.echo(
+            say(
                 f"identity: {identity.accepted:.1%} of {identity.faces} faces above the threshold "
                 f"{identity.threshold:.3f} ({identity.threshold_from})"
             )
     elif identity is not None:
-        typer.echo("identity: no face could be compared")
+        say("identity: no face could be compared")
     beside = [] if identity is None else [value for frame in identity.beside for value in frame]
     if beside:
-        typer.echo(
+        say(
             f"identity: unauthorised detectors take {len(beside)} more places of the originals for faces, which were "
             f"overlooked or are none: cosine {max(beside):.3f} at most"
         )
@@ -255,7 +260,7 @@ def show(result: Evaluation) -> None:
         on = "control, 8 blocks on the original" if tried.control else tried.attack
         place = tried.ranking
         others = "no strangers" if place.other is None else f"{place.other:.2f} the most alike stranger"
-        typer.echo(
+        say(
             f"{on}, read as {tried.read_as}: the person is number {place.place} of {place.of} (a grey picture: "
             f"{place.blank}), cosine {place.cosine:.2f}, {others}"
         )
@@ -268,7 +273,7 @@ def show(result: Evaluation) -> None:
             if name in result.quality.frames
         ]  # fmt: skip
         what = "what was hidden" if result.quality.known else "an estimate, 1.2 times the faces' boxes"
-        typer.echo(f"picture: {', '.join(words)} (inside: {what})")
+        say(f"picture: {', '.join(words)} (inside: {what})")
 
 
 def _show_movements(result: Evaluation, console: Console) -> None:
@@ -292,7 +297,7 @@ def _show_movements(result: Evaluation, console: Console) -> None:
             )
     if table.row_count:
         console.print(table)
-        typer.echo("follows: correlation with the original over time, 1 every movement, 0 none; late: by frames")
+        say("follows: correlation with the original over time, 1 every movement, 0 none; late: by frames")
 
 
 @contextmanager
@@ -300,7 +305,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
     """How far the measurement is: takes the frames that are done, and how many there are."""
     from tqdm.auto import tqdm
 
-    with tqdm(unit="frame", desc="reading both", file=sys.stderr) as bar:
+    with tqdm(unit="frame", desc="reading both", file=sys.stderr, disable=is_quiet()) as bar:
 
         def progress(done: int, frames: int) -> None:
             if bar.total is None:
@@ -437,7 +442,7 @@ def _embedder_of(name: str) -> Embedder:
         raise ValueError(f"--embedder must be facenet, mobilefacenet or an ONNX file, and {name} is no file.")
     if checkpoint_of(path) is not None:
         return OnnxEmbedder(path)
-    typer.echo(f"{path.name} is not known: given RGB from -1 to 1, as InsightFace's models take it", err=True)
+    note(f"{path.name} is not known: given RGB from -1 to 1, as InsightFace's models take it")
     return OnnxEmbedder(path, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -455,7 +460,7 @@ def _pictures_of(source: Path | None) -> list[Tensor]:
         raise ValueError(f"--strangers {source} holds no picture.")
     if len(paths) < len(shown):
         others = ", ".join(path.name for path in shown if path not in paths)
-        typer.echo(f"--strangers passes over what is no picture: {others}", err=True)
+        note(f"--strangers passes over what is no picture: {others}")
     return [read_image(path) for path in paths]
 
 
@@ -465,7 +470,7 @@ def _export(result: Evaluation, folder: Path) -> None:
     for name in result.readers:
         for side, detections in result.detections(name).items():
             write_detections(folder / f"{side}.{name}.json", detections)
-    typer.echo(f"detections: {folder}")
+    say(f"detections: {folder}")
 
 
 def _mean(values: list[float], factor: float, unit: str) -> str:

@@ -26,6 +26,7 @@ from deidlib.cli.names import (
     tolerance_of,
 )
 from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.voice import Quiet, Verbose, note, warn
 from deidlib.cli.work import Audit, Work, report, run
 
 Start = Literal["auto", "hidden", "predecessor"]
@@ -241,6 +242,8 @@ def protect(
     ] = None,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Hide the faces in SOURCE and let the authorised models still read them.
 
@@ -303,7 +306,7 @@ def protect(
             )
         obfuscator = hiding_of(("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where)
         if (warning := warning_of(obfuscator)) is not None:
-            typer.echo(f"warning: {warning}", err=True)
+            warn(f"warning: {warning}")
         warm = {
             "auto": None if paper else recommended_chain(codec, keyed=key is not None, until=goal),
             "predecessor": Chain(),
@@ -338,7 +341,7 @@ def protect(
             None if audit is None else Audit(audit, audit_every),
         )
         if live is not None:
-            typer.echo("a camera or a pipe can be read once only: it is neither continued nor mended", err=True)
+            note("a camera or a pipe can be read once only: it is neither continued nor mended")
             work.one(live, target, frames)
         elif inputs is not None:
             run(work, source, target, inputs)

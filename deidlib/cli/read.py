@@ -16,6 +16,7 @@ from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, device_of, models_of, readers_for
 from deidlib.cli.options import READS, Batch, Description, Device
+from deidlib.cli.voice import Quiet, Verbose, is_quiet, say, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +95,8 @@ def read(
     batch: Batch = 8,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""
     from deidlib.keys.key import Key
@@ -116,7 +119,7 @@ def read(
         clip = Clip.open(protected)
         content = sha256_of(protected)
         for warning in _doubts(described, clip.frames, content, first):
-            typer.echo(f"warning: {warning}", err=True)
+            warn(f"warning: {warning}")
         where = device_of(device)
         readers = models_of(names, where, "--models")
         if record is not None:
@@ -126,16 +129,16 @@ def read(
         with _canvas(overlay, clip, times) as draw:
             frames = _read(clip, list(readers.values()), first, batch, where, draw)
         faces, found = sum(map(len, frames)), sum(len(known) > 0 for known in frames)
-        typer.echo(f"{protected}: {len(frames)} frames, {found} with faces; {faces} faces read by {', '.join(readers)}")
+        say(f"{protected}: {len(frames)} frames, {found} with faces; {faces} faces read by {', '.join(readers)}")
         if not faces:
-            typer.echo(f"warning: nothing could be read from {protected}", err=True)
+            warn(f"warning: nothing could be read from {protected}")
         if json is not None:
             shared = [parts(known) for known in held(generic(frames, clip.size) if mean_face else frames, every)]
             detections = Detections(shared, clip.size, content, tuple(readers), times.pts, times.base)
             write_detections(json, detections)
-            typer.echo(f"detections: {json}")
+            say(f"detections: {json}")
         if overlay is not None:
-            typer.echo(f"overlay: {overlay}")
+            say(f"overlay: {overlay}")
 
 
 def _doubts(described: Sidecar | None, frames: int, content: str, first: int) -> Iterator[str]:
@@ -165,7 +168,7 @@ def _read(
     from deidlib.models.observe import observe
 
     frames: list[Faces] = []
-    with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr) as bar:
+    with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr, disable=is_quiet()) as bar:
         for images in clip.batches(batch):
             number = first + len(frames)
             told = [model.at(range(number, number + len(images))) for model in models]

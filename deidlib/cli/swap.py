@@ -11,7 +11,8 @@ from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
 from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
-from deidlib.cli.work import Work, report_frames, report_swaps, run, say
+from deidlib.cli.voice import Quiet, Verbose, warn
+from deidlib.cli.work import Work, report_frames, report_swaps, run
 
 if TYPE_CHECKING:
     from deidlib.protect.summary import Summary
@@ -88,6 +89,8 @@ def swap(
     batch: Batch = 8,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Show another face in place of every face in IN; nothing is attacked.
 
@@ -131,7 +134,7 @@ def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
     report_frames(target, summary, "with faces")
     report_swaps(summary)
     if not summary.found:
-        say(f"warning: no face was found in {source}", err=True)
+        warn(f"warning: no face was found in {source}")
 
 
 def swapper_of(
@@ -174,7 +177,7 @@ def swapper_of(
             parts = cast("tuple[Part, ...]", keep)
             swapper = WarpSwapper(image.to(device), models, which=which, keep=parts, fallback=fallback)
             if swapper.doubt is not None:
-                typer.echo(f"warning: {file}: {swapper.doubt}", err=True)
+                warn(f"warning: {file}: {swapper.doubt}")
             return swapper
         if keep:
             raise ValueError("--keep is for --method warp.")

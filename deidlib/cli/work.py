@@ -12,6 +12,7 @@ import typer
 
 from deidlib.cli.bar import Bar, video_info
 from deidlib.cli.signals import exit_code
+from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
     from deidlib.keys.key import Key
@@ -80,7 +81,7 @@ class Work:
         make_folder(target.parent)
         name = target.name if isinstance(source, str | int) else source.name
         self._announce(source)
-        bar = Bar()
+        bar = Bar(shown=not is_quiet())
         try:
             bar.begin(source, name)
             faces = None if self.faces_of is None or not isinstance(source, Path) else self.faces_of(source)
@@ -102,8 +103,8 @@ class Work:
         from deidlib.protect.folder import FileResult, protect_folder
 
         count = len(inputs.pairs)
-        bar = Bar()
-        with tqdm(total=count, unit="file", desc="all files", file=sys.stderr) as total:
+        bar = Bar(shown=not is_quiet())
+        with tqdm(total=count, unit="file", desc="all files", file=sys.stderr, disable=is_quiet()) as total:
 
             def first(one: Path) -> None:
                 self._announce(one)
@@ -113,7 +114,7 @@ class Work:
                 bar.end()
                 total.update()
                 if result.error is not None:
-                    say(f"error: {result.error}", err=True)
+                    warn(f"error: {result.error}")
                 elif result.summary is not None:
                     self.report(result.source, result.target, result.summary)
                     if self.audit is not None:
@@ -125,11 +126,11 @@ class Work:
                 progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
         if summary.finished_before:
-            say(f"{summary.finished_before} of {count} files were finished before, and left as they are", err=True)
+            note(f"{summary.finished_before} of {count} files were finished before, and left as they are")
         if summary.elsewhere:
-            say(f"{summary.elsewhere} of {count} files are being done by another process", err=True)
+            note(f"{summary.elsewhere} of {count} files are being done by another process")
         if summary.passed_over:
-            say(f"passed over: {passed_over_in_words(summary.passed_over, source)}", err=True)
+            note(f"passed over: {passed_over_in_words(summary.passed_over, source)}")
         return len(summary.failed), count
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
@@ -144,16 +145,16 @@ class Work:
         if info is None:
             return
         if info.has_audio and self.output.audio == "copy":
-            say(f"{source}: its sound is copied, and a voice identifies", err=True)
+            note(f"{source}: its sound is copied, and a voice identifies")
         elif info.has_audio:
-            say(f"{source}: its sound is left out, since a voice identifies", err=True)
+            note(f"{source}: its sound is left out, since a voice identifies")
         if info.interlaced:
-            say(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is", err=True)
+            note(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is")
         if info.hdr is not None:
-            say(f"{source}: HDR ({info.hdr}); it is read, and written, as SDR", err=True)
+            note(f"{source}: HDR ({info.hdr}); it is read, and written, as SDR")
         if info.left_out:
             others = f"{info.left_out} other video{'s' * (info.left_out > 1)}"
-            say(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken", err=True)
+            note(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken")
 
 
 def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
@@ -179,23 +180,14 @@ def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
             except ValueError as error:
                 raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
     except KeyboardInterrupt as interrupt:
-        typer.echo(
+        warn(
             "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
-            "stopped.",
-            err=True,
+            "stopped."
         )
         raise typer.Exit(exit_code(interrupt)) from None
     if failed:
-        typer.echo(f"{failed} of {count} files failed", err=True)
+        warn(f"{failed} of {count} files failed")
         raise typer.Exit(1)
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line above the bars."""
-    from tqdm.auto import tqdm
-
-    with tqdm.external_write_mode(file=sys.stderr):
-        typer.echo(text, err=err)
 
 
 def report_frames(target: Path, summary: Summary, found: str) -> None:
@@ -260,9 +252,9 @@ def report(source: Path | str | int, target: Path, summary: Summary, *, attacked
                 f"{back.repaired} were attacked again"
             )
     for doubt in _doubts(summary):
-        say(f"warning: {doubt}", err=True)
+        warn(f"warning: {doubt}")
     if not summary.found:
-        say(f"warning: no face was found in {source}; nothing can be read from {target}", err=True)
+        warn(f"warning: no face was found in {source}; nothing can be read from {target}")
 
 
 def _doubts(summary: Summary) -> Iterator[str]:

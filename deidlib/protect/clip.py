@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -50,6 +51,7 @@ from deidlib.records.identity import FileIdentity
 from deidlib.records.versions import versions
 from deidlib.tracking import TrackedFrame
 
+_log = logging.getLogger(__name__)
 # Treatments of frames in which faces are hidden one by one.
 _ONE_BY_ONE = ("found", "filled", "held")
 # Rectangles that the file beside the output may hold: four megabytes.
@@ -250,8 +252,13 @@ class ClipJob:
                 note = {"bad": comparison.bad}
                 store.folder.leave(f"checked-{number}", note)
             repaired.update(note["bad"])
+            _log.info("%s: %d frames are read badly, and attacked again", self.target, len(note["bad"]))
             self._repair(store, number + 1, note["bad"])
         return self._publish(store, number, file, None if comparison is None else comparison.compute(len(repaired)))
+
+    def _begin(self, stage: str) -> None:
+        _log.info("%s: %s", self.target, stage)
+        self.stage(stage)
 
     # The frames
 
@@ -261,8 +268,10 @@ class ClipJob:
         if clip is not None and all(store.latest(k, 0) is not None for k in range(-(-clip["frames"] // self.length))):
             self.progress(clip["frames"])
             return
-        self.stage("protecting")
+        self._begin("protecting")
         done = {k for k in store.known() if store.latest(k, 0) is not None}
+        if done:
+            _log.info("%s: %d segments of %d frames were finished before", self.target, len(done), self.length)
         frames, previous = 0, None
         # Later there is no original to compare with.
         look = LastLook(self.deidentifier, exact=True) if self.live else None
@@ -304,7 +313,7 @@ class ClipJob:
 
     def _repair(self, store: SegmentStore, number: int, bad: Sequence[int]) -> None:
         """Attack frames again, and rewrite the segments that they are in."""
-        self.stage("repairing")
+        self._begin("repairing")
         self.reread = True
         todo = {k for k in {frame // self.length for frame in bad} if store.latest(k, number) != number}
         wanted = {frame // self.size for frame in bad if frame // self.length in todo}
@@ -386,7 +395,7 @@ class ClipJob:
 
     def _write(self, store: SegmentStore, upto: int) -> Path:
         """The output, under a name of its own in the work folder."""
-        self.stage("writing")
+        self._begin("writing")
         file = store.folder.output()
         if self.output is None:
             ((_, image),) = self._frames_of(store, upto)
@@ -406,7 +415,7 @@ class ClipJob:
 
     def _look_at(self, store: SegmentStore, upto: int, file: Path) -> ReadbackComparison | None:
         """See that the output hides what it is to hide, and let the authorised models read it."""
-        self.stage("checking")
+        self._begin("checking")
         comparison = None
         if self.check is not None:
             comparison = ReadbackComparison(self.deidentifier.attacker.named_models(), self.check.min_iou)
@@ -451,6 +460,7 @@ class ClipJob:
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
             publish(file.path, self.target, self._description(store, upto, file, summary))
+        _log.info("%s: %d frames written", self.target, summary.frames)
         return summary
 
     def _hidden(self, store: SegmentStore, upto: int) -> list[Sequence[Sequence[int]] | None] | None:

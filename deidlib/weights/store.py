@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import logging
 import os
 import pickle
 import zipfile
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from deidlib.weights.table import CHECKPOINTS, Checkpoint, by_name, checkpoint
 
+_log = logging.getLogger(__name__)
 _FOLDER_VARIABLE = "DEIDLIB_WEIGHTS"
 _CACHE_VARIABLE = "DEIDLIB_CACHE"
 _SUFFIXES = (".pth", ".pt", ".tar", ".zip", ".onnx", ".tflite", ".ckpt", ".bin", ".safetensors")
@@ -83,6 +85,7 @@ def find(name_or_path: str | Path) -> Path:
         # Nobody publishes a hash: later readers at least get what the first one got.
         with contextlib.suppress(OSError):  # a cache that is shared and read-only
             _record_of(path).write_text(f"{_digests(path).sha256}  {path.name}\n")
+    _log.info("%s: %s, %s", wanted.name, path, state)
     return path
 
 
@@ -379,6 +382,7 @@ def _fetch(wanted: Checkpoint) -> Path:
     cache = cache_folder()
     cause: Exception | None = None
     if wanted.url is not None:
+        _log.info("%s: downloading %s", wanted.name, wanted.url)
         try:
             _download(wanted.url, cache / wanted.file)
             return cache / wanted.file
