@@ -131,15 +131,30 @@ def from_pixels(pixels: Pixels) -> Tensor:
     """Images from what files and other libraries hold: :func:`from_uint8`, channels first.
 
     Args:
-        pixels: ``(..., H, W, 3)`` uint8; not kept.
+        pixels: ``(..., H, W, 3)`` uint8, RGB (OpenCV's are BGR: ``pixels[..., ::-1]``); not kept.
 
     Returns:
-        ``(..., 3, H, W)`` float32 in [0, 1], contiguous.
+        ``(..., 3, H, W)`` float32 in [0, 1], contiguous; with ``[None]`` one picture is a batch of one.
+
+    Raises:
+        TypeError: no numpy array of uint8.
+        ValueError: not three colours, last.
 
     Example:
         >>> from_pixels(np.full((4, 5, 3), 255, np.uint8)).shape
         torch.Size([3, 4, 5])
     """
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        got = pixels.dtype if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise TypeError(
+            f"pixels must be a numpy array of uint8, 0 to 255, got {got}. Of floats in [0, 1] make "
+            "(array * 255).round().astype(np.uint8); of a PIL image np.asarray(image.convert('RGB'))."
+        )
+    if pixels.ndim < 3 or pixels.shape[-1] != 3:
+        raise ValueError(
+            f"pixels must have shape (..., H, W, 3), RGB, got {pixels.shape}. Of grey make np.stack([grey] * 3, -1); "
+            "of RGBA take [..., :3]."
+        )
     return from_uint8(torch.from_numpy(np.ascontiguousarray(rearrange(pixels, "... h w c -> ... c h w"))))
 
 

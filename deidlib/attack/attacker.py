@@ -22,6 +22,7 @@ from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
 from deidlib.models.base import TargetModel, by_name, check_precision
+from deidlib.records.html_table import html_table
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class IFGSMAttacker:
     models. What serves best depends on them, and is chosen by :func:`~deidlib.recommended`, as on the command line.
 
     Args:
-        models: the target models; a mapping names them, a sequence uses each model's own ``name``.
+        models: the target models: one, or several; a mapping names them, else each goes by its own ``name``.
         weights: factor of each model's loss, by name; 1.0 where not given. Negative: away from its target.
         epsilon: radius of the L-infinity ball around the hidden frame, in image units; a float, or a tensor
             that broadcasts to ``(B, 3, H, W)``.
@@ -79,12 +80,12 @@ class IFGSMAttacker:
         >>> model, hide = MTCNN(), Pixelate(blocks=4)
         >>> faces = model.predict(picture)
         >>> hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
-        >>> result = IFGSMAttacker([model], max_iterations=20)(hidden, faces, mask=mask)
+        >>> result = IFGSMAttacker(model, max_iterations=20)(hidden, faces, mask=mask)
         >>> len(model.predict(hidden)[0]), len(model.predict(result.images)[0])  # faces that are found
         (0, 1)
     """
 
-    models: Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]]
+    models: TargetModel[Any] | Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]]
     weights: Mapping[str, float] = field(default_factory=dict)
     epsilon: float | Tensor = 8 / 255
     max_iterations: int = 150
@@ -96,6 +97,9 @@ class IFGSMAttacker:
     distortions: Sequence[Distortion] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.models, TargetModel):
+            # To fingerprints, one model is a list of it.
+            object.__setattr__(self, "models", [self.models])
         names = list(self.named_models())
         if not names:
             raise ValueError("IFGSMAttacker needs at least one target model, got none.")
@@ -114,6 +118,31 @@ class IFGSMAttacker:
     def named_models(self) -> dict[str, TargetModel[Any]]:
         """The models by name, in order."""
         return by_name(self.models)
+
+    def __repr__(self) -> str:
+        said = "; ".join(f"{name} {value}" for name, value in self._in_words())
+        return f"IFGSMAttacker({', '.join(self.named_models())}; {said})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        models = [(f"model {name}", f"{model!r}, weight {self.weights.get(name, 1.0):g}")
+                  for name, model in self.named_models().items()]  # fmt: skip
+        return html_table([*models, *self._in_words()], caption="IFGSMAttacker")
+
+    def _in_words(self) -> list[tuple[str, str]]:
+        """The settings that decide something."""
+        radius = "a map" if isinstance(self.epsilon, Tensor) else f"{self.epsilon * 255:.4g}/255"
+        said = [("epsilon", radius), ("steps", f"{self.max_iterations} at most"), ("rule", repr(self.step))]
+        several = len(self.named_models()) > 1
+        optional = {
+            "sum": self.aggregate if several else None,
+            "weights": dict(self.weights) or None,
+            "until": self.until,
+            "threshold": self.threshold,
+            "fine": self.fine,
+            "survives": list(self.distortions) or None,
+        }
+        return said + [(name, repr(value)) for name, value in optional.items() if value is not None]
 
     def __call__(
         self,

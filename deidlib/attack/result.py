@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,12 @@ from deidlib.attack.loop import Trace
 from deidlib.attack.reading_step import Slopes
 from deidlib.attack.tolerance import ReadingError
 from deidlib.faces import Faces
+from deidlib.records.html_table import html_table
+from deidlib.visualize import amplified, figure, picture, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,79 @@ class AttackResult:
         losses = ", ".join(f"{name} {float(loss.mean()):.3g}" for name, loss in self.final_losses().items())
         within = "" if self.within is None else f"; {int(self.within.sum())} within tolerance"
         return f"AttackResult({frames} frames of {width} x {height}, {steps}; final loss {losses}{within})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row per frame."""
+        losses = {f"loss {name}": loss.tolist() for name, loss in self.final_losses().items()}
+        columns: dict[str, list[Any]] = {
+            "frame": list(range(len(self.images))),
+            "steps": self.iterations.tolist(),
+            "best": self.best.tolist(),
+            **({} if self.within is None else {"within tolerance": self.within.tolist()}),
+            **losses,
+        }
+        return html_table(zip(*columns.values(), strict=True), head=list(columns), caption=repr(self))
+
+    def show(self, *before: Tensor, titles: Sequence[str] | None = None, most: int = 4) -> Image:
+        """A sheet of the frames as they are now, beside what they were before, which a notebook shows.
+
+        Args:
+            before: ``(B, 3, H, W)`` each: the originals, the hidden frames. With any, the perturbation is shown as
+                well: 16 times the difference from the last of them, on grey.
+            titles: of the columns.
+            most: frames that are shown, one a row.
+
+        Returns:
+            The sheet; ``.save("sheet.png")`` keeps it.
+
+        Raises:
+            ValueError: not as many frames as there are here, or of another size; a wrong number of titles.
+        """
+        stages = [*before, self.images]
+        if any(stage.shape != self.images.shape for stage in stages):
+            raise ValueError(
+                f"show takes batches of {tuple(self.images.shape)}, got {[tuple(stage.shape) for stage in before]}."
+            )
+        if before:
+            stages.append(amplified(self.images, before[-1].to(self.images)))
+        if titles is None and len(before) in (1, 2):
+            titles = ["original", "hidden", "attacked", "perturbation x 16"][2 - len(before) :]
+        losses, captions = self.final_losses(), []
+        for i in range(min(most, len(self.images))):
+            reached = ", ".join(f"{name} {float(loss[i]):.3g}" for name, loss in losses.items())
+            caption = f"step {int(self.best[i])}: loss {reached}"
+            captions.append([caption if stage is self.images else "" for stage in stages])
+        rows = [[stage[i] for stage in stages] for i in range(len(captions))]
+        return picture(sheet(rows, titles, captions=captions))
+
+    def plot(self) -> Figure:
+        """Each model's loss over the steps: the mean over the frames, and thin every frame; the best step is marked.
+
+        Returns:
+            A figure of matplotlib (extra ``[notebook]``), which a notebook shows; ``.savefig("loss.png")`` keeps it.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        drawing = figure(6.4, 3.6)
+        axes = drawing.add_subplot()
+        best = self.best.cpu()
+        for number, (name, rows) in enumerate(self.losses.items()):
+            table, colour = rows.detach().cpu().double(), f"C{number}"
+            if table.shape[1] > 1:
+                axes.plot(table, color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(table.nanmean(dim=1), color=colour, linewidth=1.8, label=name)
+            axes.plot(best, table.gather(0, best[None])[0], "o", color=colour, markersize=4)
+        known = [value for rows in self.losses.values() for value in rows.flatten().tolist() if math.isfinite(value)]
+        if known and min(known) > 0:
+            axes.set_yscale("log", subs=(2, 5))
+            # Without powers of ten, whose letters not every machine has.
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}" if max(known) < 100 * min(known) else "")
+        axes.set(title="Loss of each model (dots: the step returned)", xlabel="steps", ylabel="loss (no unit)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        return drawing
 
     def final_losses(self) -> dict[str, Tensor]:
         """Per model ``(B,)``: the losses of the returned images."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,6 +14,10 @@ from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
 from deidlib.images import from_uint8
 from deidlib.tracking import Treatment
+from deidlib.visualize import amplified, picture, sheet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,23 @@ class ProtectedBatch:
     attack: AttackResult | None
     readings: list[dict[str, Faces]] = field(default_factory=list)
     swaps: Sequence[Mapping[str, int]] = ()
+
+    def __repr__(self) -> str:
+        count, _, height, width = self.images.shape
+        done = ", ".join(f"{number} {what}" for what, number in Counter(self.treatment).items())
+        return f"ProtectedBatch({count} frames of {width} x {height}: {done})"
+
+    def show(self, most: int = 4) -> Image:
+        """A sheet of the frames, original, hidden and protected, and the perturbation, which a notebook shows.
+
+        Args:
+            most: frames that are shown, one a row.
+        """
+        stages = (self.originals, self.hidden, self.images, amplified(self.images, self.hidden))
+        rows = [[stage[i] for stage in stages] for i in range(min(most, len(self.images)))]
+        captions = [["", "", self.treatment[i], ""] for i in range(len(rows))]
+        titles = ("original", "hidden", "protected", "perturbation x 16")
+        return picture(sheet(rows, titles, captions=captions))
 
     def losses(self) -> list[dict[str, float]]:
         """Each frame's final losses, by model; nothing for a frame that was not attacked."""

@@ -94,6 +94,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __repr__(self) -> str:
+        said = [f"{len(self)} frames, {sum(len(faces) > 0 for faces in self.frames)} of them with faces"]
+        said += [] if self.size is None else [f"{self.size[1]} x {self.size[0]}"]
+        return f"Detections({'; '.join([*said, *self.readers])})"
+
 
 def write_detections(path: str | Path, detections: Detections) -> None:
     """Write detections as JSON; the file appears complete or not at all.
