@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -256,14 +256,14 @@ def _cosines(blocks: Tensor) -> Tensor:
     """
     half = len(blocks) // 2
     head, tail = blocks[:half], blocks[half:].flip(0)
-    weights = _basis(2 * half).to(blocks)
+    weights = _basis(2 * half, blocks.device, blocks.dtype)
     return _summed(weights, torch.stack([head + tail, head - tail], dim=1)).flatten(0, 1)
 
 
 def _cosines_back(coefficients: Tensor) -> Tensor:
     """From frequencies to places along the first dimension."""
     half = len(coefficients) // 2
-    weights = _basis(2 * half).to(coefficients).transpose(0, 2)
+    weights = _basis(2 * half, coefficients.device, coefficients.dtype).transpose(0, 2)
     even, odd = _summed(weights, coefficients.reshape(half, 2, *coefficients.shape[1:])).unbind(1)
     return torch.cat([even + odd, (even - odd).flip(0)])
 
@@ -277,9 +277,9 @@ def _summed(weights: Tensor, parts: Tensor) -> Tensor:
     return total
 
 
-@cache
-def _basis(size: int) -> Tensor:
-    """Cosines over half a block by frequency ``2 f + parity``: ``(f, parity, place)``, float64, mean square 1."""
+@lru_cache(maxsize=16)
+def _basis(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Cosines over half a block by frequency ``2 f + parity``: ``(f, parity, place)``, mean square 1."""
 
     def value(frequency: int, place: int) -> float:
         scale = 1 if frequency == 0 else math.sqrt(2)
@@ -288,4 +288,6 @@ def _basis(size: int) -> Tensor:
 
     half = range(size // 2)
     table = [[[value(2 * f + parity, place) for place in half] for parity in range(2)] for f in half]
-    return torch.tensor(table, dtype=torch.float64)
+    # Rounded from float64 and sent to a device once, and outside of inference mode: a later gradient may go through.
+    with torch.inference_mode(False):
+        return torch.tensor(table, dtype=torch.float64).to(dtype).to(device)

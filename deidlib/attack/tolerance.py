@@ -281,7 +281,7 @@ class Examiner(Goal):
         rows = [k for k, seems in enumerate(likely) if seems]
         said = [read[0] for name in detectors if (read := readings[name])[0] is not None]
         # Seen through distortions they are read when the frame is examined.
-        if others and rows and said and len(said) == len(detectors) and len(next(iter(readings.values()))) == 1:
+        if others and rows and said and len(said) == len(detectors) and not iterate.active.distortions:
             at = torch.tensor(rows, device=images.device)
             numbers = [iterate.numbers[k] for k in rows]
             told = self._told(numbers)

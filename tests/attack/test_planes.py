@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deidlib.attack.planes import (
+    _basis,
     blurred,
     doubled,
     extended,
@@ -101,3 +102,16 @@ def test_the_mean_of_whole_numbers_is_exact() -> None:
     levels = torch.randint(-128, 128, (1, 1, 64, 64)).float()
     means = to_frequencies(levels, 8)[0, 0, 0, 0]
     assert torch.equal(means, functional.avg_pool2d(levels, 8)[0, 0] * 8)
+
+
+def test_what_is_made_in_inference_mode_takes_no_gradient_from_later_ones() -> None:
+    _basis.cache_clear()
+    planes = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        to_frequencies(planes.detach(), 2)
+
+    def energy(values: Tensor) -> Tensor:
+        return to_frequencies(values, 2).square().sum()
+
+    # Through the gradient, too: its graph keeps the cosines.
+    assert torch.autograd.gradgradcheck(energy, planes)

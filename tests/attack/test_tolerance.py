@@ -371,6 +371,26 @@ def test_gaze_is_read_along_the_chain_once_the_detector_is_content(detector: Rul
     assert alone(grey(100), wanted["pointing"]).iterations.tolist() == [12]
 
 
+def test_gaze_is_read_through_a_single_distortion_too() -> None:
+    class Darker(Distortion):
+        def __call__(self, images: Tensor) -> Tensor:
+            return images - 10 / 255
+
+    wanted = {"ruler": at(110), "pointing": Pointing().predict(grey(110), at(110))}
+    attacker = IFGSMAttacker(
+        {"ruler": Outspoken(), "pointing": Pointing()},
+        epsilon=0.2,
+        max_iterations=30,
+        until=Tolerance(iou=0.95, gaze=0.5),
+        distortions=[Darker()],
+    )
+    result = attacker(grey(100), wanted)
+    # A frame at 120 is seen at 110. As it is, before the distortion, it reads ten degrees off.
+    assert result.iterations.tolist() == [20]
+    assert result.within is not None
+    assert result.within.tolist() == [True]
+
+
 # What real detectors say in their forward pass
 
 
