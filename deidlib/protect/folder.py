@@ -135,31 +135,97 @@ def protect_folder(
     """
     source, target = Path(source), Path(target)
     inputs = Inputs.below(source, target, output.codec) if inputs is None else inputs
-    make_folder(target)
-    manifest = Manifest(target / MANIFEST)
-    secret = key.derive("input") if key is not None else _secret_of(target)
-    for passed in inputs.passed_over:
-        manifest.pass_over(passed.path.relative_to(source).as_posix(), passed.reason)
-    settings: dict[str, Any] = {
-        "deidentifier": described(deidentifier),
-        "output": described(output),
-        "check": described(check),
-        "faces_of": described(faces_of),
-        "key": None if key is None else key.id,
-        "versions": versions(),
-    }
-    # Where faces are known, they are in it: as with inputs, a plain hash would confirm whoever guesses them.
-    mark, results = secret.mac(fingerprint(settings)), []
+    work = FolderWork(
+        deidentifier, source, target, output=output, check=check, key=key, batch_size=batch_size, faces_of=faces_of
+    )
+    work.pass_over(inputs.passed_over)
+    results = []
     for one, out in inputs.pairs:
         if begin is not None:
             begin(one)
-        line: dict[str, Any] = {
-            "output": out.relative_to(target).as_posix(),
-            "input": one.relative_to(source).as_posix(),
-        }
-        line["fingerprint"] = mark
+        results.append(work.one(one, out, progress=progress, stage=stage, on_step=on_step))
+        if done is not None:
+            done(results[-1])
+    return FolderSummary(tuple(results), inputs.passed_over)
 
-        def told(name: str, line: Mapping[str, Any] = line, out: Path = out) -> None:
+
+class FolderWork:
+    """What is done to each file of a folder; of processes that have one each, one does a file.
+
+    Args:
+        deidentifier: what happens to the frames.
+        source: the folder.
+        target: the folder for the outputs; it is created.
+        output: how videos are written.
+        check: what the files must show their authorised readers.
+        key: the models read for its holder only.
+        batch_size: frames attacked at a time.
+        faces_of: told a file, where faces are in its frames, if that is known.
+
+    Raises:
+        MediaError: the output folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        deidentifier: Deidentifier,
+        source: Path,
+        target: Path,
+        *,
+        output: Output = Output(),
+        check: Check | None = Check(),
+        key: Key | None = None,
+        batch_size: int = 8,
+        faces_of: Callable[[Path], Given | None] | None = None,
+    ) -> None:
+        make_folder(target)
+        self.deidentifier, self.source, self.target = deidentifier, source, target
+        self.output, self.check, self.key = output, check, key
+        self.batch_size, self.faces_of = batch_size, faces_of
+        self._manifest = Manifest(target / MANIFEST)
+        self._secret = key.derive("input") if key is not None else _secret_of(target)
+        settings: dict[str, Any] = {
+            "deidentifier": described(deidentifier),
+            "output": described(output),
+            "check": described(check),
+            "faces_of": described(faces_of),
+            "key": None if key is None else key.id,
+            "versions": versions(),
+        }
+        # Where faces are known, they are in it: as with inputs, a plain hash would confirm whoever guesses them.
+        self._mark = self._secret.mac(fingerprint(settings))
+
+    def pass_over(self, passed_over: Sequence[PassedOver]) -> None:
+        """Note in the manifest what else lies in the folder."""
+        for passed in passed_over:
+            self._manifest.pass_over(passed.path.relative_to(self.source).as_posix(), passed.reason)
+
+    def one(
+        self,
+        one: Path,
+        out: Path,
+        *,
+        progress: Callable[[int], object] | None = None,
+        stage: Callable[[str], object] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
+    ) -> FileResult:
+        """Do a file, unless it is finished, and say what became of it: nothing is raised that is the file's fault.
+
+        Args:
+            one: a file below the folder.
+            out: its output, below the folder for outputs.
+            progress: as for :func:`~deidlib.protect_video`.
+            stage: as for :func:`~deidlib.protect_video`.
+            on_step: as for :func:`~deidlib.protect_video`.
+        """
+        manifest = self._manifest
+        line: dict[str, Any] = {
+            "output": out.relative_to(self.target).as_posix(),
+            "input": one.relative_to(self.source).as_posix(),
+            "fingerprint": self._mark,
+        }
+
+        def told(name: str) -> None:
             # From here on the file is locked: whoever had it before may have finished it.
             manifest.refresh()
             last = manifest.last(line["output"])
@@ -170,7 +236,7 @@ def protect_folder(
 
         try:
             clip = ClipSource.of_file(one)
-            line["input_mac"] = secret.mac(str(clip.sha256))
+            line["input_mac"] = self._secret.mac(str(clip.sha256))
             manifest.refresh()
             last = manifest.last(line["output"])
             summary = None
@@ -185,26 +251,22 @@ def protect_folder(
                 if not out.suffix:
                     # A folder of pictures is never written over, so that it must be known again for our own.
                     manifest.add(line | {"status": "begun"})
-                faces = None if faces_of is None else faces_of(one)
+                faces = None if self.faces_of is None else self.faces_of(one)
                 summary = protect_file(
-                    deidentifier, clip, out, output=output, check=check, faces=faces, key=key,
-                    batch_size=batch_size, progress=progress, stage=told, on_step=on_step,
+                    self.deidentifier, clip, out, output=self.output, check=self.check, faces=faces, key=self.key,
+                    batch_size=self.batch_size, progress=progress, stage=told, on_step=on_step,
                 )  # fmt: skip
                 manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)})
-            result = FileResult(one, out, summary)
+            return FileResult(one, out, summary)
         except _FinishedMeanwhile:
-            result = FileResult(one, out)
+            return FileResult(one, out)
         except BusyError:
-            result = FileResult(one, out, elsewhere=True)
+            return FileResult(one, out, elsewhere=True)
         except Exception as error:
             # Whatever is wrong with one file does not stop the others.
             message = str(error) if str(one) in str(error) else f"{one}: {error}"
-            manifest.add(line | {"status": "failed", "error": message.replace(f"{source}/", "")[:10_000]})
-            result = FileResult(one, out, error=message)
-        results.append(result)
-        if done is not None:
-            done(result)
-    return FolderSummary(tuple(results), inputs.passed_over)
+            manifest.add(line | {"status": "failed", "error": message.replace(f"{self.source}/", "")[:10_000]})
+            return FileResult(one, out, error=message)
 
 
 def protect_file(
