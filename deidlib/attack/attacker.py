@@ -14,6 +14,7 @@ from deidlib.attack.aggregation import Aggregator, Sum
 from deidlib.attack.arithmetic import differentiable, plain_arithmetic
 from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.distortion import Distortion
+from deidlib.attack.fine_steps import FineSteps
 from deidlib.attack.loop import Active, Iterate, Threshold, descend, project
 from deidlib.attack.reading_step import ReadingStep, Slopes
 from deidlib.attack.result import AttackResult
@@ -152,7 +153,7 @@ class IFGSMAttacker:
         mask: Tensor | None = None,
         init: Tensor | None = None,
         numbers: Sequence[int] | None = None,
-        slopes: Sequence[Slopes | None] | None = None,
+        slopes: Sequence[Sequence[Slopes]] | None = None,
         on_step: Callable[[AttackStep], object] | None = None,
     ) -> AttackResult:
         """Attack a batch of hidden frames. The originals are not needed: what was read on them is.
@@ -199,7 +200,7 @@ class IFGSMAttacker:
         mask: Tensor | None,
         init: Tensor | None,
         numbers: Sequence[int] | None,
-        slopes: Sequence[Slopes | None] | None,
+        slopes: Sequence[Sequence[Slopes]] | None,
         on_step: Callable[[AttackStep], object] | None,
     ) -> AttackResult:
         """The attack, where gradients can be taken."""
@@ -208,7 +209,7 @@ class IFGSMAttacker:
         for name, model in models.items():
             _fits(name, model, hidden)
         if slopes is not None and len(slopes) != len(hidden):
-            raise ValueError(f"expected slopes or None per frame: {len(hidden)} frames, got {len(slopes)} entries.")
+            raise ValueError(f"expected an entry of slopes per frame: {len(hidden)} frames, got {len(slopes)} entries.")
         if numbers is not None:
             if len(numbers) != len(hidden):
                 raise ValueError(f"expected one number per frame: {len(hidden)} frames, got {len(numbers)} numbers.")
@@ -233,6 +234,10 @@ class IFGSMAttacker:
         threshold = None if self.threshold is None else Threshold(self.threshold)
         tolerances = self._tolerances()
         examiner = Examiner(self.named_models(), numbers, readings, tolerances, threshold) if tolerances else None
+        fine = None
+        # Away from a reading there is no offset to bring to zero.
+        if self.fine is not None and examiner is not None and all(weight >= 0 for weight in weights.values()):
+            fine = FineSteps(self.fine, readings, slopes)
         trace = descend(
             Active(
                 number=torch.arange(len(hidden), device=hidden.device),
@@ -251,15 +256,15 @@ class IFGSMAttacker:
             aggregate=self.aggregate,
             weights=weights,
             goal=examiner or threshold,
-            # Away from a reading there is no offset to bring to zero.
-            fine=None if examiner is None or any(weight < 0 for weight in weights.values()) else self.fine,
-            slopes=slopes or (),
+            fine=fine,
             looked=None if on_step is None else _teller(on_step, self.max_iterations, numbers),
         )
         _log.debug(
             "%d frames attacked in %s steps, %d reached the goal", len(hidden), trace.iterations, sum(trace.converged)
         )
         result = AttackResult.of(trace, readings)
+        if fine is not None:
+            result = replace(result, slopes=fine.slopes())
         if examiner is not None:
             examiner.finish(result.images, distortions)
             result = replace(result, within=examiner.within, errors=examiner.errors, excess=examiner.excess())

@@ -29,7 +29,7 @@ class PreviousFrame:
 
     image: Tensor
     boxes: Tensor
-    slopes: Slopes | None = None
+    slopes: Sequence[Slopes] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Chain:
             warm = self.attacker(attacker, new_faces=not bool(same.all()))
             attempts = [(warm, previous.image.to(hidden)), fresh]
         result = None
-        slopes = None if previous is None else previous.slopes
+        slopes = () if previous is None else previous.slopes
         for each, init in attempts:
             for effort in (1, 2):
                 # Once more from where it ended, with twice the steps, before anything is begun afresh.

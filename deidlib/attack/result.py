@@ -32,6 +32,7 @@ class AttackResult:
         losses: per model ``(T + 1, B)``, not weighted; row n after n steps, NaN once a frame has finished.
         objective: ``(T + 1, B)`` the combined loss, by which the best iterate is chosen.
         iterations: ``(B,)`` long, steps taken.
+        gradients: ``(B,)`` long, how many of them needed gradients: fine steps often go by what is known.
         best: ``(B,)`` long, the step whose iterate was returned: ``losses[m][best[i], i]`` are the losses of
             ``images[i]`` as it would be saved.
         converged: ``(B,)`` bool, whether the threshold was reached.
@@ -56,13 +57,14 @@ class AttackResult:
     losses: dict[str, Tensor]
     objective: Tensor
     iterations: Tensor
+    gradients: Tensor
     best: Tensor
     converged: Tensor
     readings: dict[str, list[Faces]]
     within: Tensor | None = None
     errors: Mapping[str, ReadingError] = field(default_factory=dict)
     excess: Tensor | None = None
-    slopes: Sequence[Slopes | None] = ()
+    slopes: Sequence[Sequence[Slopes]] = ()
 
     def __repr__(self) -> str:
         frames, _, height, width = self.images.shape
@@ -174,6 +176,7 @@ class AttackResult:
             losses={name: torch.cat([rows, again.losses[name]]) for name, rows in self.losses.items()},
             objective=torch.cat([self.objective, again.objective]),
             iterations=self.iterations + again.iterations,
+            gradients=self.gradients + again.gradients,
             best=chosen(self.best, again.best + len(self.objective)),
             converged=chosen(self.converged, again.converged),
             within=chosen(self.within, again.within),
@@ -197,10 +200,11 @@ class AttackResult:
             losses=losses,
             objective=objective,
             iterations=torch.tensor(trace.iterations, device=device),
+            gradients=torch.tensor(trace.gradients, device=device),
             best=trace.best,
             converged=torch.tensor(trace.converged, device=device),
             readings=readings,
-            slopes=trace.slopes,
+            slopes=[()] * len(trace.images),
         )
 
     @classmethod
@@ -223,6 +227,7 @@ class AttackResult:
             losses={name: rows([result.losses[name] for result in results]) for name in results[0].losses},
             objective=rows([result.objective for result in results]),
             iterations=torch.cat([result.iterations for result in results]),
+            gradients=torch.cat([result.gradients for result in results]),
             best=torch.cat([result.best for result in results]),
             converged=torch.cat([result.converged for result in results]),
             readings={
@@ -232,5 +237,5 @@ class AttackResult:
             excess=torch.cat(excess) if len(excess) == len(results) else None,
             errors={name: ReadingError.cat([result.errors[name] for result in results]) for name in results[0].errors},
             # Those of the last frame alone: each is as large as many frames, and nobody goes on from the others.
-            slopes=[*[None] * (sum(len(result.images) for result in results) - 1), *results[-1].slopes[-1:]],
+            slopes=[*[()] * (sum(len(result.images) for result in results) - 1), *results[-1].slopes[-1:]],
         )

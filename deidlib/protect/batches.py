@@ -139,5 +139,5 @@ class ProtectedBatch:
         """What the frame after these may start from, if the last of them was attacked."""
         if self.treatment[-1] != "found":
             return None
-        slopes = self.attack.slopes[-1] if self.attack is not None and self.attack.slopes else None
+        slopes = self.attack.slopes[-1] if self.attack is not None and self.attack.slopes else ()
         return PreviousFrame(self.images[-1:], self.faces[-1].boxes, slopes)
