@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deidlib.records.bounded import read_json
+from deidlib.bounded import read_json
 from deidlib.records.files import atomic_write, sha256_of, write_json
 
 
