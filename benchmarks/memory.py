@@ -156,7 +156,11 @@ def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> list[Row]:
         folder: whether it is a folder.
         detector: who finds faces, and reads the result.
     """
-    marks = [20 * k for k in range(1, count)] if folder else [100, *range(500, count, 500 if count < 5000 else 2500)]
+    marks = (
+        list(range(5, count, 20 if count > 100 else 5))
+        if folder
+        else [100, *range(500, count, 500 if count < 5000 else 2500)]
+    )
     resident = Resident(marks)
     protector = Deidentifier(IFGSMAttacker([detector], max_iterations=0))
     with tempfile.TemporaryDirectory() as place:

@@ -93,9 +93,9 @@ def test_no_frame_is_kept() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc")
 def test_no_clip_of_a_folder_is_kept() -> None:
-    rows = [row for row in flat(41, folder=True, detector=Middle()) if row.stage == "protecting"]
+    rows = [row for row in flat(16, folder=True, detector=Middle()) if row.stage == "protecting"]
     used = {row.done: row.used for row in rows}
-    assert used[40] - used[20] < 1
+    assert used[15] - used[5] < 1
 
 
 def huge(path: Path, width: int, height: int) -> Path:
