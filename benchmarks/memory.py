@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,7 +73,9 @@ def main() -> None:
     if len(sys.argv) == 4 and sys.argv[1] == "one":
         protect_one(Path(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:2] == ["flat"]:
-        flat(int(sys.argv[2]), folder="--folder" in sys.argv, detector=MTCNN() if "--mtcnn" in sys.argv else Middle())
+        torch.set_num_threads(1)
+        detector = MTCNN() if "--mtcnn" in sys.argv else Middle()
+        show(flat(int(sys.argv[2]), folder="--folder" in sys.argv, detector=detector))
     else:
         attack()
 
@@ -128,16 +130,37 @@ def table(quick: bool, device: str) -> Table:
     return result
 
 
-def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> None:
-    """Print resident memory while a clip of so many frames, or a folder of so many clips, is protected.
+class Row(NamedTuple):
+    """Memory at a point of a run, in MiB, what is garbage given back.
+
+    Args:
+        stage: what is being done.
+        done: how many frames or clips of it.
+        resident: memory.
+        used: what the C library has given out of it, without the pages in which Python keeps small objects.
+        most: resident at any time since the row before.
+    """
+
+    stage: str
+    done: int
+    resident: float
+    used: float
+    most: float
+
+
+def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> list[Row]:
+    """Memory while a clip of so many frames, or a folder of so many clips, is protected.
 
     Args:
         count: frames; of the folder clips, of twenty frames each.
         folder: whether it is a folder.
         detector: who finds faces, and reads the result.
     """
-    torch.set_num_threads(1)
-    marks = [20 * k for k in range(1, count)] if folder else [100, *range(500, count, 500 if count < 5000 else 2500)]
+    marks = (
+        list(range(5, count, 20 if count > 100 else 5))
+        if folder
+        else [100, *range(500, count, 500 if count < 5000 else 2500)]
+    )
     resident = Resident(marks)
     protector = Deidentifier(IFGSMAttacker([detector], max_iterations=0))
     with tempfile.TemporaryDirectory() as place:
@@ -168,18 +191,25 @@ def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> None:
             more = partial(resident.more, stage="protecting")
             protect_video(protector, source, target, progress=more, stage=resident.stage, batch_size=4)
         resident.stage("done")
-    resident.show()
+    return resident.rows
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print them."""
+    print(f"{'':12} {'done':>6}  {'resident':>8} {'in use':>7} {'most':>7}  MiB")
+    for row in rows:
+        print(f"{row.stage:12} {row.done:6}  {row.resident:8.1f} {row.used:7.1f} {row.most:7.1f}")
 
 
 class Resident:
-    """Resident memory at points of a run, in MiB, what is garbage given back; and the most in between.
+    """Looks at memory at points of a run, and all the time in between.
 
     Args:
         marks: at how many frames or clips of a stage a row is taken; besides, one at the end of each stage.
     """
 
     def __init__(self, marks: Sequence[int]) -> None:
-        self.rows: list[tuple[str, int, float, float, float]] = []
+        self.rows: list[Row] = []
         self._marks, self._left = list(marks), list[int]()
         self._name, self._count, self._samples = "making", 0, list[float]()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -200,17 +230,11 @@ class Resident:
             self._row()
             self._name, self._count, self._left = name, 0, self._marks.copy()
 
-    def show(self) -> None:
-        """Print the rows."""
-        print(f"{'':12} {'done':>6}  {'resident':>8} {'in use':>7} {'most':>7}  MiB")
-        for name, count, now, used, most in self.rows:
-            print(f"{name:12} {count:6}  {now:8.1f} {used:7.1f} {most:7.1f}")
-
     def _row(self) -> None:
         most, self._samples = max(self._samples or [_resident()]), []
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        self.rows.append((self._name, self._count, _resident(), _in_use(), most))
+        self.rows.append(Row(self._name, self._count, _resident(), _in_use(), most))
 
     def _watch(self) -> None:
         while True:

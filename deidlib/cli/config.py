@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deidlib.bounded import BoundsError, read_bounded
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.options import RUNNING
 
@@ -27,10 +28,14 @@ def settings_of(path: Path, options: set[str]) -> dict[str, Any]:
         ValueError: no TOML, or a key that is no option.
         OSError: it cannot be read.
     """
-    if not path.is_file() or path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path} is no file of settings: a regular file in TOML is expected, of at most 1 MiB.")
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_bounded(path, _LARGEST)
+    except (FileNotFoundError, IsADirectoryError, BoundsError) as error:
+        raise ValueError(
+            f"{path} is no file of settings: a regular file in TOML is expected, of at most 1 MiB."
+        ) from error
+    try:
+        told = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f'{path} is no TOML: {error}. Write lines such as: targets = "retinaface"') from None
     settings: dict[str, Any] = {}

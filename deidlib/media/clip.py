@@ -12,6 +12,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from deidlib.bounded import MOST_FRAMES, fields, json_of, listed, read_bounded, text, whole
 from deidlib.images import check_images
 from deidlib.media.decoding import VideoInfo
 from deidlib.media.errors import MediaReadError
@@ -20,7 +21,6 @@ from deidlib.media.kind import Kind, kind_of
 from deidlib.media.presentation import Presentation
 from deidlib.media.reader import Batch, VideoReader
 from deidlib.media.tree import is_picture
-from deidlib.records.bounded import MOST_FRAMES, fields, json_of, listed, read_bounded, text, whole
 
 # Of pictures that say nothing of their times.
 _FPS = Fraction(25)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -322,7 +323,7 @@ def _secret_of(folder: Path) -> Key:
     """What inputs are known by in a folder's manifest: a plain hash would confirm whoever guesses one.
 
     Raises:
-        MediaWriteError: it cannot be made.
+        MediaWriteError: it cannot be made, or is not ours.
         KeyFileError: what lies there is none.
     """
     path = folder / _SECRET
@@ -336,6 +337,12 @@ def _secret_of(folder: Path) -> Key:
                     os.link(mine, path)
             finally:
                 remove(mine)
+        known = path.lstat()
+        if not stat.S_ISREG(known.st_mode) or (hasattr(os, "getuid") and known.st_uid != os.getuid()):
+            # Of a secret that somebody else has put there he can confirm what he guesses of the inputs.
+            raise MediaWriteError(
+                f"{path} is no file of yours but a link or another's. Remove it, or choose another output folder."
+            )
     return Key.load(path)
 
 

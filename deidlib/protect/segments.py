@@ -20,12 +20,7 @@ from typing import Any, NamedTuple, Self, get_args
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from deidlib.faces import Faces
-from deidlib.keys.key import Key, KeyFileError
-from deidlib.media import MediaWriteError, VideoReader, VideoWriter
-from deidlib.media.errors import reporting
-from deidlib.protect.batches import FaceCount
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     MOST_FRAMES,
     SHA256,
     Shape,
@@ -41,6 +36,11 @@ from deidlib.records.bounded import (
     truth,
     whole,
 )
+from deidlib.faces import Faces
+from deidlib.keys.key import Key, KeyFileError
+from deidlib.media import MediaWriteError, VideoReader, VideoWriter
+from deidlib.media.errors import reporting
+from deidlib.protect.batches import FaceCount
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import atomic_write, name_beside, sha256_of
 from deidlib.records.fingerprint import fingerprint

@@ -11,14 +11,7 @@ from typing import Any
 
 import torch
 
-from deidlib.faces import Faces
-from deidlib.keys.key import Key
-from deidlib.keys.record import KeyRecord
-from deidlib.media import MediaWriteError
-from deidlib.models.base import TargetModel
-from deidlib.models.keyed import Keyed
-from deidlib.protect.segments import REGIONS
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     MOST_FRAMES,
     SHA256,
     BoundsError,
@@ -31,6 +24,13 @@ from deidlib.records.bounded import (
     truth,
     whole,
 )
+from deidlib.faces import Faces
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
+from deidlib.media import MediaWriteError
+from deidlib.models.base import TargetModel
+from deidlib.models.keyed import Keyed
+from deidlib.protect.segments import REGIONS
 from deidlib.records.files import atomic_write, name_beside, sha256_of, sync_folder, write_json
 
 FORMAT = "deidlib-protection/1"

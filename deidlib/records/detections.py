@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from deidlib.faces import Faces
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     MOST_FRAMES,
     BoundsError,
     fields,
@@ -22,7 +21,8 @@ from deidlib.records.bounded import (
     read_bounded,
     whole,
 )
-from deidlib.records.bounded import text as text_of
+from deidlib.bounded import text as text_of
+from deidlib.faces import Faces
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import write_json
 
