@@ -15,6 +15,7 @@ from deidlib.cli.signals import exit_code
 from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
+    from deidlib.cli.paths import Paths
     from deidlib.keys.key import Key
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
@@ -95,6 +96,17 @@ class Work:
         if self.audit is not None:
             self.audit.write(target, summary)
 
+    def each(self, inputs: Inputs) -> tuple[int, int]:
+        """Protect files one by one; how many failed, and how many there were."""
+        failed = 0
+        for source, target in inputs.pairs:
+            try:
+                self.one(source, target)
+            except (ValueError, OSError) as error:
+                failed += 1
+                warn(f"error: {_naming(source, error)}")
+        return failed, len(inputs.pairs)
+
     def folder(self, source: Path, target: Path, inputs: Inputs) -> tuple[int, int]:
         """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
         from tqdm.auto import tqdm
@@ -157,28 +169,29 @@ class Work:
             note(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken")
 
 
-def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
-    """Do the work on a file, or on all files of a folder, and end the program as it went.
+def run(work: Work, paths: Paths) -> None:
+    """Do the work on a file, or on several, and end the program as it went.
 
     Args:
         work: what is done.
-        source: the file or folder.
-        target: the file to write, or the folder.
-        inputs: what was found there.
+        paths: to which files.
 
     Raises:
         ValueError: a single file cannot be read or written, or shows no face where there must be one.
-        typer.Exit: files of a folder failed, or the user interrupted.
+        typer.Exit: some of several files failed, or the user interrupted.
     """
+    assert paths.inputs is not None
     try:
-        if source.is_dir():
-            failed, count = work.folder(source, target, inputs)
+        if paths.target is None:
+            failed, count = work.each(paths.inputs)
+        elif paths.source.is_dir():
+            failed, count = work.folder(paths.source, paths.target, paths.inputs)
         else:
             failed, count = 0, 1
             try:
-                work.one(source, target)
+                work.one(paths.source, paths.target)
             except ValueError as error:
-                raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
+                raise _naming(paths.source, error) from error
     except KeyboardInterrupt as interrupt:
         warn(
             "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
@@ -188,6 +201,11 @@ def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
     if failed:
         warn(f"{failed} of {count} files failed")
         raise typer.Exit(1)
+
+
+def _naming(source: Path, error: Exception) -> ValueError:
+    """The same error, which says whose it is."""
+    return ValueError(str(error) if str(source) in str(error) else f"{source}: {error}")
 
 
 def report_frames(target: Path, summary: Summary, found: str) -> None:
