@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deidlib.cli.bar import Bar
+from deidlib.cli.ledger import write_json
 from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
@@ -56,27 +57,44 @@ def show_preview(work: Work, place: Path, inputs: Inputs) -> None:
     warn("warning: no face was found for a preview, so that none was written")
 
 
-def foresee(work: Work, paths: Paths) -> None:
-    """Say what the work would be, from a few frames of every file; nothing is written."""
+def foresee(work: Work, paths: Paths, json: Path | None = None) -> None:
+    """Say what the work would be, from a few frames of every file; nothing is written.
+
+    Args:
+        work: which.
+        paths: to which files.
+        json: where it is said for programs; ``-``: on standard output.
+    """
     from deidlib.protect.estimate import Estimator
     from deidlib.protect.sidecar import Sidecar
 
     assert paths.inputs is not None
     deidentifier = _keyed(work)
     estimator = Estimator(deidentifier, checked=work.check is not None, batch_size=work.batch_size)
-    device, total, frames, known = deidentifier.device(), 0.0, 0, True
+    device, total, frames = deidentifier.device(), 0.0, 0
+    told: list[dict[str, Any]] = []
     for source, target in paths.inputs.pairs:
         found = estimator.of(source, _known(work, source))
-        length = "frames not counted" if found.frames is None else _count(found.frames, "frame")
-        say(f"{source}: {length} of {found.size[1]}x{found.size[0]}")
+        told.append(
+            {
+                "source": str(source),
+                "target": str(target),
+                "frames": found.frames,
+                "size": found.size,
+                "faces": found.faces,
+                "seconds": found.seconds,
+                "attacked": found.cost.attacked,
+            }
+        )
+        say(f"{source}: {_count(found.frames, 'frame')} of {found.size[1]}x{found.size[0]}")
         say(f"  faces: {_faces_in_words(found.faces)}")
         say(f"  time: {_time_in_words(found, str(device))}")
         say(f"  would write: {target}, and {Sidecar.path_of(target).name} beside it{_there(target)}")
-        known = known and found.seconds is not None
-        total, frames = total + (found.seconds or 0), frames + (found.frames or 0)
+        total, frames = total + found.seconds, frames + found.frames
     if len(paths.inputs.pairs) > 1:
-        about = "" if known else "more than "
-        say(f"in all: {len(paths.inputs.pairs)} files, {_count(frames, 'frame')}, {about}about {_lasting(total)}")
+        say(f"in all: {len(paths.inputs.pairs)} files, {_count(frames, 'frame')}, about {_lasting(total)}")
+    if json is not None:
+        write_json(json, {"format": "deidlib-dry-run/1", "files": told})
     say("nothing was written")
 
 
@@ -121,9 +139,7 @@ def _time_in_words(found: Estimate, device: str) -> str:
     measured = f"measured on {_count(cost.attacked, 'frame')} on {device}"
     if not cost.attacked:
         measured = f"measured on {device}, without a face; frames with one take longer"
-    if found.seconds is None:
-        return f"{cost.every + cost.next:.2g} s a frame, {measured}"
-    each = f"{found.seconds / max(found.frames or 1, 1):.2g} s a frame"
+    each = f"{found.seconds / max(found.frames, 1):.2g} s a frame"
     return f"about {_lasting(found.seconds)} ({each}, {measured})"
 
 

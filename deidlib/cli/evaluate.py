@@ -13,6 +13,7 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.ledger import check_json, is_stdout, write_json
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 from deidlib.cli.options import READS, Batch, Description, Device
 from deidlib.cli.voice import Quiet, Verbose, is_quiet, note, say, silent
@@ -98,7 +99,11 @@ def evaluate(
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(rich_help_panel="What is written", help="Write all numbers to this file.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Write all numbers to this .json, or with - to standard output, and nothing else there.",
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(rich_help_panel="What is written", help="Write a report to this file.")
@@ -194,7 +199,10 @@ def evaluate(
         if export_detections is not None:
             _export(result, export_detections)
         if json is not None:
-            write_evaluation(json, result)
+            if is_stdout(json):
+                write_json(json, result.to_json())
+            else:
+                write_evaluation(json, result)
             say(f"numbers: {json}")
         if html is not None:
             write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst, note=note)
@@ -329,13 +337,12 @@ def _check_outputs(json: Path | None, html: Path | None, detections: Path | None
     from deidlib.media.files import check_writable
     from deidlib.protect.folder import make_folder
 
-    for option, path, suffixes in (("--json", json, (".json",)), ("--html", html, (".html", ".htm"))):
-        if path is None:
-            continue
-        if path.suffix.lower() not in suffixes:
-            raise ValueError(f"{option} must name a {suffixes[0]} file, got {path}.")
-        make_folder(path.parent)
-        check_writable(path)
+    check_json(json)
+    if html is not None:
+        if html.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"--html must name a .html file, got {html}.")
+        make_folder(html.parent)
+        check_writable(html)
     if detections is not None:
         make_folder(detections)
 

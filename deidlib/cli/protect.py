@@ -13,6 +13,7 @@ from deidlib.cli.checks import check_audit, check_epsilon, check_hide_only, chec
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.hiding import Shape, hiding_of, warning_of
+from deidlib.cli.ledger import check_json, write_json
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -247,6 +248,13 @@ def protect(
             help="Overlap (IoU) of boxes below which a frame is attacked again.",
         ),
     ] = 0.9,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=FILE,
+            help="Write what became of every file to this .json, or with - to standard output, and nothing else there.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -298,6 +306,7 @@ def protect(
 
     with plain_errors():
         check_epsilon(epsilon)
+        check_json(json)
         if hide_only:
             check_hide_only(key=key, until=until, survive=survive, silence=said(silence))
             iterations, verify = 0, False
@@ -379,10 +388,15 @@ def protect(
         if preview is not None and paths.inputs is not None:
             show_preview(work, preview, paths.inputs)
         if dry_run:
-            foresee(work, paths)
-        elif live is not None:
-            note("a camera or a pipe can be read once only: it is neither continued nor mended")
-            assert paths.target is not None
-            work.one(live, paths.target, frames)
-        else:
-            run(work, paths)
+            foresee(work, paths, json)
+            return
+        try:
+            if live is not None:
+                note("a camera or a pipe can be read once only: it is neither continued nor mended")
+                assert paths.target is not None
+                work.one(live, paths.target, frames)
+            else:
+                run(work, paths)
+        finally:
+            if json is not None:
+                write_json(json, work.ledger.to_json())

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from deidlib.cli.bar import Bar, video_info
+from deidlib.cli.ledger import Ledger
 from deidlib.cli.signals import exit_code
 from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
+    from deidlib.cli.ledger import Status
     from deidlib.cli.paths import Paths
     from deidlib.keys.key import Key
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.folder import FileResult
     from deidlib.protect.given import Given
     from deidlib.protect.inputs import Inputs
     from deidlib.protect.output import Output
@@ -60,6 +63,7 @@ class Work:
         faces_of: told a file, where faces are in its frames, if that is known.
         tell: prints what happened to a file: input, output, summary.
         audit: where a contact sheet of each protected file is written, if that is asked for.
+        ledger: what became of the files is entered there.
     """
 
     deidentifier: Deidentifier
@@ -70,6 +74,7 @@ class Work:
     faces_of: Callable[[Path], Given | None] | None
     tell: Callable[[Path | str | int, Path, Summary], object]
     audit: Audit | None = None
+    ledger: Ledger = field(default_factory=Ledger)
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
         """Protect a file, or what comes live, and say what happened.
@@ -90,8 +95,12 @@ class Work:
                 self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
                 batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
+        except (ValueError, OSError) as error:
+            self.ledger.add(source, target, "failed", error=str(error))
+            raise
         finally:
             bar.end()
+        self.ledger.add(source, target, summary=summary)
         self.report(source, target, summary)
         if self.audit is not None:
             self.audit.write(target, summary)
@@ -112,7 +121,7 @@ class Work:
         from tqdm.auto import tqdm
 
         from deidlib.media.tree import passed_over_in_words
-        from deidlib.protect.folder import FileResult, protect_folder
+        from deidlib.protect.folder import protect_folder
 
         count = len(inputs.pairs)
         bar = Bar(shown=not is_quiet())
@@ -125,6 +134,9 @@ class Work:
             def done(result: FileResult) -> None:
                 bar.end()
                 total.update()
+                self.ledger.add(
+                    result.source, result.target, _status(result), summary=result.summary, error=result.error
+                )
                 if result.error is not None:
                     warn(f"error: {result.error}")
                 elif result.summary is not None:
@@ -201,6 +213,12 @@ def run(work: Work, paths: Paths) -> None:
     if failed:
         warn(f"{failed} of {count} files failed")
         raise typer.Exit(1)
+
+
+def _status(result: FileResult) -> Status:
+    if result.error is not None:
+        return "failed"
+    return "elsewhere" if result.elsewhere else "finished before" if result.finished_before else "done"
 
 
 def _naming(source: Path, error: Exception) -> ValueError:

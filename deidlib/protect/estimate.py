@@ -45,17 +45,17 @@ class Estimate:
     """What is known of a file before it is protected.
 
     Args:
-        frames: how many it has, by its header; None if that does not say.
+        frames: how many it has, by its header, or counted where that does not say.
         size: (height, width) in pixels.
         faces: per frame looked at, by number, how many faces were found.
-        seconds: how long it will take, about; None if it is not known how many frames there are.
+        seconds: how long it will take, about.
         cost: of a frame.
     """
 
-    frames: int | None
+    frames: int
     size: tuple[int, int]
     faces: dict[int, int]
-    seconds: float | None
+    seconds: float
     cost: Cost
 
 
@@ -97,10 +97,12 @@ class Estimator:
         """
         with open_frames(path) as reader:
             info = reader.info
+        # A header's count may be wrong, but that is for the work to find out.
+        frames = Clip.open(path).frames if info.frames is None else info.frames
         size = (info.height, info.width)
         found: dict[int, int] = {}
         seconds: list[float] = []
-        for number, image in self._sample(path, info.frames):
+        for number, image in self._sample(path, frames):
             began = time.perf_counter()
             given = None if faces is None else faces[number : number + 1]
             batch = self.deidentifier.detect(image.to(self.deidentifier.device()), number, faces=given)
@@ -109,17 +111,15 @@ class Estimator:
         cost = self._known.get(size)
         if cost is None or (not cost.attacked and any(found.values())):
             where = next((number for number, count in found.items() if count), 0)
-            every, first, after, attacked = self._measure(path, where, info.frames, faces, size)
+            every, first, after, attacked = self._measure(path, where, frames, faces, size)
             # The first look of all takes longer.
             cost = self._known[size] = Cost(min(seconds) + every, first, after, attacked)
         share = sum(count > 0 for count in found.values()) / len(found)
-        return Estimate(info.frames, size, found, self._total(info.frames, share, cost), cost)
+        return Estimate(frames, size, found, self._total(frames, share, cost), cost)
 
-    def _sample(self, path: Path, frames: int | None) -> Iterator[tuple[int, Tensor]]:
+    def _sample(self, path: Path, frames: int) -> Iterator[tuple[int, Tensor]]:
         """Some frames ``(1, 3, H, W)`` with their numbers, from the first on."""
-        # Without a number of frames, every eighth.
-        length = 8 * self.looks if frames is None else frames
-        wanted = {k * length // self.looks for k in range(self.looks)}
+        wanted = {k * frames // self.looks for k in range(self.looks)}
         began, count = time.perf_counter(), 0
         with open_frames(path) as reader:
             for number, (image, _) in enumerate(reader.selected(1, wanted.__contains__)):
@@ -130,12 +130,12 @@ class Estimator:
                     return
 
     def _measure(
-        self, path: Path, number: int, frames: int | None, faces: Sequence[Faces] | None, size: tuple[int, int]
+        self, path: Path, number: int, frames: int, faces: Sequence[Faces] | None, size: tuple[int, int]
     ) -> tuple[float, float, float, int]:
         """Protect a few frames from that one on, and look at the clock."""
         deidentifier, device = self.deidentifier, self.deidentifier.device()
         wanted = 2 if deidentifier.chain is not None or device.type == "cpu" else self.batch_size
-        numbers = set(range(number, min(number + wanted, frames or number + 1)))
+        numbers = set(range(number, min(number + wanted, max(frames, number + 1))))
         known = Clip(path, kind_of(path), len(numbers), size).some(numbers)
         images = torch.stack([known[n] for n in sorted(known)]).to(device)
         batch = deidentifier.detect(
@@ -164,9 +164,7 @@ class Estimator:
                 reading, _ = _timed(lambda: observe(protected.images[:1], models))
         return looking + reading, first, after, attacked
 
-    def _total(self, frames: int | None, share: float, cost: Cost) -> float | None:
-        if frames is None:
-            return None
+    def _total(self, frames: int, share: float, cost: Cost) -> float:
         chains = 0 if self.deidentifier.chain is None else -(-frames // self.deidentifier.part)
         attack = chains * cost.first + (frames - chains) * (cost.next if chains else cost.first)
         return frames * cost.every + share * attack
