@@ -10,7 +10,7 @@ import typer
 
 from deidlib.cli.beforehand import check_preview, foresee, show_preview
 from deidlib.cli.checks import check_audit, check_epsilon, check_hide_only, check_silence, said
-from deidlib.cli.config import Config
+from deidlib.cli.config import Config, options_of
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.hiding import Shape, hiding_of, warning_of
 from deidlib.cli.ledger import check_json, write_json
@@ -37,6 +37,7 @@ AfterHold = Literal["stay", "drop", "whole-frame"]
 
 
 def protect(
+    context: typer.Context,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -277,7 +278,7 @@ def protect(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", rich_help_panel=FILE, help="Replace files that lie where outputs are to lie."),
+        typer.Option("--force", rich_help_panel=RUNNING, help="Replace files that lie where outputs are to lie."),
     ] = False,
     device: Device = "auto",
     config: Config = None,
@@ -384,6 +385,7 @@ def protect(
             None if known is None else lambda _: known,
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
+            options=options_of(context),
         )
         if preview is not None and paths.inputs is not None:
             show_preview(work, preview, paths.inputs)

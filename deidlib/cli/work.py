@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -64,6 +64,7 @@ class Work:
         tell: prints what happened to a file: input, output, summary.
         audit: where a contact sheet of each protected file is written, if that is asked for.
         ledger: what became of the files is entered there.
+        options: noted in each file's description, so that it serves as ``--config``.
     """
 
     deidentifier: Deidentifier
@@ -75,6 +76,7 @@ class Work:
     tell: Callable[[Path | str | int, Path, Summary], object]
     audit: Audit | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
         """Protect a file, or what comes live, and say what happened.
@@ -159,6 +161,10 @@ class Work:
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
         """Print what happened to a file."""
+        if self.options:
+            from deidlib.protect.sidecar import Sidecar
+
+            Sidecar.add(target, self.options)
         self.tell(source, target, summary)
         if self.key is not None:
             say(f"  only key {self.key.id} opens it: deidlib read {target} --key FILE")

@@ -160,7 +160,7 @@ class Estimator:
         reading = 0.0
         if self.checked:
             with plain_arithmetic(device):
-                models = list(deidentifier.attacker.named_models().values())
+                models = [model.at([number]) for model in deidentifier.attacker.named_models().values()]
                 reading, _ = _timed(lambda: observe(protected.images[:1], models))
         return looking + reading, first, after, attacked
 

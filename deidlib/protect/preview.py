@@ -63,7 +63,8 @@ def preview(
         batch = _protected(deidentifier, image, None if faces is None else faces[number : number + 1], on_step)
         if batch is None:
             continue
-        models = deidentifier.attacker.named_models()
+        # Attacked alone, it is the first of its clip.
+        models = {name: model.at([0]) for name, model in deidentifier.attacker.named_models().items()}
         finds = any(model.task == "boxes" for model in models.values())
         read = observe_each(batch.images, models, None if finds else batch.faces)
         panels = [

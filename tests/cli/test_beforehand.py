@@ -122,6 +122,15 @@ def test_times_are_said_in_two_units_at_most() -> None:
     ]
 
 
+@pytest.mark.usefixtures("here")
+def test_with_a_key_all_of_it_goes_by_the_key() -> None:
+    done(deidlib("key", "new", "my.key"))
+    options = ("--key", "my.key", "--iterations", 1, "--detectors", "mtcnn", "--device", "cpu")
+    result = done(deidlib("protect", "drive.mp4", "out.mkv", *options, "--dry-run", "--preview", "look.png"))
+    assert "measured on 2 frames" in result.stdout
+    assert Path("look.png").is_file()
+
+
 # What is measured, and what is made of it
 
 
