@@ -61,8 +61,8 @@ def evaluate(
             rich_help_panel=READS,
             parser=Names,
             help="Readers that are not authorised: any model; of other detectors retinaface-twin, yunet, centerface, "
-            "blazeface-short, blazeface-full, blazeface-back, dlib-hog, dlib-cnn, haar; of landmarks pfld, facemesh, "
-            "dlib-points.",
+            "blazeface-short, blazeface-full, blazeface-back, dlib-hog, dlib-cnn, haar, lbp; of landmarks pfld, "
+            "facemesh, dlib-points.",
         ),
     ] = Names(),
     embedder: Annotated[
