@@ -47,6 +47,8 @@ app.command(
     epilog="""\b
 Examples:
   deidlib protect drive.mp4 protected.mkv
+  deidlib protect drive.mp4 --dry-run
+  deidlib protect a.mp4 'clips/*.mp4' protected/
   deidlib protect clips/ protected/ --targets retinaface,mpiigaze
   deidlib protect drive.mp4 protected.mp4 --codec h264 --key our.key""",
 )(protect)

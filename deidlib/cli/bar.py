@@ -36,16 +36,16 @@ class Bar:
         self._frames = 0
         self._attacked: Sequence[int] = ()
 
-    def begin(self, source: Path | str | int, label: str) -> None:
-        """Begin a file."""
+    def begin(self, source: Path | str | int, label: str, *, frames: int | None = None) -> None:
+        """Begin a file, of so many frames if that is known."""
         if not self._shown:
             return
         from tqdm.auto import tqdm
 
-        info = video_info(source)
+        info = video_info(source) if frames is None else None
         self._label, self._stage, self._frames = label, "", 0
         # The header's count may be wrong: it only scales the bar.
-        total = info.frames if info is not None else 1 if _is_image(source) else None
+        total = info.frames if info is not None else 1 if frames is None and _is_image(source) else frames
         self._bar = tqdm(
             total=total,
             desc=label,

@@ -90,6 +90,7 @@ def readers() -> dict[str, Entry[FaceModel]]:
         "dlib-hog": Entry(strangers.DlibHOG),
         "dlib-cnn": Entry(strangers.DlibCNN),
         "haar": Entry(strangers.Cascade),
+        "lbp": Entry(strangers.LBPCascade),
         "pfld": Entry(strangers.PFLD, "pfld"),
         "facemesh": Entry(strangers.FaceMesh, "facemesh"),
         "dlib-points": Entry(strangers.DlibPoints),

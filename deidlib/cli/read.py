@@ -14,6 +14,7 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.ledger import check_json, is_stdout, write_json
 from deidlib.cli.names import Names, device_of, models_of, readers_for
 from deidlib.cli.options import READS, Batch, Description, Device
 from deidlib.cli.voice import Quiet, Verbose, is_quiet, say, warn
@@ -49,7 +50,11 @@ def read(
     ] = Names(),
     sidecar: Description = None,
     json: Annotated[
-        Path | None, typer.Option(rich_help_panel="What is written", help="Write what is read to this file.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Write what is read to this .json, or with - to standard output, and nothing else there.",
+        ),
     ] = None,
     overlay: Annotated[
         Path | None,
@@ -106,7 +111,7 @@ def read(
     from deidlib.protect.share import every as held
     from deidlib.protect.share import mean_face as generic
     from deidlib.protect.sidecar import Sidecar, opened
-    from deidlib.records.detections import Detections, write_detections
+    from deidlib.records.detections import Detections, detections_json, write_detections
     from deidlib.records.files import sha256_of
 
     with plain_errors():
@@ -135,7 +140,10 @@ def read(
         if json is not None:
             shared = [parts(known) for known in held(generic(frames, clip.size) if mean_face else frames, every)]
             detections = Detections(shared, clip.size, content, tuple(readers), times.pts, times.base)
-            write_detections(json, detections)
+            if is_stdout(json):
+                write_json(json, detections_json(detections))
+            else:
+                write_detections(json, detections)
             say(f"detections: {json}")
         if overlay is not None:
             say(f"overlay: {overlay}")
@@ -243,8 +251,9 @@ def _check_outputs(json: Path | None, overlay: Path | None, protected: Path, inp
 
     of_image = _kind(protected) == "image"
     suffixes = (".png",) if of_image else tuple(_OVERLAY_CODECS)
+    check_json(json)
     for option, path, fitting in (("--json", json, (".json",)), ("--overlay", overlay, suffixes)):
-        if path is None:
+        if path is None or is_stdout(path):
             continue
         if path.suffix.lower() not in fitting:
             raise ValueError(f"{option} must name a file that ends in {' or '.join(fitting)}, got {path}.")

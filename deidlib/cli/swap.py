@@ -11,6 +11,7 @@ from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
 from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.paths import Paths
 from deidlib.cli.voice import Quiet, Verbose, warn
 from deidlib.cli.work import Work, report_frames, report_swaps, run
 
@@ -110,7 +111,7 @@ def swap(
 
     with plain_errors():
         # Before models are loaded.
-        inputs = Inputs.below(original, target, codec)
+        paths = Paths(original, target, None, Inputs.below(original, target, codec))
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
         finders = detectors_of(detectors, {}, where)
@@ -126,7 +127,7 @@ def swap(
         looks = [*finders, *Lookout().looks(finders, *finders), *landmarkers]
         faces_of = SteadyFaces(looks, batch, torch.device(where)) if steady else None
         work = Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report)
-        run(work, original, target, inputs)
+        run(work, paths)
 
 
 def _report(source: Path | str | int, target: Path, summary: Summary) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from deidlib.cli.bar import Bar, video_info
+from deidlib.cli.ledger import Ledger
 from deidlib.cli.signals import exit_code
 from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
+    from deidlib.cli.ledger import Status
+    from deidlib.cli.paths import Paths
     from deidlib.keys.key import Key
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.folder import FileResult
     from deidlib.protect.given import Given
     from deidlib.protect.inputs import Inputs
     from deidlib.protect.output import Output
@@ -59,6 +63,8 @@ class Work:
         faces_of: told a file, where faces are in its frames, if that is known.
         tell: prints what happened to a file: input, output, summary.
         audit: where a contact sheet of each protected file is written, if that is asked for.
+        ledger: what became of the files is entered there.
+        options: noted in each file's description, so that it serves as ``--config``.
     """
 
     deidentifier: Deidentifier
@@ -69,6 +75,8 @@ class Work:
     faces_of: Callable[[Path], Given | None] | None
     tell: Callable[[Path | str | int, Path, Summary], object]
     audit: Audit | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
         """Protect a file, or what comes live, and say what happened.
@@ -89,18 +97,33 @@ class Work:
                 self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
                 batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
+        except (ValueError, OSError) as error:
+            self.ledger.add(source, target, "failed", error=str(error))
+            raise
         finally:
             bar.end()
+        self.ledger.add(source, target, summary=summary)
         self.report(source, target, summary)
         if self.audit is not None:
             self.audit.write(target, summary)
+
+    def each(self, inputs: Inputs) -> tuple[int, int]:
+        """Protect files one by one; how many failed, and how many there were."""
+        failed = 0
+        for source, target in inputs.pairs:
+            try:
+                self.one(source, target)
+            except (ValueError, OSError) as error:
+                failed += 1
+                warn(f"error: {_naming(source, error)}")
+        return failed, len(inputs.pairs)
 
     def folder(self, source: Path, target: Path, inputs: Inputs) -> tuple[int, int]:
         """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
         from tqdm.auto import tqdm
 
         from deidlib.media.tree import passed_over_in_words
-        from deidlib.protect.folder import FileResult, protect_folder
+        from deidlib.protect.folder import protect_folder
 
         count = len(inputs.pairs)
         bar = Bar(shown=not is_quiet())
@@ -113,6 +136,9 @@ class Work:
             def done(result: FileResult) -> None:
                 bar.end()
                 total.update()
+                self.ledger.add(
+                    result.source, result.target, _status(result), summary=result.summary, error=result.error
+                )
                 if result.error is not None:
                     warn(f"error: {result.error}")
                 elif result.summary is not None:
@@ -135,6 +161,10 @@ class Work:
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
         """Print what happened to a file."""
+        if self.options:
+            from deidlib.protect.sidecar import Sidecar
+
+            Sidecar.add(target, self.options)
         self.tell(source, target, summary)
         if self.key is not None:
             say(f"  only key {self.key.id} opens it: deidlib read {target} --key FILE")
@@ -157,28 +187,29 @@ class Work:
             note(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken")
 
 
-def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
-    """Do the work on a file, or on all files of a folder, and end the program as it went.
+def run(work: Work, paths: Paths) -> None:
+    """Do the work on a file, or on several, and end the program as it went.
 
     Args:
         work: what is done.
-        source: the file or folder.
-        target: the file to write, or the folder.
-        inputs: what was found there.
+        paths: to which files.
 
     Raises:
         ValueError: a single file cannot be read or written, or shows no face where there must be one.
-        typer.Exit: files of a folder failed, or the user interrupted.
+        typer.Exit: some of several files failed, or the user interrupted.
     """
+    assert paths.inputs is not None
     try:
-        if source.is_dir():
-            failed, count = work.folder(source, target, inputs)
+        if paths.target is None:
+            failed, count = work.each(paths.inputs)
+        elif paths.source.is_dir():
+            failed, count = work.folder(paths.source, paths.target, paths.inputs)
         else:
             failed, count = 0, 1
             try:
-                work.one(source, target)
+                work.one(paths.source, paths.target)
             except ValueError as error:
-                raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
+                raise _naming(paths.source, error) from error
     except KeyboardInterrupt as interrupt:
         warn(
             "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
@@ -188,6 +219,17 @@ def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
     if failed:
         warn(f"{failed} of {count} files failed")
         raise typer.Exit(1)
+
+
+def _status(result: FileResult) -> Status:
+    if result.error is not None:
+        return "failed"
+    return "elsewhere" if result.elsewhere else "finished before" if result.finished_before else "done"
+
+
+def _naming(source: Path, error: Exception) -> ValueError:
+    """The same error, which says whose it is."""
+    return ValueError(str(error) if str(source) in str(error) else f"{source}: {error}")
 
 
 def report_frames(target: Path, summary: Summary, found: str) -> None:

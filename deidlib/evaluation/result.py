@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         said = [f"{name} {reader.role} {reader.found}/{reader.faces}" for name, reader in self.readers.items()]
-        return f"Evaluation({self.protected.name} beside {self.original.name}, {len(self)} frames; {', '.join(said)})"
+        return f"Evaluation({self.protected.name}, {len(self)} frames; {', '.join(said)})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a row per reader; what it reads off by, in the mean over the faces."""
@@ -80,7 +81,7 @@ class Evaluation:
              mean(reader, "nme_box", 100), mean(reader, "gaze_deg"))
             for name, reader in self.readers.items()
         ]  # fmt: skip
-        caption = f"{self.protected.name} beside {self.original.name}, {len(self)} frames"
+        caption = f"{self.protected.name}, {len(self)} frames"
         if self.identity is not None and self.identity.accepted is not None:
             caption += f"; {self.identity.accepted:.0%} of the faces taken for the person"
         return html_table(rows, head=head, caption=caption)
@@ -152,21 +153,19 @@ class Evaluation:
         """As JSON of the format ``deidlib-evaluation/1``, described in ``docs/evaluate.md``.
 
         A value that is not defined is null, and the object that holds it says why under ``"undefined"``. There is no
-        NaN and no infinity.
+        NaN and no infinity. Neither name nor hash of the original is in it: numbers may be shared, and either would
+        confirm whoever guesses which recording it was.
         """
+        reasons = Counter(one.reason for one in self.passed_over)
         data: dict[str, Any] = {
             "format": FORMAT,
-            "original": {"name": self.original.name, "sha256": self.sha256["original"]},
             "protected": {"name": self.protected.name, "sha256": self.sha256["protected"]},
             "frames": len(self),
             "clips": [
                 {"name": pair.name, "frames": pair.original.frames, "size": list(pair.original.size)}
                 for pair in self.pairs
             ],
-            "passed_over": [
-                {"name": one.path.relative_to(self.original).as_posix(), "reason": one.reason}
-                for one in self.passed_over
-            ],
+            "passed_over": [{"reason": reason, "files": count} for reason, count in sorted(reasons.items())],
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "readers": {name: _reader(reader) for name, reader in self.readers.items()},

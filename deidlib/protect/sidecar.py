@@ -133,6 +133,32 @@ class Sidecar:
         """Whether a file lies there as it was written, with its description."""
         return cls.of_whole(protected) is not None
 
+    @staticmethod
+    def add(protected: Path, options: Mapping[str, Any]) -> None:
+        """Note in a file's description what options it was made with, for :meth:`options`; the rest stays as it is.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        place = Sidecar.path_of(protected)
+        data = read_json(place, most=_MOST_BYTES)
+        if data is not None and _is_ours(data):
+            write_json(place, data | {"options": dict(options)}, indent=2)
+
+    @staticmethod
+    def options(path: Path) -> dict[str, Any]:
+        """The options noted in a description.
+
+        Raises:
+            ValueError: it is no description, or none are noted there.
+        """
+        data = read_json(path, most=_MOST_BYTES)
+        if data is None or not _is_ours(data):
+            raise ValueError(f"{path} does not describe a protected file: its format is not {FORMAT!r}.")
+        if not isinstance(options := data.get("options"), dict):
+            raise ValueError(f"{path} notes no options: the file was not written by the command line.")
+        return options
+
     def reader(self, model: TargetModel[Any], key: Key) -> Keyed:
         """A model that reads the protected file, for the holder of the key.
 

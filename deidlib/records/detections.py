@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -134,23 +135,31 @@ def write_detections(path: str | Path, detections: Detections) -> None:
         tensor([0.9000])
     """
     path = Path(path)
-    pts = detections.pts or (None,) * len(detections)
     try:
-        frames = [{"pts": tick} | faces_to_json(faces) for faces, tick in zip(detections.frames, pts, strict=True)]
+        data = detections_json(detections)
     except ValueError as error:
         raise DetectionsError(f"{path} cannot be written: {error}") from error
-    data = {
+    try:
+        write_json(path, data)
+    except OSError as error:
+        raise DetectionsError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
+
+
+def detections_json(detections: Detections) -> dict[str, Any]:
+    """The object that :func:`write_detections` writes.
+
+    Raises:
+        ValueError: a number is infinite.
+    """
+    pts = detections.pts or (None,) * len(detections)
+    return {
         "format": FORMAT,
         "size": None if detections.size is None else list(detections.size),
         "sha256": detections.sha256,
         "readers": list(detections.readers),
         "time_base": None if detections.time_base is None else str(detections.time_base),
-        "frames": frames,
+        "frames": [{"pts": tick} | faces_to_json(faces) for faces, tick in zip(detections.frames, pts, strict=True)],
     }
-    try:
-        write_json(path, data)
-    except OSError as error:
-        raise DetectionsError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
 
 
 def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, frames: int | None = None) -> Detections:
