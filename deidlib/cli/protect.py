@@ -26,6 +26,7 @@ from deidlib.cli.names import (
     tolerance_of,
 )
 from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.remote import Elsewhere, Ray, Resources, ScratchFolder, is_url
 from deidlib.cli.voice import Quiet, Verbose, note, warn
 from deidlib.cli.work import Audit, Work, report, run
 
@@ -34,14 +35,17 @@ AfterHold = Literal["stay", "drop", "whole-frame"]
 
 
 def protect(
-    source: Annotated[
-        Path,
+    source_word: Annotated[
+        str,
         typer.Argument(
             metavar="SOURCE",
-            help="An image, a video, a folder of them; the number of a camera; or - for standard input.",
+            help="An image, a video, a folder of them, or the URL of one (s3://, gs://); the number of a camera; or - "
+            "for standard input.",
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write (.png or .mkv), or a folder.")],
+    target_word: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The file to write (.png or .mkv), or a folder; or the URL of one.")
+    ],
     targets: Annotated[
         Names,
         typer.Option(rich_help_panel="Who may read", parser=Names, help="Authorised models, separated by commas."),
@@ -240,6 +244,9 @@ def protect(
     frames: Annotated[
         int | None, typer.Option(rich_help_panel=RUNNING, min=1, help="Frames after which a camera or pipe ends.")
     ] = None,
+    ray: Ray = None,
+    resources: Resources = None,
+    scratch: ScratchFolder = None,
     device: Device = "auto",
     config: Config = None,
     quiet: Quiet = False,
@@ -267,6 +274,11 @@ def protect(
     from deidlib.tracking import FaceTracker
 
     with plain_errors():
+        source, target = Path(source_word), Path(target_word)
+        remote = ray is not None or is_url(source_word) or is_url(target_word)
+        elsewhere = Elsewhere(ray, resources, None, scratch, key)
+        if remote:
+            elsewhere.check(source_word, target_word, faces=faces, frames=frames, audit=audit)
         _check_epsilon(epsilon)
         _check_audit(audit, source, target)
         if hide_only:
@@ -278,7 +290,7 @@ def protect(
         secret = None if key is None else Key.load(key)
         live = live_source(source)
         # Before models are loaded.
-        inputs = None if live is not None else Inputs.below(source, target, codec)
+        inputs = None if live is not None or remote else Inputs.below(source, target, codec)
         where = device_of(device)
         models = models_of(targets, where)
         step, aggregate = step_of(steps), aggregator_of(combine)
@@ -340,7 +352,9 @@ def protect(
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
         )
-        if live is not None:
+        if remote:
+            elsewhere.run(work, source_word, target_word)
+        elif live is not None:
             note("a camera or a pipe can be read once only: it is neither continued nor mended")
             work.one(live, target, frames)
         elif inputs is not None:

@@ -129,7 +129,7 @@ def swap(
         run(work, original, target, inputs)
 
 
-def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
+def _report(source: Path | str | int, target: Path | str, summary: Summary) -> None:
     """Print what happened to a file."""
     report_frames(target, summary, "with faces")
     report_swaps(summary)

@@ -67,7 +67,7 @@ class Work:
     key: Key | None
     batch_size: int
     faces_of: Callable[[Path], Given | None] | None
-    tell: Callable[[Path | str | int, Path, Summary], object]
+    tell: Callable[[Path | str | int, Path | str, Summary], object]
     audit: Audit | None = None
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
@@ -190,7 +190,7 @@ def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
         raise typer.Exit(1)
 
 
-def report_frames(target: Path, summary: Summary, found: str) -> None:
+def report_frames(target: Path | str, summary: Summary, found: str) -> None:
     """Print how many frames were treated in which way, if there are any.
 
     Args:
@@ -225,7 +225,7 @@ def report_swaps(summary: Summary) -> None:
         )
 
 
-def report(source: Path | str | int, target: Path, summary: Summary, *, attacked: bool = True) -> None:
+def report(source: Path | str | int, target: Path | str, summary: Summary, *, attacked: bool = True) -> None:
     """Print what happened to a file.
 
     Args:

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from deidlib.protect.output import Output
 from deidlib.protect.remote import RemotePair
 from deidlib.storage.place import Place
 
-# Clips that are known at a time: so many that starting the actors anew for the next ones costs nothing.
-WINDOW = 10_000
+# Clips that are known at a time, at least, and for each worker: when all are done, those that wait for the last of them
+# have nothing to do, which is 6 % of the time of a thousand (docs/scale.md).
+_WINDOW, _EACH = 10_000, 50
 # Workers that may die over a clip before it is given up: it may be what kills them.
 _LIVES = 3
 # Whoever was not done, since its node was unfit or another process had it, is tried again.
@@ -106,7 +108,8 @@ def protect(
         reference = ray().put(packed)
         for plan, pairs in todo:
             pool = _Pool(plan, reference, dict(resources or {}), workers, per_task, told)
-            while window := list(itertools.islice(pairs, WINDOW)):
+            size = max(_WINDOW, _EACH * pool.room())
+            while window := list(itertools.islice(pairs, size)):
                 for result in pool.run(window):
                     summary.add(result)
                     if done is not None:
@@ -163,7 +166,7 @@ class _Pool:
         data = ray().data
         rows = [{"number": k, "source": pair.source, "target": pair.target} for k, pair in enumerate(pairs)]
         blocks = -(-len(rows) // self.per_task)
-        actors = min(self.workers or self._room(), blocks)
+        actors = min(self.room(), blocks)
         clips = data.from_items(rows, override_num_blocks=blocks).map(
             ClipWorker,
             fn_constructor_args=(self.plan, self.packed, max(1, int(self.resources["num_cpus"]))),
@@ -179,8 +182,14 @@ class _Pool:
         except Exception as error:
             raise ClusterError(f"the cluster gave up: {one_line(error)} The same call goes on.") from error
 
-    def _room(self) -> int:
-        """How many actors the nodes that are there have room for."""
+    def room(self) -> int:
+        """How many actors there are to be: as many as was said, or as the nodes that are there have room for.
+
+        Raises:
+            ClusterError: for none.
+        """
+        if self.workers is not None:
+            return self.workers
         wanted = {"CPU": self.resources["num_cpus"], "GPU": self.resources.get("num_gpus", 0)}
         wanted |= {"memory": self.resources.get("memory", 0)} | self.resources.get("resources", {})
         wanted = {name: amount for name, amount in wanted.items() if amount}
@@ -214,6 +223,7 @@ def _connected(address: str | None) -> Iterator[None]:
         # Nobody is told about runs of ours.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            _reached(address)
             ray().init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise ClusterError(
@@ -231,6 +241,17 @@ def _connected(address: str | None) -> Iterator[None]:
         context.max_errored_blocks, context.enable_progress_bars = before
         if ours:
             ray().shutdown()
+
+
+def _reached(address: str | None) -> None:
+    """Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _plans(paths: str | Path | Sequence[str | Path], out: str, **settings: Any) -> list[Plan]:

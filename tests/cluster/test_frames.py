@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clips import astronauts
-from toys import Sees, White, tracking
+from toys import Sees, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cluster.frames import ProtectFrames
@@ -54,26 +53,3 @@ def test_what_is_no_picture_is_refused() -> None:
         hide({"image": np.zeros((1, 8, 8, 3), np.float32)})
     with pytest.raises(ValueError, match=r"must hold pictures .* got \(8, 8, 1\)"):
         hide({"image": np.zeros((1, 8, 8, 1), np.uint8)})
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_in_a_data_set_of_ray() -> None:
-    ray = pytest.importorskip("ray", reason='needs Ray: pip install "deidlib[ray]"')
-    data_of = pytest.importorskip("ray.data")
-    frames = to_pixels(astronauts(4, side=64))
-
-    def make() -> Deidentifier:
-        seen = White(lambda image, number: [[16.0, 16.0, 48.0, 48.0]])
-        return Deidentifier(IFGSMAttacker([seen], max_iterations=1), tracker=tracking({}))
-
-    alone = ProtectFrames(make)({"image": frames})["image"]
-    ray.init(address="local", num_cpus=1, log_to_driver=False, logging_level="ERROR")
-    try:
-        data_of.DataContext.get_current().enable_progress_bars = False
-        data = data_of.from_items([{"number": k, "image": frame} for k, frame in enumerate(frames)])
-        hidden = data.map_batches(ProtectFrames, fn_constructor_args=(make,), batch_size=2, concurrency=1)
-        rows = sorted(hidden.take_all(), key=lambda row: row["number"])
-    finally:
-        ray.shutdown()
-    assert (np.stack([row["image"] for row in rows]) == alone).all()

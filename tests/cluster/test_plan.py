@@ -111,6 +111,17 @@ def test_what_makes_no_sense_is_told_before_ray_is_started(clips: Path, tmp_path
         protect(clips, tmp_path / "out", hider(), per_task=0)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_address_where_nobody_answers(clips: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason='needs Ray: pip install "deidlib[ray]"')
+    from deidlib.cluster import protect
+
+    with pytest.raises(ClusterError, match=r"^no Ray cluster answers at 127\.0\.0\.1:1 \(.*ray start") as raised:
+        protect(clips, tmp_path / "out", hider(), address="127.0.0.1:1")
+    assert "\n" not in str(raised.value)
+
+
 def test_an_error_from_another_machine_is_one_line() -> None:
     class Remote(Exception):
         cause = ValueError("what it\nsaid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -13,13 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from clips import make_video
-from toys import Slow, tracking
+from clips import astronauts, make_video
+from s3 import keys, s3_server
+from toys import Slow, White, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain
+from deidlib.cluster.frames import ProtectFrames
+from deidlib.images import to_pixels
 from deidlib.keys.key import Key
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
@@ -61,14 +66,18 @@ def made(target: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in paths}
 
 
+def path(*more: str) -> dict[str, str]:
+    """What a node's processes import: this library, and the toys."""
+    return {"PYTHONPATH": os.pathsep.join([*more, TESTS, *filter(None, os.environ.get("PYTHONPATH", "").split(":"))])}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    with contextlib.suppress(Exception):
-        ray.shutdown()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "env_vars": path()})
+    ray.init(address=started.address, log_to_driver=False, logging_level="ERROR")
     try:
         yield started
     finally:
@@ -76,20 +85,22 @@ def cluster() -> Iterator[Any]:
         started.shutdown()
 
 
-def path() -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join([TESTS, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])}
-
-
 @pytest.fixture
-def nodes(cluster: Any) -> Iterator[list[Any]]:
-    """Two, of one processor each."""
-    started = [cluster.add_node(num_cpus=1, env_vars=path()) for _ in range(2)]
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield started
-    ray.shutdown()
-    for node in started:
-        with contextlib.suppress(Exception):
-            cluster.remove_node(node)
+def nodes(cluster: Any) -> list[Any]:
+    """Two, of one processor each; of those that died, others."""
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1, env_vars=path())
+    return list(cluster.worker_nodes)
+
+
+@contextlib.contextmanager
+def another(cluster: Any, **settings: Any) -> Iterator[None]:
+    """A third one for a time."""
+    node = cluster.add_node(num_cpus=1, **settings)
+    try:
+        yield
+    finally:
+        cluster.remove_node(node)
 
 
 class Watch:
@@ -121,10 +132,11 @@ def done_once(target: Path) -> list[str]:
     return sorted(line["output"] for line in map(json.loads, lines) if line["status"] == "done")
 
 
-def run(clips: Path, target: Path, **settings: Any) -> RunSummary:
+def run(clips: Path | str, target: Path | str, **settings: Any) -> RunSummary:
     from deidlib.cluster import protect
 
-    target.mkdir(exist_ok=True)
+    if isinstance(target, Path):
+        target.mkdir(exist_ok=True)
     return protect(clips, target, settings.pop("deidentifier", None) or hider(), check=None, **settings)
 
 
@@ -209,23 +221,69 @@ def test_a_key_is_read_where_it_is_needed_and_is_nowhere_else(nodes: list[Any], 
 def test_what_is_wrong_with_a_clip_or_a_node_is_one_line(
     cluster: Any, nodes: list[Any], clips: Path, tmp_path: Path
 ) -> None:
-    """A node with another version does nothing, and the other one does all; a clip that is none fails alone."""
+    """A node with another version does nothing, and the others do all; a clip that is none fails alone."""
     fake = tmp_path / "other"
     (fake / "deidlib-9.9.9.dist-info").mkdir(parents=True)
     (fake / "deidlib-9.9.9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: deidlib\nVersion: 9.9.9\n")
-    cluster.remove_node(nodes.pop())
-    environment = {"PYTHONPATH": f"{fake}{os.pathsep}{path()['PYTHONPATH']}"}
-    nodes.append(cluster.add_node(num_cpus=1, env_vars=environment))
     source = tmp_path / "in"
     source.mkdir()
     for name in ("0.mkv", "1.mkv"):
         (source / name).write_bytes((clips / name).read_bytes())
     (source / "x.mkv").write_text("this is no video")
     said: list[str] = []
-    summary = run(source, tmp_path / "out", told=said.append)
+    with another(cluster, env_vars=path(str(fake))):
+        summary = run(source, tmp_path / "out", told=said.append)
     (line,) = said
     assert "deidlib 9.9.9 here, " in line
     assert line.endswith("install the same on both; it does nothing.")
     assert (summary.finished, summary.failures) == (2, 1)
     assert str(summary.failed[0].error).startswith(f"{source}/x.mkv")
     assert "\n" not in str(summary.failed[0].error)
+
+
+def test_a_clip_that_kills_its_worker_is_named(
+    nodes: list[Any], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deidlib.cluster.run._LIVES", 0)
+    monkeypatch.setattr("deidlib.cluster.run._ROUNDS", 1)
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "0.mkv").write_bytes((clips / "0.mkv").read_bytes())
+    make_video(source / "black.mkv", torch.zeros(2, 3, 32, 32))
+    seen = White(lambda image, number: [[8.0, 8.0, 24.0, 24.0]] if image.any() else os._exit(9))
+    summary = run(source, tmp_path / "out", deidentifier=Deidentifier(IFGSMAttacker([seen], max_iterations=0)))
+    assert (summary.finished, summary.failures) == (1, 1)
+    error = str(summary.failed[0].error)
+    assert error.startswith(f"{source}/black.mkv: its worker died each time")
+    assert sorted(made(tmp_path / "out")) == ["0.mkv", "0.mkv.json"]
+
+
+def test_from_bucket_to_bucket(cluster: Any, clips: Path, alone: dict[str, str]) -> None:
+    """Two actors on half a processor each, of a node that has what is asked for."""
+    with s3_server() as (client, _):
+        for bucket in ("clips", "safe"):
+            client.create_bucket(Bucket=bucket)
+        for name in ("0.mkv", "1.mkv", "2.mkv"):
+            client.upload_file(str(clips / name), "clips", f"day/{name}")
+        known = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        with another(cluster, resources={"wire": 1}, env_vars=path() | known):
+            resources = {"num_cpus": 0.5, "resources": {"wire": 0.5}}
+            summary = run("s3://clips/day", "s3://safe/day", resources=resources)
+        assert (summary.finished, summary.failures) == (3, 0)
+        held = {name: hashlib.sha256(content).hexdigest() for name, content in keys(client, "safe", "day/").items()}
+        outputs = {name.removeprefix("day/"): sha256 for name, sha256 in held.items() if "/.deidlib/" not in name}
+        assert outputs == {name: sha256 for name, sha256 in alone.items() if name[0] in "012"}
+
+
+def test_frames_of_a_data_set(nodes: list[Any]) -> None:
+    frames = to_pixels(astronauts(4, side=64))
+
+    def make() -> Deidentifier:
+        seen = White(lambda image, number: [[16.0, 16.0, 48.0, 48.0]])
+        return Deidentifier(IFGSMAttacker([seen], max_iterations=1), tracker=tracking({}))
+
+    data_of = pytest.importorskip("ray.data")
+    data = data_of.from_items([{"number": k, "image": frame} for k, frame in enumerate(frames)])
+    hidden = data.map_batches(ProtectFrames, fn_constructor_args=(make,), batch_size=2, concurrency=1)
+    rows = sorted(hidden.take_all(), key=lambda row: row["number"])
+    assert (np.stack([row["image"] for row in rows]) == ProtectFrames(make)({"image": frames})["image"]).all()
