@@ -14,6 +14,7 @@ from deidlib.cli.key import key_app
 from deidlib.cli.page import Page, Pages
 from deidlib.cli.protect import protect
 from deidlib.cli.read import read
+from deidlib.cli.remote import ProtectPage
 from deidlib.cli.swap import swap
 from deidlib.cli.weights import weights_app
 
@@ -43,14 +44,15 @@ def _main(
 
 
 app.command(
-    cls=Page,
+    cls=ProtectPage,
     epilog="""\b
 Examples:
   deidlib protect drive.mp4 protected.mkv
   deidlib protect drive.mp4 --dry-run
   deidlib protect a.mp4 'clips/*.mp4' protected/
   deidlib protect clips/ protected/ --targets retinaface,mpiigaze
-  deidlib protect drive.mp4 protected.mp4 --codec h264 --key our.key""",
+  deidlib protect drive.mp4 protected.mp4 --codec h264 --key our.key
+  deidlib protect s3://bucket/clips s3://bucket/protected --ray head:6379""",
 )(protect)
 app.command(
     cls=Page,

@@ -77,6 +77,12 @@ class Paths:
         return paths
 
     @classmethod
+    def elsewhere(cls, words: Sequence[str]) -> Paths:
+        """Of what lies in a store, or is done on a cluster: whoever works there looks for the files."""
+        source, target = words
+        return cls(Path(source), Path(target), None, None)
+
+    @classmethod
     def _beside(cls, sources: Sequence[Path], codec: str, *, force: bool) -> Paths:
         """Of inputs without an output: each gets ``.protected`` into its name. Nothing that lies there is replaced."""
         from deidlib.cli.voice import note

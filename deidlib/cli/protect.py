@@ -29,6 +29,7 @@ from deidlib.cli.names import (
 )
 from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
 from deidlib.cli.paths import Paths
+from deidlib.cli.remote import Elsewhere, Ray, Resources, ScratchFolder, is_url
 from deidlib.cli.voice import Quiet, Verbose, note, warn
 from deidlib.cli.work import Audit, Work, report, run
 
@@ -42,8 +43,9 @@ def protect(
         list[str],
         typer.Argument(
             metavar="SOURCE... [TARGET]",
-            help="SOURCE: an image, a video, a folder of them, or a pattern such as '*.mp4'; the number of a camera; "
-            "or - for standard input. TARGET: the file to write (.png or .mkv), or a folder; without one, "
+            help="SOURCE: an image, a video, a folder of them, or a pattern such as '*.mp4'; the URL of one (s3://, "
+            "gs://); the number of a camera; "
+            "or - for standard input. TARGET: the file to write (.png or .mkv), or a folder, or a URL; without one, "
             "drive.protected.mkv beside drive.mp4.",
         ),
     ],
@@ -280,6 +282,9 @@ def protect(
         bool,
         typer.Option("--force", rich_help_panel=RUNNING, help="Replace files that lie where outputs are to lie."),
     ] = False,
+    ray: Ray = None,
+    resources: Resources = None,
+    scratch: ScratchFolder = None,
     device: Device = "auto",
     config: Config = None,
     quiet: Quiet = False,
@@ -306,6 +311,12 @@ def protect(
     from deidlib.tracking import FaceTracker
 
     with plain_errors():
+        remote = ray is not None or any(map(is_url, words))
+        elsewhere = Elsewhere(ray, resources, None, scratch, key)
+        if remote:
+            elsewhere.check(
+                words, faces=faces, frames=frames, audit=audit, dry_run=dry_run, preview=preview, json=json, force=force
+            )
         check_epsilon(epsilon)
         check_json(json)
         if hide_only:
@@ -316,7 +327,7 @@ def protect(
         shared = Share(share, grid, degrees)
         secret = None if key is None else Key.load(key)
         # Before models are loaded.
-        paths = Paths.of(words, codec, force=force)
+        paths = Paths.elsewhere(words) if remote else Paths.of(words, codec, force=force)
         source, live = paths.source, paths.live
         check_audit(audit, paths)
         if dry_run and live is not None:
@@ -391,6 +402,9 @@ def protect(
             show_preview(work, preview, paths.inputs)
         if dry_run:
             foresee(work, paths, json)
+            return
+        if remote:
+            elsewhere.run(work, *words)
             return
         try:
             if live is not None:

@@ -130,7 +130,7 @@ def swap(
         run(work, paths)
 
 
-def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
+def _report(source: Path | str | int, target: Path | str, summary: Summary) -> None:
     """Print what happened to a file."""
     report_frames(target, summary, "with faces")
     report_swaps(summary)

@@ -73,7 +73,7 @@ class Work:
     key: Key | None
     batch_size: int
     faces_of: Callable[[Path], Given | None] | None
-    tell: Callable[[Path | str | int, Path, Summary], object]
+    tell: Callable[[Path | str | int, Path | str, Summary], object]
     audit: Audit | None = None
     ledger: Ledger = field(default_factory=Ledger)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -232,7 +232,7 @@ def _naming(source: Path, error: Exception) -> ValueError:
     return ValueError(str(error) if str(source) in str(error) else f"{source}: {error}")
 
 
-def report_frames(target: Path, summary: Summary, found: str) -> None:
+def report_frames(target: Path | str, summary: Summary, found: str) -> None:
     """Print how many frames were treated in which way, if there are any.
 
     Args:
@@ -267,7 +267,7 @@ def report_swaps(summary: Summary) -> None:
         )
 
 
-def report(source: Path | str | int, target: Path, summary: Summary, *, attacked: bool = True) -> None:
+def report(source: Path | str | int, target: Path | str, summary: Summary, *, attacked: bool = True) -> None:
     """Print what happened to a file.
 
     Args:

@@ -141,7 +141,12 @@ def is_ours(out: Path) -> bool:
 
 
 def suffix_of(source: Path, codec: str) -> str:
-    """How the output for a file is called."""
-    if kind_of(source) == "image":
+    """How the name of the output for a file ends."""
+    return suffix_for(kind_of(source) == "image", codec)
+
+
+def suffix_for(image: bool, codec: str) -> str:
+    """How the name of the output ends, for an image, or for a video that is written so."""
+    if image:
         return ".png"
     return {"ffv1": ".mkv", "h264": ".mp4", "h264-lossless": ".mp4", "mjpeg": ".avi", "png-folder": ""}[codec]

@@ -96,15 +96,15 @@ class Sidecar:
                     "get it, or name it with --sidecar."
                 )
             return None
-        data = read_json(place, most=_MOST_BYTES)
-        if data is None or not _is_ours(data):
+        data = read_json(place, most=MOST_BYTES)
+        if data is None or not is_ours(data):
             if wanted:
                 raise ValueError(f"{place} does not describe a protected file: its format is not {FORMAT!r}.")
             # Others call files so too.
             return None
         try:
             _SHAPE(data, "it")
-            said = _said_of(Path(protected), data)
+            said = said_of(Path(protected), data)
             record = None if said["key"] is None else KeyRecord.from_dict(said["key"])
         except ValueError as error:
             raise ValueError(f"{place} is damaged: {error} Get the file that was written.") from error
@@ -141,8 +141,8 @@ class Sidecar:
             OSError: it cannot be written.
         """
         place = Sidecar.path_of(protected)
-        data = read_json(place, most=_MOST_BYTES)
-        if data is not None and _is_ours(data):
+        data = read_json(place, most=MOST_BYTES)
+        if data is not None and is_ours(data):
             write_json(place, data | {"options": dict(options)}, indent=2)
 
     @staticmethod
@@ -152,8 +152,8 @@ class Sidecar:
         Raises:
             ValueError: it is no description, or none are noted there.
         """
-        data = read_json(path, most=_MOST_BYTES)
-        if data is None or not _is_ours(data):
+        data = read_json(path, most=MOST_BYTES)
+        if data is None or not is_ours(data):
             raise ValueError(f"{path} does not describe a protected file: its format is not {FORMAT!r}.")
         if not isinstance(options := data.get("options"), dict):
             raise ValueError(f"{path} notes no options: the file was not written by the command line.")
@@ -177,7 +177,7 @@ def check_place(protected: Path) -> None:
         MediaWriteError: something else lies there.
     """
     place = Sidecar.path_of(protected)
-    if os.path.lexists(place) and (place.is_symlink() or not _is_ours(read_json(place, most=_MOST_BYTES))):
+    if os.path.lexists(place) and (place.is_symlink() or not is_ours(read_json(place, most=MOST_BYTES))):
         raise MediaWriteError(
             f"{place} is no description of a protected file, and that of {protected.name} would replace it. Move it, "
             "or choose another name."
@@ -202,13 +202,13 @@ def publish(file: Path, protected: Path, description: Mapping[str, Any]) -> None
     """
     check_place(protected)
     place, last = Sidecar.path_of(protected), Sidecar.path_of(file)
-    known = read_json(place, most=_MOST_BYTES)
-    before = None if known is None else read_bounded(place, _MOST_BYTES)
+    known = read_json(place, most=MOST_BYTES)
+    before = None if known is None else read_bounded(place, MOST_BYTES)
     Sidecar.write(file, description)
     first, bridge = last, known is not None and protected.exists()
     if known is not None and bridge:
         first = last.with_name("both.json")
-        write_json(first, _described(description) | {_PREVIOUS: _said_of(protected, known)}, indent=2)
+        write_json(first, _described(description) | {PREVIOUS: said_of(protected, known)}, indent=2)
     try:
         os.replace(first, place)
         os.replace(file, protected)
@@ -254,23 +254,30 @@ def opened(sidecar: Sidecar | None, key: Key | None, protected: Path) -> KeyReco
     )
 
 
-_PREVIOUS = "previous"
+PREVIOUS = "previous"
+"""In the description of a file, while it gets its name: that of the file which lies there until then."""
 
 
 def _described(description: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT} | dict(description)
 
 
-def _is_ours(data: Mapping[str, Any] | None) -> bool:
+def is_ours(data: Mapping[str, Any] | None) -> bool:
+    """Whether this is the description of a protected file."""
     return data is not None and data.get("format") == FORMAT
 
 
-def _said_of(protected: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of the file that lies there, where two are described."""
-    alone = {name: value for name, value in data.items() if name != _PREVIOUS}
-    previous: Any = data.get(_PREVIOUS)
+def said_of(protected: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the file that lies there, where two are described.
+
+    Args:
+        protected: the file, or a copy of it.
+        data: its description.
+    """
+    alone = {name: value for name, value in data.items() if name != PREVIOUS}
+    previous: Any = data.get(PREVIOUS)
     try:
-        _SHAPE(previous, _PREVIOUS)
+        _SHAPE(previous, PREVIOUS)
     except BoundsError:
         return alone
     same = protected.exists() and previous["output"]["sha256"] == sha256_of(protected)
@@ -288,8 +295,8 @@ def _places_of(regions: Sequence[Sequence[Sequence[int]] | None] | None, frames:
     return [Faces(table, torch.ones(len(table))) for table in boxes]
 
 
-# Settings and readings of a clip fill a few thousand.
-_MOST_BYTES = 1 << 24
+MOST_BYTES = 1 << 24
+"""Of a description; settings and readings of a clip fill a few thousand."""
 _SHAPE = fields(
     {
         "format": text(100),
