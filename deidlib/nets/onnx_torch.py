@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -40,11 +41,29 @@ def torch_from_onnx(path: str | Path) -> nn.Module:
         raise ValueError(f"{path} cannot be read as an ONNX network: {str(error)[:300]}") from error
     if any(weights.data_location == onnx.TensorProto.EXTERNAL for weights in model.graph.initializer):
         raise ValueError(f"{path} keeps its weights in other files, which are not opened. Save it as one file.")
+    _name_weights(model.graph)
     try:
         network: nn.Module = onnx2torch.convert(model)
-    except NotImplementedError as error:
+    except Exception as error:  # whatever its parts raise
         raise ValueError(
-            f"{path}: {error}. onnx2torch does not know this operator in this version: export the network with "
-            "opset_version=17 or less, or without that operator."
+            f"{path} cannot be made a network of PyTorch: {str(error)[:300]}. onnx2torch may not know an operator in "
+            "this version: export the network with opset_version=17 or less, or without that operator."
         ) from error
     return network.eval()
+
+
+def _name_weights(graph: Any) -> None:
+    """Weights that exporters found twice are stored once, and handed on by nodes that do nothing: undo that.
+
+    onnx2torch looks for weights among those that are stored.
+    """
+    stored = {weights.name: weights for weights in graph.initializer}
+    # In order: what is handed on may be handed on again.
+    for node in [node for node in graph.node if node.op_type == "Identity"]:
+        weights = stored.get(node.input[0])
+        if weights is not None and node.output[0] not in {value.name for value in graph.output}:
+            copied = graph.initializer.add()
+            copied.CopyFrom(weights)
+            copied.name = node.output[0]
+            stored[copied.name] = copied
+            graph.node.remove(node)

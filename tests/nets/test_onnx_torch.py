@@ -18,17 +18,17 @@ KERNEL = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float3
 WEIGHT = np.random.default_rng(1).standard_normal((2, 4)).astype(np.float32)
 
 
-def saved(path: Path, *nodes: Any, opset: int = 17, **weights: np.ndarray[Any, Any]) -> Path:
+def saved(path: Path, *nodes: Any, shape: tuple[str | int, ...] = ("n", "k"), **weights: np.ndarray[Any, Any]) -> Path:
     """A network of one input ``x`` ``(N, 3, H, W)`` and one output ``y``."""
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     graph = helper.make_graph(
         list(nodes),
         "net",
         [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", "k"])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
 
@@ -58,6 +58,24 @@ def test_it_computes_what_the_file_says_and_gradients_go_through(tmp_path: Path)
     torch.testing.assert_close(mine, wanted)
     # Each row from its own picture.
     torch.testing.assert_close(network(images[1:2]), network(images)[1:2])
+
+
+def test_weights_that_are_stored_once_and_used_twice_are_found(tmp_path: Path) -> None:
+    node, bias = onnx.helper.make_node, np.ones(3, np.float32)
+    kernel = np.ascontiguousarray(KERNEL[:3])
+    path = saved(
+        tmp_path / "a.onnx",
+        node("Identity", ["bias"], ["other"]),
+        node("Identity", ["other"], ["another"]),
+        node("Conv", ["x", "kernel", "bias"], ["a"], pads=[1, 1, 1, 1]),
+        node("Conv", ["a", "kernel", "another"], ["y"], pads=[1, 1, 1, 1]),
+        kernel=kernel,
+        bias=bias,
+        shape=("n", 3, 8, 8),
+    )
+    images, weights = torch.rand(2, 3, 8, 8), torch.from_numpy(kernel)
+    once = conv2d(images, weights, torch.from_numpy(bias), padding=1)
+    torch.testing.assert_close(torch_from_onnx(path)(images), conv2d(once, weights, torch.from_numpy(bias), padding=1))
 
 
 def test_it_computes_what_onnxruntime_computes(shared: Path) -> None:
