@@ -95,7 +95,7 @@ def test_a_summary_says_what_happened_and_leaves_zeros_out(tmp_path: Path, hider
     table = summary._repr_html_()
     assert "<td>found</td><td>1</td>" in table
     assert "kept" not in table
-    assert "<td>to be looked at</td><td>1 frames</td>" in table
+    assert "<td>to be looked at</td><td>1 frame</td>" in table
 
 
 def test_a_summary_says_how_the_file_is_read() -> None:
@@ -191,7 +191,7 @@ def test_bars_are_who_finds_the_faces(tmp_path: Path) -> None:
     write_image(tmp_path / "b.png", frame(LEFT))
     readers = {"red": Patches()}
     result = evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, unauthorised={"green": Patches(1)})
-    assert repr(result) == "Evaluation(b.png beside a.png, 1 frames; red authorised 1/2, green unauthorised 0/0)"
+    assert repr(result) == "Evaluation(b.png beside a.png, 1 frame; red authorised 1/2, green unauthorised 0/0)"
     table = result._repr_html_()
     assert "<td>red</td><td>authorised</td><td>boxes</td><td>1 of 2</td><td>0.5</td>" in table
     (axes,) = result.plot().axes
