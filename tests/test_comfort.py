@@ -27,7 +27,16 @@ from deidlib.media import read_image, write_image
 from deidlib.models.base import by_name
 from deidlib.models.cropped import CroppedDetector
 from deidlib.obfuscate import Solid
-from deidlib.protect import Check, Deidentifier, Output, Summary, protect_video, recommended_deidentifier
+from deidlib.protect import (
+    Check,
+    Deidentifier,
+    FileResult,
+    FolderSummary,
+    Output,
+    Summary,
+    protect_video,
+    recommended_deidentifier,
+)
 from deidlib.protect.lookout import Lookout
 from deidlib.protect.share import Share
 from deidlib.records.detections import Detections
@@ -76,7 +85,7 @@ def test_one_model_is_a_list_of_it() -> None:
 def test_words_are_short(attacked: tuple[torch.Tensor, AttackResult], hider: Deidentifier) -> None:
     points, model = Points(), MTCNN()
     assert repr(points) == "Points(landmarks, 0 weights)"
-    assert repr(CroppedDetector(model)) == f"CroppedDetector({model!r})"
+    assert repr(CroppedDetector(model)) == f"CroppedDetector({model!r}, context=128)"
     assert repr(IFGSMAttacker([PixelModel(), points], max_iterations=7)) == (
         "IFGSMAttacker(pixels, points; epsilon 8/255; steps 7 at most; "
         f"rule {SignStep()!r}; sum Sum())"
@@ -95,7 +104,7 @@ def test_a_summary_says_what_happened_and_leaves_zeros_out(tmp_path: Path, hider
     table = summary._repr_html_()
     assert "<td>found</td><td>1</td>" in table
     assert "kept" not in table
-    assert "<td>to be looked at</td><td>1 frames</td>" in table
+    assert "<td>to be looked at</td><td>1 frame</td>" in table
 
 
 def test_a_summary_says_how_the_file_is_read() -> None:
@@ -106,6 +115,11 @@ def test_a_summary_says_how_the_file_is_read() -> None:
     counted |= {"turned": 0, "disputed": 0, "losses": {}}
     summary = Summary(frames=4, found=4, fewest=1, most=1, readback=read, **counted)
     assert repr(summary) == "Summary(4 frames: 4 found; m finds 75% of 4, IoU 0.5)"
+
+
+def test_a_folder_is_counted() -> None:
+    files = [FileResult(Path(name), Path(name), error=error) for name, error in (("a", None), ("b", "damaged"))]
+    assert repr(FolderSummary(files)) == "FolderSummary(2 files: 1 failed, 1 finished before)"
 
 
 # Tables
@@ -191,7 +205,7 @@ def test_bars_are_who_finds_the_faces(tmp_path: Path) -> None:
     write_image(tmp_path / "b.png", frame(LEFT))
     readers = {"red": Patches()}
     result = evaluate(tmp_path / "a.png", tmp_path / "b.png", authorised=readers, unauthorised={"green": Patches(1)})
-    assert repr(result) == "Evaluation(b.png, 1 frames; red authorised 1/2, green unauthorised 0/0)"
+    assert repr(result) == "Evaluation(b.png, 1 frame; red authorised 1/2, green unauthorised 0/0)"
     table = result._repr_html_()
     assert "<td>red</td><td>authorised</td><td>boxes</td><td>1 of 2</td><td>0.5</td>" in table
     (axes,) = result.plot().axes

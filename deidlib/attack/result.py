@@ -72,7 +72,8 @@ class AttackResult:
         steps = f"{few} to {many} steps" if few < many else f"{many} steps"
         losses = ", ".join(f"{name} {float(loss.mean()):.3g}" for name, loss in self.final_losses().items())
         within = "" if self.within is None else f"; {int(self.within.sum())} within tolerance"
-        return f"AttackResult({frames} frames of {width} x {height}, {steps}; final loss {losses}{within})"
+        count = f"{frames} frame{'s' * (frames != 1)} of {width} x {height}"
+        return f"AttackResult({count}, {steps}; final loss {losses}{within})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a row per frame."""

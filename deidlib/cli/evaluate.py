@@ -94,7 +94,7 @@ def evaluate(
     truth: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel=READS, help="What there is to be read on the originals: detections as .json or .csv."
+            rich_help_panel=READS, help="What there is to be read on the originals: detections as .json, .csv or .xml."
         ),
     ] = None,
     json: Annotated[

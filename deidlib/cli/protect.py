@@ -143,7 +143,8 @@ def protect(
         Path | None,
         typer.Option(
             rich_help_panel=HIDDEN,
-            help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv.",
+            help="Where faces are, frame by frame, instead of detectors: our JSON, COCO's, the XML of CVAT, or "
+            "the challenge's csv.",
         ),
     ] = None,
     share: Annotated[

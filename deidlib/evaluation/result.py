@@ -66,7 +66,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         said = [f"{name} {reader.role} {reader.found}/{reader.faces}" for name, reader in self.readers.items()]
-        return f"Evaluation({self.protected.name}, {len(self)} frames; {', '.join(said)})"
+        return f"Evaluation({self.protected.name}, {self._length()}; {', '.join(said)})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a row per reader; what it reads off by, in the mean over the faces."""
@@ -81,10 +81,13 @@ class Evaluation:
              mean(reader, "nme_box", 100), mean(reader, "gaze_deg"))
             for name, reader in self.readers.items()
         ]  # fmt: skip
-        caption = f"{self.protected.name}, {len(self)} frames"
+        caption = f"{self.protected.name}, {self._length()}"
         if self.identity is not None and self.identity.accepted is not None:
             caption += f"; {self.identity.accepted:.0%} of the faces taken for the person"
         return html_table(rows, head=head, caption=caption)
+
+    def _length(self) -> str:
+        return f"{len(self)} frame{'s' * (len(self) != 1)}"
 
     def plot(self) -> Figure:
         """Who still finds the faces: the share found, a bar per reader.

@@ -284,7 +284,7 @@ class Around(TargetModel[T]):
         self.model = model
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r})"
+        return f"{type(self).__name__}({', '.join(filter(None, (repr(self.model), self.extra_repr())))})"
 
     @property
     def task(self) -> Literal["boxes", "landmarks", "gaze"]:  # type: ignore[override]

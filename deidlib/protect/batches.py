@@ -102,7 +102,7 @@ class ProtectedBatch:
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
         done = ", ".join(f"{number} {what}" for what, number in Counter(self.treatment).items())
-        return f"ProtectedBatch({count} frames of {width} x {height}: {done})"
+        return f"ProtectedBatch({count} frame{'s' * (count != 1)} of {width} x {height}: {done})"
 
     def show(self, most: int = 4) -> Image:
         """A sheet of the frames, original, hidden and protected, and the perturbation, which a notebook shows.

@@ -73,6 +73,13 @@ class FolderSummary:
     files: Sequence[FileResult] = field(default_factory=tuple)
     passed_over: Sequence[PassedOver] = ()
 
+    def __repr__(self) -> str:
+        done = sum(file.summary is not None for file in self.files)
+        counts = {"done": done, "failed": len(self.failed), "finished before": self.finished_before,
+                  "done elsewhere": self.elsewhere, "passed over": len(self.passed_over)}  # fmt: skip
+        said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        return f"FolderSummary({len(self.files)} file{'s' * (len(self.files) != 1)}: {said or 'nothing to do'})"
+
     @property
     def failed(self) -> list[FileResult]:
         """Those that failed."""

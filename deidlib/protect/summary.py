@@ -57,14 +57,15 @@ class Summary:
     def __repr__(self) -> str:
         said = ", ".join(f"{value} {name}" for name, value in self._counts() if name != "frames")
         read = ", ".join(self._read())
-        return f"Summary({self.frames} frames: {said}{'; ' if read else ''}{read})"
+        return f"Summary({self.frames} frame{'s' * (self.frames != 1)}: {said}{'; ' if read else ''}{read})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: counts that are not zero, and how the file is read."""
         rows: list[tuple[str, object]] = [*self._counts(), *((f"loss of {n}", loss) for n, loss in self.losses.items())]
         rows += [("read back", line) for line in self._read()]
-        rows += [("to be looked at", f"{len(self.doubtful)} frames")] if self.doubtful else []
-        return html_table(rows, caption=f"Summary of {self.frames} frames")
+        if doubtful := len(self.doubtful):
+            rows.append(("to be looked at", f"{doubtful} frame{'s' * (doubtful != 1)}"))
+        return html_table(rows, caption=f"Summary of {self.frames} frame{'s' * (self.frames != 1)}")
 
     def _counts(self) -> list[tuple[str, int]]:
         names = (
