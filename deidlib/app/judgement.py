@@ -153,6 +153,8 @@ def _of_authorised(reader: ReaderResult, hidden: Sequence[Faces]) -> Judgement:
     if gaze is not None:
         told.append(f"gaze by {gaze:.1f} degrees")
     well = read.found == read.faces and (reader.task != "boxes" or overlap >= _WELL)
+    if not well:
+        told.append("which is not well; more steps or a larger change may help (under More)")
     return Judgement("good" if well else "bad", ", ".join(told))
 
 
