@@ -179,16 +179,16 @@ def _of_overlooked(protected: Protected, evaluation: Evaluation) -> Iterator[Jud
 
 def _of_strangers(protected: Protected, evaluation: Evaluation) -> Iterator[Judgement]:
     strangers = [_Reading.of(reader, protected.given) for reader in evaluation.of("unauthorised")]
+    if not strangers:
+        yield Judgement("note", "what strangers find was not measured: none is here to be asked")
     blind = [reader.name for reader in strangers if reader.faces and not reader.found]
     if blind:
         yield Judgement("good", f"{', '.join(blind)} may not read, and find{'s' * (len(blind) == 1)} no hidden face")
-    for reader in strangers:
-        if reader.found:
-            # With a key, that is what the key was to prevent.
-            advice = "" if protected.key else "; that there is a face and where, not whose. A key keeps strangers out"
-            yield Judgement(
-                "note", f"{reader.name} may not read, and finds {reader.found} of {_faces(reader.faces)}{advice}"
-            )
+    seeing = [f"{reader.name} {reader.found} of {reader.faces}" for reader in strangers if reader.found]
+    if seeing:
+        # With a key, that is what the key was to prevent.
+        advice = "" if protected.key else "; that there is a face and where, not whose. A key keeps strangers out"
+        yield Judgement("note", f"who may not read, and finds hidden faces: {', '.join(seeing)}{advice}")
 
 
 def _of_identity(evaluation: Evaluation) -> Iterator[Judgement]:

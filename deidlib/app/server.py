@@ -13,6 +13,7 @@ from deidlib.app.guard import Guard
 from deidlib.app.menu import Menu
 from deidlib.app.sessions import Sessions
 from deidlib.app.workplace import Workplace
+from deidlib.evaluation.report.palette import DARK
 
 _ADDRESS = "127.0.0.1"
 # Bytes of an upload.
@@ -83,6 +84,7 @@ class Server:
             mcp_server=False,
             enable_monitoring=False,
             theme=theme,
+            css="".join(f".dark .c{k} {{ stroke: {colour}; }}" for k, colour in enumerate(DARK)),
             css_paths=[Path(__file__).with_name("style.css")],
             app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )

@@ -30,6 +30,7 @@ _SWAP = (
     "Whoever is in this picture will be seen in the file. Take somebody who has agreed, or a face of nobody: a picture "
     "from the web shows a person, too."
 )
+_CHANGE = "What the attack changed, 16 times as strong: made from box and points, not from the face"
 _DRAW = (
     "Is a face missed? Click one corner of it in the picture on the left, then the opposite one. What is drawn is "
     "hidden, and read by those who may. In a clip it holds for all frames; where the face moves, draw it again in "
@@ -88,12 +89,14 @@ class ProtectTab:
                         elem_id="box",
                     )
                     self.add = gr.Button("Add this box", scale=1, elem_id="add")
-                    self.undraw = gr.Button("Take back what was drawn last", scale=1, elem_id="undraw")
+                    self.undraw = gr.Button("Undo what was drawn", scale=1, elem_id="undraw")
             gr.Markdown("## 3. Who may read, and how is it hidden?")
             self.targets = gr.CheckboxGroup(
-                list(menu.targets), value=[next(iter(menu.targets))], label="These models may read", elem_id="targets",
-                info=f"Not on this machine: {', '.join(menu.absent)} (deidlib weights fetch)" if menu.absent else None,
-            )  # fmt: skip
+                list(menu.targets), value=[next(iter(menu.targets))], label="These models may read", elem_id="targets"
+            )
+            if menu.absent:
+                absent = f"Others are not on this machine: {', '.join(menu.absent)}."
+                gr.HTML(words.said("plain", absent, "deidlib weights fetch NAME gets one."), padding=False)
             self.hide = gr.Radio(_HIDING, value="solid", label="Faces are hidden by", elem_id="hide")
             with gr.Column(visible=False) as self.source_part:
                 gr.HTML(words.said("note", _SWAP), padding=False)
@@ -118,11 +121,10 @@ class ProtectTab:
             with gr.Row():
                 self.slider = gr.ImageSlider(
                     label="Original and protected: move the line", interactive=False, buttons=["fullscreen"],
-                    elem_id="slider",
+                    max_height=1200, elem_id="slider",
                 )  # fmt: skip
                 self.change = gr.Image(
-                    label="What the attack changed, 16 times as strong", interactive=False, buttons=["fullscreen"],
-                    elem_id="change",
+                    label=_CHANGE, interactive=False, buttons=["fullscreen"], elem_id="change"
                 )  # fmt: skip
             with gr.Row():
                 self.downloads = [
@@ -277,7 +279,7 @@ class ProtectTab:
         except MENDABLE as error:
             session.source = None
             return {self.source: None, self.source_said: words.said("bad", session.folder.in_words(error))}
-        said = words.said("note", doubt) if doubt else words.said("good", "this face will be shown.")
+        said = words.said("note", doubt) if doubt else words.said("good", "This face will be shown.")
         return self.again(request, *here) | {self.source: None, self.source_said: said}
 
     # The work

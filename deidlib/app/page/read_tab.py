@@ -28,7 +28,9 @@ class ReadTab:
     def __init__(self, sessions: Sessions) -> None:
         self.sessions = sessions
         gr.Markdown(_ABOUT)
-        self.files = gr.File(label="Protected file, description, key", file_count="multiple", elem_id="read-files")
+        self.files = gr.File(
+            label="Protected file, description, key", file_count="multiple", height=140, elem_id="read-files"
+        )
         self.status = gr.HTML(words.said("plain", "No file yet."), padding=False, elem_id="read-status")
         self.frame = gr.Slider(0, 1, 0, step=1, label="Frame", visible=False, elem_id="read-frame")
         self.picture = gr.Image(
