@@ -57,6 +57,8 @@ class Session:
         self.key: Key | None = None
         # Whether there is to be one: what waits for it is not made without.
         self.wants_key = False
+        # Whether the user has thought better of what waits for its turn.
+        self.called_off = False
         self.source: Path | None = None
         self.result: Protected | None = None
         self.opened_file: OpenedFile | None = None
@@ -348,7 +350,8 @@ class Session:
         return self.opened_file
 
     def stop(self) -> None:
-        """End the work that is going on, at its next step."""
+        """End the work that is going on, at its next step; what waits for its turn is called off."""
+        self.called_off = True
         if self._working.locked():
             self._wanted = False
 

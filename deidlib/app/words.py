@@ -53,7 +53,9 @@ def going(progress: Progress) -> str:
 
 def working(what: str, done: int, all_of_them: int) -> str:
     """How far it is where frames are only read."""
-    return str(_macros().going(done / max(all_of_them, 1), f"{what}: frame {done} of {all_of_them}", "", ""))
+    return str(
+        _macros().going(done / max(all_of_them, 1), f"{what}: frame {done} of {all_of_them}" if done else what, "", "")
+    )
 
 
 def curves(losses: Mapping[str, Sequence[float]]) -> str:

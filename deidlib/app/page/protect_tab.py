@@ -172,7 +172,7 @@ class ProtectTab:
             self.sourced, [self.source, *here], [*seen, self.source, self.source_said], api_name="source", **quietly
         )
         buttons = [self.go, self.stop, self.going, self.result]
-        self.go.click(
+        self.go.click(self.begin, None, buttons, api_name=False, **quietly).then(
             self.protect, here, [*buttons, *result, self.status],
             api_name="protect", concurrency_id="attack", concurrency_limit=1, show_progress="hidden",
         )  # fmt: skip
@@ -209,6 +209,7 @@ class ProtectTab:
                 errand.result()
             finally:
                 session.stop()
+                session.called_off = False
             last = clip.frames - 1
             yield self._seen(session, 0, settings) | {
                 self.faces_part: gr.update(visible=True),
@@ -284,17 +285,23 @@ class ProtectTab:
 
     # The work
 
-    def protect(self, request: gr.Request, *here: Any) -> Iterator[Updates]:
-        """Hide, attack, and show the result to everybody."""
-        session, frame = self._of(request), int(here[0])
-        yield {
+    def begin(self, request: gr.Request) -> Updates:
+        """The button was pressed; others may be at work."""
+        self._of(request).called_off = False
+        return {
             self.go: gr.update(interactive=False),
             self.stop: gr.update(visible=True),
             self.result: gr.update(visible=False),
-            self.going: words.working("begins", 0, 1),
+            self.going: words.working("waits for its turn", 0, 1),
         }
+
+    def protect(self, request: gr.Request, *here: Any) -> Iterator[Updates]:
+        """Hide, attack, and show the result to everybody."""
+        session, frame = self._of(request), int(here[0])
         updates: Updates = {self.going: ""}
         try:
+            if session.called_off:
+                raise Stopped
             settings = _settings(*here[1:])
             if here[1:][1] == "swap" and session.source is None:
                 raise ValueError("a swap needs a picture of the face to show: drop one, or hide in another way.")
@@ -318,6 +325,7 @@ class ProtectTab:
         finally:
             # Also where the user has closed the page meanwhile.
             session.stop()
+            session.called_off = False
         yield updates | {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
 
     def stopped(self, request: gr.Request) -> Any:

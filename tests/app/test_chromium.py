@@ -167,6 +167,20 @@ def test_a_missed_face_is_drawn_by_two_clicks_and_an_unchecked_one_is_crossed_ou
     assert fits(page)
 
 
+def test_work_is_stopped_and_nothing_is_made(opened: OPEN, server: Server, picture: Path) -> None:
+    page = opened()
+    looked(page, picture)
+    page.click("#go")
+    page.wait_for_selector("#going polyline")
+    page.click("#stop")
+    page.wait_for_selector("#going :text('stopped; nothing was made')")
+    assert not page.locator("#verdict .head").count()
+    assert not list(server.place.path.rglob("*protected*"))
+    # It can be begun once more.
+    page.click("#go")
+    page.wait_for_selector("#verdict .head")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_a_bad_file_gives_a_message(opened: OPEN, server: Server, tmp_path: Path, width: int) -> None:
     page, bad = opened(width), tmp_path / "notes.png"
