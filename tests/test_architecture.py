@@ -16,7 +16,7 @@ LAYERS = (
     ("blocks", {"media", "models", "obfuscate", "tracking", "metrics", "visualize"}),
     ("methods", {"attack", "swap", "evaluation"}),
     ("protect", {"protect"}),
-    ("cluster", {"cluster"}),
+    ("elsewhere", {"cluster", "app"}),
     ("people", {"cli"}),
 )
 FLOOR = {room: floor for floor, (_, rooms) in enumerate(LAYERS) for room in rooms}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deidlib.cli.browser import app as browser_app
 from deidlib.cli.demo import demo
 from deidlib.cli.doctor import doctor
 from deidlib.cli.evaluate import evaluate
@@ -74,6 +75,7 @@ Examples:
   deidlib evaluate drive.mp4 protected.mkv --html report.html
   deidlib evaluate drive.mp4 protected.mkv --against yunet --embedder facenet""",
 )(evaluate)
+app.command("app", cls=Page)(browser_app)
 app.command(cls=Page)(demo)
 app.command(cls=Page)(doctor)
 app.add_typer(key_app, name="key")
