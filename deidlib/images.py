@@ -63,6 +63,23 @@ def check_image_shape(images: Tensor, *, name: str = "images") -> Tensor:
     return images
 
 
+def read_together(count: int, device: torch.device) -> list[slice]:
+    """Which of so many frames networks are given at once: on a CPU each alone, elsewhere all.
+
+    What a network adds up goes, in its last bits, by the frames beside it. On a CPU nothing is gained by several at
+    once (docs/benchmarks.md), so that there the bytes of a protected frame need not hang on its batch.
+
+    Args:
+        count: frames.
+        device: where they are.
+
+    Example:
+        >>> read_together(2, torch.device("cpu"))
+        [slice(0, 1, None), slice(1, 2, None)]
+    """
+    return [slice(i, i + 1) for i in range(count)] if device.type == "cpu" else [slice(0, count)]
+
+
 def to_grid(images: Tensor) -> Tensor:
     """Round images to the nearest values that uint8 can hold, k / 255.
 

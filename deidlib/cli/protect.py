@@ -25,7 +25,19 @@ from deidlib.cli.names import (
     step_of,
     tolerance_of,
 )
-from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.options import (
+    FILE,
+    HIDDEN,
+    RUNNING,
+    Attacked,
+    Audio,
+    Device,
+    Hold,
+    OnMissing,
+    Quality,
+    Storage,
+    Window,
+)
 from deidlib.cli.voice import Quiet, Verbose, note, warn
 from deidlib.cli.work import Audit, Work, report, run
 
@@ -155,7 +167,7 @@ def protect(
     codec: Storage = "ffv1",
     quality: Quality = None,
     audio: Audio = "drop",
-    batch: Batch = 8,
+    batch: Attacked = None,
     detectors: Annotated[
         Names,
         typer.Option(

@@ -55,7 +55,7 @@ class Work:
         output: how videos are written.
         check: what the files must show their readers.
         key: for whose holder they are protected.
-        batch_size: frames at a time.
+        batch_size: frames at a time; None: as suits the device.
         faces_of: told a file, where faces are in its frames, if that is known.
         tell: prints what happened to a file: input, output, summary.
         audit: where a contact sheet of each protected file is written, if that is asked for.
@@ -65,7 +65,7 @@ class Work:
     output: Output
     check: Check | None
     key: Key | None
-    batch_size: int
+    batch_size: int | None
     faces_of: Callable[[Path], Given | None] | None
     tell: Callable[[Path | str | int, Path, Summary], object]
     audit: Audit | None = None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deidlib.attack.attack_step import AttackStep
 from deidlib.faces import Faces
-from deidlib.images import to_uint8
+from deidlib.images import from_uint8, to_uint8
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
@@ -29,7 +29,7 @@ from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
-from deidlib.protect.memory import frames_that_fit
+from deidlib.protect.memory import chains_that_fit, frames_that_fit
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.promise import why_not_proved
@@ -43,6 +43,7 @@ from deidlib.protect.segments import (
     SegmentWriter,
     WorkFolder,
 )
+from deidlib.protect.side_by_side import SideBySide
 from deidlib.protect.sidecar import check_place, publish
 from deidlib.protect.summary import Summary
 from deidlib.records.files import sha256_of
@@ -58,6 +59,8 @@ _ONE_BY_ONE = ("found", "filled", "held")
 _MOST_REGIONS = 50_000
 # Batches that wait between two stages, which work at the same time.
 _WAITING = 2
+# Frames at a time if nobody says: on a processor, and on a device that many of them keep busy.
+_FEW, _MANY = 8, 16
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class ClipJob:
         target: the file to be written; an image becomes a ``.png``.
         output: how a video is written; None for an image.
         check: what the written file must show; None: it is not read back.
-        batch_size: frames attacked at a time.
+        batch_size: frames attacked at a time; with chains, as many chains side by side. None: as suits the device.
         faces: per frame where faces are, if that is known; no detector then decides what is hidden. What
             :class:`~deidlib.records.detections.Detections` say of size and file must be this clip's.
         key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
@@ -160,14 +163,14 @@ class ClipJob:
         output: Output | None,
         check: Check | None,
         *,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         faces: Given | None = None,
         key: Key | KeyRecord | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
         on_step: Callable[[AttackStep], object] | None = None,
     ) -> None:
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
         check_place(target)
         self.source, self.target, self.output, self.check = source, target, output, check
@@ -198,9 +201,18 @@ class ClipJob:
         self.work = self.settings | given
         # A segment is what is lost at most when a job is interrupted. It depends on none of the others.
         self.length = deidentifier.part
+        device = deidentifier.device()
+        many = device.type != "cpu"
+        wanted = batch_size or (_MANY if many else _FEW)
         # Whole batches in a segment, and never more frames at a time than were asked for, or than there is memory for.
-        fit = frames_that_fit(size, min(batch_size, self.length), deidentifier.device(), attacked=attacked, name=name)
+        fit = frames_that_fit(size, min(wanted, self.length), device, attacked=attacked, name=name)
         self.size = max(n for n in range(1, fit + 1) if self.length % n == 0)
+        # A processor that attacks one frame at a time is as fast as one that attacks several, and what comes live would
+        # have to wait for the chains to come.
+        self.chains = 1
+        if not self.live and (many or batch_size is not None):
+            most = frames_that_fit(size, wanted, device, attacked=attacked, name=name)
+            self.chains = chains_that_fit(size, min(wanted, most), self.length, device)
 
     @property
     def live(self) -> bool:
@@ -272,32 +284,43 @@ class ClipJob:
         done = {k for k in store.known() if store.latest(k, 0) is not None}
         if done:
             _log.info("%s: %d segments of %d frames were finished before", self.target, len(done), self.length)
-        frames, previous = 0, None
+        frames = 0
         # Later there is no original to compare with.
         look = LastLook(self.deidentifier, exact=True) if self.live else None
 
         def is_missing(batch: int) -> bool:
             return batch * self.size // self.length not in done
 
+        def missing(
+            followed: Iterable[tuple[DetectedBatch, list[TrackedFrame]]],
+        ) -> Iterator[tuple[DetectedBatch, list[TrackedFrame]]]:
+            nonlocal frames
+            for batch, tracked in followed:
+                if batch.levels is not None:
+                    yield batch, tracked
+                else:
+                    frames += len(tracked)
+                    self.progress(len(tracked))
+
+        # The frames of a chain come and go one by one.
+        ahead = _WAITING if self.chains == 1 else max(_WAITING, self.chains * self.length // self.size)
         with (
             SegmentWriter(store, 0) as writer,
-            BackgroundSink[tuple[int, Tensor, list[FrameRecord]]](lambda item: writer.add(*item), _WAITING) as sink,
-            Prefetch(self._detected(store, 0, is_missing), _WAITING) as seen,
+            BackgroundSink[_Done](lambda item: writer.add(*item), _WAITING * self.size) as sink,
+            Prefetch(self._detected(store, 0, is_missing), ahead) as seen,
         ):
             try:
-                for batch, tracked in self.deidentifier.follow(seen):
-                    if batch.levels is not None:
-                        protected = self.deidentifier.protect(batch, tracked, previous=previous, on_step=self.on_step)
-                        previous = protected.last()
-                        if look is not None:
-                            look(batch, tracked, protected.images)
-                        sink.put(
-                            (
-                                batch.first,
-                                protected.images.cpu(),
-                                _records(self.deidentifier, batch, tracked, protected),
-                            )
-                        )
+                for batch, tracked, protected in self._protected(missing(self.deidentifier.follow(seen))):
+                    if look is not None:
+                        look(batch, tracked, protected.images)
+                    records = _records(self.deidentifier, batch, tracked, protected)
+                    # Eight bits travel faster.
+                    images = from_uint8(to_uint8(protected.images).cpu())
+                    if batch.apart:
+                        for i, number in enumerate(batch.numbers):
+                            sink.put((number, images[i : i + 1], records[i : i + 1]))
+                    else:
+                        sink.put((batch.first, images, records))
                     frames += len(tracked)
                     self.progress(len(tracked))
             except KeyboardInterrupt:
@@ -310,6 +333,16 @@ class ClipJob:
                 "Give an entry for every frame, an empty one where there is no face."
             )
         store.folder.leave("clip", {"frames": frames})
+
+    def _protected(
+        self, followed: Iterable[tuple[DetectedBatch, list[TrackedFrame]]]
+    ) -> Iterator[tuple[DetectedBatch, list[TrackedFrame], ProtectedBatch]]:
+        """Batch by batch; or chain beside chain, where a frame waits for the one before it."""
+        if self.deidentifier.chain is not None:
+            yield from SideBySide(self.deidentifier, self.chains, self.on_step).over(followed)
+            return
+        for batch, tracked in followed:
+            yield batch, tracked, self.deidentifier.protect(batch, tracked, on_step=self.on_step)
 
     def _repair(self, store: SegmentStore, number: int, bad: Sequence[int]) -> None:
         """Attack frames again, and rewrite the segments that they are in."""
@@ -499,6 +532,10 @@ class ClipJob:
         }
 
 
+# The number of the first frame, the frames, and what is known of them.
+_Done = tuple[int, Tensor, list[FrameRecord]]
+
+
 def _alike(written: Iterable[tuple[object, Tensor]], exact: bool) -> Iterator[Callable[[Tensor], None]]:
     """What compares batches with those that were written."""
     first = 0
@@ -514,7 +551,6 @@ def _ignore(_: object) -> None:
 def _records(
     deidentifier: Deidentifier, batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: ProtectedBatch
 ) -> list[FrameRecord]:
-    pts = batch.pts or range(batch.first, batch.first + len(tracked))
     return [
         FrameRecord(
             tick,
@@ -531,7 +567,7 @@ def _records(
             deidentifier.regions(frame, batch.size),
         )
         for tick, faces, frame, readings, losses, within, count, swaps in zip(
-            pts,
+            batch.times,
             batch.faces,
             tracked,
             protected.readings,

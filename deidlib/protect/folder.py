@@ -96,7 +96,7 @@ def protect_folder(
     output: Output = Output(),
     check: Check | None = Check(),
     key: Key | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     faces_of: Callable[[Path], Given | None] | None = None,
     begin: Callable[[Path], object] | None = None,
     done: Callable[[FileResult], object] | None = None,
@@ -118,7 +118,7 @@ def protect_folder(
         output: how videos are written.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
         faces_of: told a file, where faces are in its frames, if that is known.
         begin: told the file that is begun.
         done: told what became of it.
@@ -278,7 +278,7 @@ def protect_file(
     check: Check | None = Check(),
     faces: Given | None = None,
     key: Key | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,

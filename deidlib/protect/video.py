@@ -29,7 +29,7 @@ def protect_video(
     check: Check | None = Check(),
     faces: Given | None = None,
     key: Key | KeyRecord | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
@@ -53,7 +53,9 @@ def protect_video(
             :class:`~deidlib.records.detections.Detections` they are also checked against size and hash of the file.
         key: the models read for the holder of this key only; the file beside the output says how. Or the record of the
             key, where the models have been wrapped in :class:`~deidlib.Keyed` by hand.
-        batch_size: frames attacked at a time; memory grows with it, and the result does not depend on it.
+        batch_size: frames attacked at a time, with a :class:`~deidlib.Chain` as many chains side by side. Memory grows
+            with it; on a CPU nothing depends on it. None: on a CPU frames are attacked one at a time, which is as fast
+            there; elsewhere 16 if they fit into memory. A live source has one chain at a time.
         limit: frames after which a live source ends.
         progress: called with the number of frames protected since the last call.
         stage: called with what begins: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
