@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -92,6 +92,15 @@ class DetectedBatch:
             [batch.times[i] for batch, i in frames],
             [batch.counts[i] if batch.counts else FaceCount() for batch, i in frames],
             apart=[batch.numbers[i] for batch, i in frames],
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same with every tensor on ``device``."""
+        return replace(
+            self,
+            levels=None if self.levels is None else self.levels.to(device),
+            faces=[known.to(device) for known in self.faces],
+            readings=[{name: known.to(device) for name, known in read.items()} for read in self.readings],
         )
 
     def originals(self) -> Tensor:

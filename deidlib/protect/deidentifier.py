@@ -184,10 +184,7 @@ class Deidentifier:
         waiting: deque[DetectedBatch] = deque()
         tracked: list[TrackedFrame] = []
         state: TrackerState | None = None
-        if self.lookout is not None:
-            looks = self.lookout.looks(self._hiders(), *self._watching())
-            batches = self.lookout.over(batches, looks, part=self.part)
-        for batch in batches:
+        for batch in self.looked_over(batches):
             if state is None:
                 state = self.tracker.start(*batch.size)
             if batch.size != (state.height, state.width):
@@ -205,6 +202,17 @@ class Deidentifier:
             tracked += state.flush()
         while waiting:
             yield self._ready(waiting, tracked)
+
+    def looked_over(self, batches: Iterable[DetectedBatch]) -> Iterable[DetectedBatch]:
+        """Let those look that look at times; :meth:`follow` does that, unless it was done before.
+
+        Args:
+            batches: consecutive ones; where they are whole parts of a clip, it does not matter which.
+        """
+        if self.lookout is None:
+            return batches
+        looks = self.lookout.looks(self._hiders(), *self._watching())
+        return self.lookout.over(batches, looks, part=self.part)
 
     def protect(
         self,

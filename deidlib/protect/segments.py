@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Protocol, Self, get_args
 
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -276,7 +276,8 @@ class SegmentStore:
     """
 
     def __init__(self, folder: WorkFolder, length: int) -> None:
-        self.folder, self.length = folder, length
+        self.folder = folder
+        self.length: int = length
         self._rounds: dict[int, list[int]] = {}
         # Of every segment and round that is sound: what lies there later must be the same.
         self._hashes: dict[tuple[int, int], _Hashes] = {}
@@ -364,6 +365,23 @@ class _Open(NamedTuple):
     records: list[FrameRecord]
 
 
+class Segments(Protocol):
+    """Where segments are written."""
+
+    @property
+    def length(self) -> int:
+        """Frames in each but the last."""
+        ...
+
+    def path(self, number: int, round_: int, suffix: str) -> Path:
+        """Where a file of a segment lies."""
+        ...
+
+    def add(self, number: int, round_: int, records: list[FrameRecord]) -> None:
+        """Take a segment whose video has been written."""
+        ...
+
+
 class SegmentWriter:
     """Writes frames into the segments that they belong to; those of a segment come in order, segments in any.
 
@@ -372,7 +390,7 @@ class SegmentWriter:
         round_: the round that is written.
     """
 
-    def __init__(self, segments: SegmentStore, round_: int) -> None:
+    def __init__(self, segments: Segments, round_: int) -> None:
         self.segments, self.round = segments, round_
         self._open: dict[int, _Open] = {}
 

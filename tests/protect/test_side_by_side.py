@@ -180,7 +180,7 @@ def test_segments_are_written_side_by_side(tmp_path: Path) -> None:
     deidentifier = toy(Sees(cornered))
     records = []
     for batch, tracked in detected(deidentifier, []):
-        from deidlib.protect.clip import _records
+        from deidlib.protect.protected_frames import _records
 
         records += _records(deidentifier, batch, tracked, deidentifier.protect(batch, tracked))
     with WorkFolder(tmp_path / "out.mkv", {"job": 1}) as folder:
