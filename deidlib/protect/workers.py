@@ -25,6 +25,8 @@ from deidlib.protect.memory import available
 
 # Bytes of memory that a worker takes beside its frames, measured with all the detectors (docs/benchmarks.md).
 _EACH = 1_500_000_000
+# Begun anew, they inherit neither torch's threads and their locks nor anybody's open files.
+_START = "spawn"
 # Seconds that a worker has to put down what it is at, before it is killed: all is safe even then.
 _PATIENCE = 10.0
 
@@ -157,8 +159,7 @@ class Workers:
 
     def __init__(self, count: int, task: Task, device: torch.device) -> None:
         self.count, self._sent = count, pickled(task)
-        # Threads hold no lock here, and what a fork of torch would inherit is not inherited.
-        self._context = get_context("spawn")
+        self._context: Any = get_context(_START)
         self._places = [_place(device, i) for i in range(count)]
         self._workers: list[_Worker] = []
         self._ready: set[int] = set()
@@ -368,16 +369,14 @@ def _serve(pipe: Connection, place: str, threads: int) -> None:
     except Exception as error:  # what raises in the modules that it names is any of Python's errors
         _say(pipe, "unfit", f"what they are to do does not arrive: {type(error).__name__}: {error}")
         return
-    # A broken pipe: nobody listens any more.
+    # By the end of the pipe, or a broken one, it is known that nobody is there any more.
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         _say(pipe, "ready", None)
         while True:
             order = pickle.loads(pipe.recv_bytes())
             with end.as_interrupt():
                 try:
-                    answer = "done", task(order, functools.partial(_say, pipe, "told"))
-                except BrokenPipeError:
-                    raise
+                    answer = "done", task(order, functools.partial(_tell, pipe))
                 except Exception as error:
                     answer = "failed", _sendable(error)
             _say(pipe, *answer)
@@ -404,6 +403,14 @@ class _End:
             yield
         finally:
             self._at_work = False
+
+
+def _tell(pipe: Connection, word: Any) -> None:
+    try:
+        _say(pipe, "told", word)
+    except OSError:
+        # No error of what is being done: it has nobody left to be done for.
+        raise KeyboardInterrupt from None
 
 
 def _say(pipe: Connection, kind: str, word: Any) -> None:
