@@ -49,4 +49,12 @@ Attacked = Annotated[
         "which is no faster with more, and 16 elsewhere.",
     ),
 ]
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=RUNNING,
+        help="Processes that do the work: a number, or auto, one for every core or GPU; on a CPU each has one thread. "
+        "The file does not depend on how many they are. By default this one does it.",
+    ),
+]
 Device = Annotated[str, typer.Option(rich_help_panel=RUNNING, help="auto, cpu, cuda, cuda:1 ...")]

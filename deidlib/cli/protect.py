@@ -24,6 +24,7 @@ from deidlib.cli.names import (
     silenced_of,
     step_of,
     tolerance_of,
+    workers_named,
 )
 from deidlib.cli.options import (
     FILE,
@@ -34,6 +35,7 @@ from deidlib.cli.options import (
     Device,
     Hold,
     OnMissing,
+    Processes,
     Quality,
     Storage,
     Window,
@@ -168,6 +170,7 @@ def protect(
     quality: Quality = None,
     audio: Audio = "drop",
     batch: Attacked = None,
+    workers: Processes = None,
     detectors: Annotated[
         Names,
         typer.Option(
@@ -351,6 +354,7 @@ def protect(
             None if known is None else lambda _: known,
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
+            workers_named(workers),
         )
         if live is not None:
             note("a camera or a pipe can be read once only: it is neither continued nor mended")
