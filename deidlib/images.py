@@ -114,6 +114,22 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.detach().mul(255).round_().to(torch.uint8)
 
 
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """Images of the uint8 grid on a device: to a GPU they travel in 8 bits, and whoever sends them does not wait.
+
+    Args:
+        images: any float tensor of the grid, such as frames that were read from a file.
+        device: where they are to be.
+
+    Example:
+        >>> on_device(torch.ones(1), torch.device("cpu"))
+        tensor([1.])
+    """
+    if device.type == "cuda" and images.device.type == "cpu" and torch.cuda.is_available():
+        return from_uint8(to_uint8(images).pin_memory().to(device, non_blocking=True))
+    return images.to(device)
+
+
 def from_uint8(levels: Tensor) -> Tensor:
     """Levels as float32 in [0, 1]: k / 255, correctly rounded, so that it lies on the grid of :func:`to_grid`.
 

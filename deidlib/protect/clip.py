@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deidlib.attack.attack_step import AttackStep
 from deidlib.faces import Faces
-from deidlib.images import to_uint8
+from deidlib.images import on_device, to_uint8
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
@@ -333,14 +333,14 @@ class ClipJob:
                 if store.latest(number, upto) is None:
                     assert images is not None
                     known = None if self.faces is None else self._given(first, len(pts))
-                    yield replace(self.deidentifier.detect(images.to(device), first, faces=known), pts=pts)
+                    yield replace(self.deidentifier.detect(on_device(images, device), first, faces=known), pts=pts)
                     continue
                 if number != segment:
                     segment, records = number, store.records(number, upto)
                 rows = records[offset : offset + len(pts)]
                 yield DetectedBatch(
                     first,
-                    None if images is None else to_uint8(images.to(device)),
+                    None if images is None else to_uint8(on_device(images, device)),
                     (self.info.height, self.info.width),
                     [record.faces.to(device) for record in rows],
                     [{name: known.to(device) for name, known in record.readings.items()} for record in rows],
@@ -411,9 +411,10 @@ class ClipJob:
         ):
             for look, (images, _) in zip(looks, batches, strict=False):
                 numbers = range(first, first + len(images))
-                look(images.to(device))
+                images = on_device(images, device)
+                look(images)
                 if comparison is not None:
-                    comparison.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
+                    comparison.update(images, numbers, [row for _, row in zip(numbers, known, strict=False)])
                 first += len(images)
             first += sum(len(images) for images, _ in batches)
         if first != store.frames():

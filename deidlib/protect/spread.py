@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.images import to_uint8
+from deidlib.images import on_device, to_uint8
 from deidlib.media import MediaWriteError
 from deidlib.media.clip import FrameReader
 from deidlib.media.errors import reporting
@@ -343,7 +343,7 @@ class _PartWork:
                         "the clip has more frames than faces are given for. Give an entry for every frame, an empty "
                         "one where there is no face."
                     )
-            batch = self.deidentifier.detect(images.to(self.deidentifier.device()), first, faces=known)
+            batch = self.deidentifier.detect(on_device(images, self.deidentifier.device()), first, faces=known)
             batches.append(replace(batch, pts=pts))
         seen = list(self.deidentifier.looked_over(batches))
         self._held[order.part] = [batch.levels.cpu() for batch in seen if batch.levels is not None]
