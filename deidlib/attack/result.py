@@ -152,6 +152,31 @@ class AttackResult:
         """Per model ``(B,)``: the losses of the returned images."""
         return {name: rows.gather(0, self.best[None])[0] for name, rows in self.losses.items()}
 
+    def frames(self) -> list[AttackResult]:
+        """Each frame's, as if it had been attacked alone."""
+        if len(self.images) == 1:
+            return [self]
+        return [self._frame(i, looks) for i, looks in enumerate((self.iterations + 1).tolist())]
+
+    def _frame(self, i: int, looks: int) -> AttackResult:
+        row = slice(i, i + 1)
+        at = torch.tensor([i], device=self.images.device)
+        return replace(
+            self,
+            images=self.images[row],
+            losses={name: rows[:looks, row] for name, rows in self.losses.items()},
+            objective=self.objective[:looks, row],
+            iterations=self.iterations[row],
+            gradients=self.gradients[row],
+            best=self.best[row],
+            converged=self.converged[row],
+            readings={name: list(read[row]) for name, read in self.readings.items()},
+            within=None if self.within is None else self.within[row],
+            errors={name: error.select(at) for name, error in self.errors.items()},
+            excess=None if self.excess is None else self.excess[row],
+            slopes=self.slopes[row],
+        )
+
     def retried(self, again: AttackResult) -> AttackResult:
         """This attack and another one on the same frames, after which each frame is as the better one left it.
 

@@ -34,6 +34,8 @@ class Bar:
         self._bar: tqdm[Any] | None = None
         self._label, self._stage = "", ""
         self._frames = 0
+        # Of the frames after those: attacked already, and under attack.
+        self._before = 0
         self._attacked: Sequence[int] = ()
 
     def begin(self, source: Path | str | int, label: str, *, frames: int | None = None) -> None:
@@ -44,6 +46,7 @@ class Bar:
 
         info = video_info(source) if frames is None else None
         self._label, self._stage, self._frames = label, "", 0
+        self._before, self._attacked = 0, ()
         # The header's count may be wrong: it only scales the bar.
         total = info.frames if info is not None else 1 if frames is None and _is_image(source) else frames
         self._bar = tqdm(
@@ -66,6 +69,7 @@ class Bar:
     def progress(self, frames: int) -> None:
         """So many frames more."""
         self._frames += frames
+        self._before, self._attacked = 0, ()
         self._reach(self._frames)
 
     def stage(self, name: str) -> None:
@@ -79,15 +83,17 @@ class Bar:
         """A step of an attack; a frame counts by the share of its steps that were taken."""
         if self._bar is None:
             return
-        if step.number == 0 or not self._attacked:
+        if not self._attacked or (step.number == 0 and step.frames[0] not in self._attacked):
+            self._before += len(self._attacked)
             self._attacked = step.frames
         first, last = min(self._attacked), max(self._attacked)
         which = f"frame {first}" if first == last else f"frames {first}-{last}"
+        if last - first >= len(self._attacked):
+            which = f"{len(self._attacked)} frames side by side"
         self._bar.set_postfix_str(f"{which}, step {step.number}/{step.most}", refresh=False)
         if self._stage in ("", "protecting"):
-            # All before the first of them are done.
             left = len(step.working) * (1 - step.number / max(step.most, 1))
-            self._reach(last + 1 - left)
+            self._reach(self._frames + self._before + len(self._attacked) - left)
         else:
             self._bar.update(0)
 

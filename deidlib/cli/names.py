@@ -286,6 +286,17 @@ def named(names: Sequence[str], device: str, option: str, table: Mapping[str, En
     return models
 
 
+def workers_named(wanted: str | None) -> int | Literal["auto"] | None:
+    """How many workers; None: none beside this process."""
+    if wanted is None:
+        return None
+    if wanted == "auto":
+        return "auto"
+    if not wanted.isascii() or not wanted.isdigit() or int(wanted) < 1:
+        raise ValueError(f"--workers must be auto, or a number from 1 on, got {wanted!r}.")
+    return int(wanted)
+
+
 def device_of(wanted: str) -> str:
     """The device, once it is known to be there."""
     import torch

@@ -26,8 +26,22 @@ from deidlib.cli.names import (
     silenced_of,
     step_of,
     tolerance_of,
+    workers_named,
 )
-from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.options import (
+    FILE,
+    HIDDEN,
+    RUNNING,
+    Attacked,
+    Audio,
+    Device,
+    Hold,
+    OnMissing,
+    Processes,
+    Quality,
+    Storage,
+    Window,
+)
 from deidlib.cli.paths import Paths
 from deidlib.cli.remote import Elsewhere, Ray, Resources, ScratchFolder, is_url
 from deidlib.cli.voice import Quiet, Verbose, note, warn
@@ -170,7 +184,8 @@ def protect(
     codec: Storage = "ffv1",
     quality: Quality = None,
     audio: Audio = "drop",
-    batch: Batch = 8,
+    batch: Attacked = None,
+    workers: Processes = None,
     detectors: Annotated[
         Names,
         typer.Option(
@@ -397,6 +412,7 @@ def protect(
             None if known is None else lambda _: known,
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
+            workers=workers_named(workers),
             options=options_of(context),
         )
         if preview is not None and paths.inputs is not None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -59,24 +59,26 @@ class Work:
         output: how videos are written.
         check: what the files must show their readers.
         key: for whose holder they are protected.
-        batch_size: frames at a time.
+        batch_size: frames at a time; None: as suits the device.
         faces_of: told a file, where faces are in its frames, if that is known.
         tell: prints what happened to a file: input, output, summary.
         audit: where a contact sheet of each protected file is written, if that is asked for.
         ledger: what became of the files is entered there.
         options: noted in each file's description, so that it serves as ``--config``.
+        workers: processes that do it, if it is not this one.
     """
 
     deidentifier: Deidentifier
     output: Output
     check: Check | None
     key: Key | None
-    batch_size: int
+    batch_size: int | None
     faces_of: Callable[[Path], Given | None] | None
     tell: Callable[[Path | str | int, Path | str, Summary], object]
     audit: Audit | None = None
     ledger: Ledger = field(default_factory=Ledger)
     options: Mapping[str, Any] = field(default_factory=dict)
+    workers: int | Literal["auto"] | None = None
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
         """Protect a file, or what comes live, and say what happened.
@@ -95,7 +97,8 @@ class Work:
             faces = None if self.faces_of is None or not isinstance(source, Path) else self.faces_of(source)
             summary = protect_file(
                 self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
-                batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
+                batch_size=self.batch_size, workers=self.workers, limit=limit,
+                progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
         except (ValueError, OSError) as error:
             self.ledger.add(source, target, "failed", error=str(error))
@@ -128,10 +131,18 @@ class Work:
         count = len(inputs.pairs)
         bar = Bar(shown=not is_quiet())
         with tqdm(total=count, unit="file", desc="all files", file=sys.stderr, disable=is_quiet()) as total:
+            # Of files that are done at the same time, frames are counted together.
+            together = None
+            if self.workers is not None:
+                together = tqdm(unit="frame", desc="frames", file=sys.stderr, disable=is_quiet())
 
             def first(one: Path) -> None:
                 self._announce(one)
-                bar.begin(one, f"{total.n + 1}/{count} {one.name}")
+                if together is None:
+                    bar.begin(one, f"{total.n + 1}/{count} {one.name}")
+
+            def progress(frames: int) -> None:
+                bar.progress(frames) if together is None else together.update(frames)
 
             def done(result: FileResult) -> None:
                 bar.end()
@@ -148,9 +159,11 @@ class Work:
 
             summary = protect_folder(
                 self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,
-                batch_size=self.batch_size, faces_of=self.faces_of, begin=first, done=done, inputs=inputs,
-                progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
+                batch_size=self.batch_size, workers=self.workers, faces_of=self.faces_of, begin=first, done=done,
+                inputs=inputs, progress=progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
+            if together is not None:
+                together.close()
         if summary.finished_before:
             note(f"{summary.finished_before} of {count} files were finished before, and left as they are")
         if summary.elsewhere:

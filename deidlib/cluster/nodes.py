@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from deidlib.cluster.errors import one_line, ray
-from deidlib.cluster.plan import Plan, mismatch, unseen
+from deidlib.cluster.plan import ClusterPlan, mismatch, unseen
 
 # Seconds for a node to start a process and answer.
 _PATIENCE = 120
 
 
-def unfit_nodes(plan: Plan) -> dict[str, str]:
+def unfit_nodes(plan: ClusterPlan) -> dict[str, str]:
     """The nodes that cannot do the work, by their id, with the reason in one line.
 
     Args:
@@ -63,7 +63,7 @@ def selector(unfit: dict[str, str]) -> dict[str, Any]:
     return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(unfit))})"}} if unfit else {}
 
 
-def _why(plan: Plan, answer: Any) -> str | None:
+def _why(plan: ClusterPlan, answer: Any) -> str | None:
     try:
         version, wrong, seen = ray().get(answer, timeout=_PATIENCE)
     except Exception as error:

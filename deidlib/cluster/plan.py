@@ -1,4 +1,4 @@
-"""``Plan``: what every node is told about the work; no key is in it, only where each node finds its own."""
+"""``ClusterPlan``: what every node is told about the work; no key is in it, only where each node finds its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clips(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClusterPlan:
     """The work on the clips of one folder, or on one clip.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 from deidlib.cluster.errors import ClusterError, one_line, ray
 from deidlib.cluster.nodes import selector, unfit_nodes
-from deidlib.cluster.plan import Plan, shipped
+from deidlib.cluster.plan import ClusterPlan, shipped
 from deidlib.cluster.worker import ClipWorker
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
@@ -122,7 +122,7 @@ class _Pool:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: ClusterPlan,
         packed: Any,
         resources: dict[str, Any],
         workers: int | None,
@@ -254,13 +254,13 @@ def _reached(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _plans(paths: str | Path | Sequence[str | Path], out: str, **settings: Any) -> list[Plan]:
+def _plans(paths: str | Path | Sequence[str | Path], out: str, **settings: Any) -> list[ClusterPlan]:
     """One for a file or folder; of several, one each, with its own name in the folder for outputs."""
     if isinstance(paths, str | Path):
-        return [Plan(_absolute(str(paths)), _absolute(out), **settings)]
-    plans: dict[str, Plan] = {}
+        return [ClusterPlan(_absolute(str(paths)), _absolute(out), **settings)]
+    plans: dict[str, ClusterPlan] = {}
     for path in paths:
-        plan = Plan(_absolute(str(path)), _absolute(f"{out}/{Place(str(path)).name}"), **settings)
+        plan = ClusterPlan(_absolute(str(path)), _absolute(f"{out}/{Place(str(path)).name}"), **settings)
         if plan.places[0].stat() is not None:
             raise ValueError(f"{path} is a file, and one of several inputs. Name the folders that they lie in.")
         if plan.target in plans:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from deidlib.cluster.errors import one_line, ray
-from deidlib.cluster.plan import Clips, Plan, unpacked
+from deidlib.cluster.plan import Clips, ClusterPlan, unpacked
 from deidlib.protect.remote import RemotePair
 
 # Seconds: a node that can do nothing must not be the quickest to answer for all clips.
@@ -25,7 +25,7 @@ class ClipWorker:
         threads: for PyTorch.
     """
 
-    def __init__(self, plan: Plan, packed: Any, threads: int) -> None:
+    def __init__(self, plan: ClusterPlan, packed: Any, threads: int) -> None:
         self.node = ray().get_runtime_context().get_node_id()
         self.work: Clips | None = None
         self.unfit: str | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
+import torch
 from torch import Tensor
 
 from deidlib.attack.chain import PreviousFrame
@@ -40,7 +41,7 @@ class FaceCount:
 
 @dataclass(frozen=True, eq=False)
 class DetectedBatch:
-    """Some consecutive frames, once detectors have looked at them.
+    """Some frames, once detectors have looked at them: consecutive ones, or one each of several chains.
 
     Args:
         first: the number of the first frame in the clip.
@@ -51,6 +52,7 @@ class DetectedBatch:
         pts: the frames' time stamps, if they have some.
         counts: per frame how many faces who found.
         complete: whether everybody has looked who is to look.
+        apart: the frames' numbers, where they do not follow each other.
     """
 
     first: int
@@ -61,6 +63,45 @@ class DetectedBatch:
     pts: Sequence[int] = ()
     counts: Sequence[FaceCount] = ()
     complete: bool = True
+    apart: Sequence[int] = ()
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The frames' numbers in the clip."""
+        return self.apart or range(self.first, self.first + len(self.faces))
+
+    @property
+    def times(self) -> Sequence[int]:
+        """The frames' time stamps; their numbers where they have none."""
+        return self.pts or self.numbers
+
+    @classmethod
+    def abreast(cls, frames: Sequence[tuple[DetectedBatch, int]]) -> Self:
+        """One frame each of several chains.
+
+        Args:
+            frames: batches of frames that are to be protected, and which frame of each.
+        """
+        first, _ = frames[0]
+        return cls(
+            first.numbers[frames[0][1]],
+            torch.stack([batch.levels[i] for batch, i in frames if batch.levels is not None]),
+            first.size,
+            [batch.faces[i] for batch, i in frames],
+            [batch.readings[i] for batch, i in frames],
+            [batch.times[i] for batch, i in frames],
+            [batch.counts[i] if batch.counts else FaceCount() for batch, i in frames],
+            apart=[batch.numbers[i] for batch, i in frames],
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same with every tensor on ``device``."""
+        return replace(
+            self,
+            levels=None if self.levels is None else self.levels.to(device),
+            faces=[known.to(device) for known in self.faces],
+            readings=[{name: known.to(device) for name, known in read.items()} for read in self.readings],
+        )
 
     def originals(self) -> Tensor:
         """The frames, ``(B, 3, H, W)`` in [0, 1]."""

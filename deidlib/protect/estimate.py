@@ -81,7 +81,7 @@ class Estimator:
 
     deidentifier: Deidentifier
     checked: bool = True
-    batch_size: int = 8
+    batch_size: int | None = None
     looks: int = 8
     _known: dict[tuple[int, int], Cost] = field(default_factory=dict)
 
@@ -134,7 +134,7 @@ class Estimator:
     ) -> tuple[float, float, float, int]:
         """Protect a few frames from that one on, and look at the clock."""
         deidentifier, device = self.deidentifier, self.deidentifier.device()
-        wanted = 2 if deidentifier.chain is not None or device.type == "cpu" else self.batch_size
+        wanted = 2 if deidentifier.chain is not None or device.type == "cpu" else self.batch_size or 8
         numbers = set(range(number, min(number + wanted, max(frames, number + 1))))
         known = Clip(path, kind_of(path), len(numbers), size).some(numbers)
         images = torch.stack([known[n] for n in sorted(known)]).to(device)

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from deidlib.attack.attack_step import AttackStep
 from deidlib.keys.key import Key
@@ -18,7 +18,6 @@ from deidlib.media.errors import reporting
 from deidlib.media.kind import kind_of
 from deidlib.media.tree import PassedOver
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.image import protect_image
@@ -27,8 +26,10 @@ from deidlib.protect.manifest import Manifest
 from deidlib.protect.output import Output
 from deidlib.protect.segments import BusyError, discard
 from deidlib.protect.sidecar import Sidecar
+from deidlib.protect.source import ClipSource, path_of
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
+from deidlib.protect.workers import Died, Done, Failed, Told, Workers, one_thread, workers_of
 from deidlib.records.detections import Detections
 from deidlib.records.files import remove, sha256_of, temporary_name
 from deidlib.records.fingerprint import described, fingerprint
@@ -104,7 +105,8 @@ def protect_folder(
     output: Output = Output(),
     check: Check | None = Check(),
     key: Key | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
+    workers: int | Literal["auto"] | None = None,
     faces_of: Callable[[Path], Given | None] | None = None,
     begin: Callable[[Path], object] | None = None,
     done: Callable[[FileResult], object] | None = None,
@@ -126,17 +128,19 @@ def protect_folder(
         output: how videos are written.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
+        workers: as for :func:`~deidlib.protect_video`: each has a file of its own, or, of fewer files than workers,
+            all of them have the same one.
         faces_of: told a file, where faces are in its frames, if that is known.
         begin: told the file that is begun.
         done: told what became of it.
         inputs: the files, if the folder has been looked through before.
         progress: as for :func:`~deidlib.protect_video`.
-        stage: as for :func:`~deidlib.protect_video`.
+        stage: as for :func:`~deidlib.protect_video`; not told of files that workers have to themselves.
         on_step: as for :func:`~deidlib.protect_video`.
 
     Returns:
-        What became of every file; one that fails stops no other.
+        What became of every file, in their order; one that fails stops no other.
 
     Raises:
         MediaError: there is nothing to be protected, or the output folder cannot be made.
@@ -147,14 +151,57 @@ def protect_folder(
         deidentifier, source, target, output=output, check=check, key=key, batch_size=batch_size, faces_of=faces_of
     )
     work.pass_over(inputs.passed_over)
+    count = None if workers is None else workers_of(workers, deidentifier.device())
+    begin, done = begin or _ignore, done or _ignore
+    if count is not None and count <= len(inputs.pairs):
+        results = _over_files(work, inputs.pairs, count, begin, done, progress or _ignore)
+        return FolderSummary(tuple(results), inputs.passed_over)
     results = []
     for one, out in inputs.pairs:
-        if begin is not None:
-            begin(one)
-        results.append(work.one(one, out, progress=progress, stage=stage, on_step=on_step))
-        if done is not None:
-            done(results[-1])
+        begin(one)
+        results.append(work.one(one, out, workers=count, progress=progress, stage=stage, on_step=on_step))
+        done(results[-1])
     return FolderSummary(tuple(results), inputs.passed_over)
+
+
+def _over_files(
+    work: FolderWork,
+    pairs: Sequence[tuple[Path, Path]],
+    count: int,
+    begin: Callable[[Path], object],
+    done: Callable[[FileResult], object],
+    progress: Callable[[int], object],
+) -> list[FileResult]:
+    """All files, each by one of the workers."""
+    results: dict[int, FileResult] = {}
+    with Workers(count, _OneFile(work), work.deidentifier.device()) as workers:
+        for file, event in workers.over(pairs, lambda file: begin(pairs[file][0])):
+            match event:
+                case Told(_, frames):
+                    progress(frames)
+                    continue
+                case Done(_, result):
+                    results[file] = result
+                case Failed(_, error):
+                    results[file] = work.failed(*pairs[file], str(error))
+                case Died(_, why):
+                    again = "Run again: it goes on after its last complete part."
+                    results[file] = work.failed(*pairs[file], f"the worker that did it {why}. {again}")
+            done(results[file])
+    return [results[file] for file in range(len(pairs))]
+
+
+class _OneFile(NamedTuple):
+    """What a worker does."""
+
+    work: FolderWork
+
+    def __call__(self, order: tuple[Path, Path], tell: Callable[[int], None], /) -> FileResult:
+        return self.work.one(*order, progress=tell)
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 class FolderWork:
@@ -167,7 +214,7 @@ class FolderWork:
         output: how videos are written.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
         faces_of: told a file, where faces are in its frames, if that is known.
 
     Raises:
@@ -183,7 +230,7 @@ class FolderWork:
         output: Output = Output(),
         check: Check | None = Check(),
         key: Key | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         faces_of: Callable[[Path], Given | None] | None = None,
     ) -> None:
         make_folder(target)
@@ -213,6 +260,7 @@ class FolderWork:
         one: Path,
         out: Path,
         *,
+        workers: int | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
         on_step: Callable[[AttackStep], object] | None = None,
@@ -222,16 +270,12 @@ class FolderWork:
         Args:
             one: a file below the folder.
             out: its output, below the folder for outputs.
+            workers: as for :func:`~deidlib.protect_video`.
             progress: as for :func:`~deidlib.protect_video`.
             stage: as for :func:`~deidlib.protect_video`.
             on_step: as for :func:`~deidlib.protect_video`.
         """
-        manifest = self._manifest
-        line: dict[str, Any] = {
-            "output": out.relative_to(self.target).as_posix(),
-            "input": one.relative_to(self.source).as_posix(),
-            "fingerprint": self._mark,
-        }
+        manifest, line = self._manifest, self._line(one, out)
 
         def told(name: str) -> None:
             # From here on the file is locked: whoever had it before may have finished it.
@@ -262,7 +306,7 @@ class FolderWork:
                 faces = None if self.faces_of is None else self.faces_of(one)
                 summary = protect_file(
                     self.deidentifier, clip, out, output=self.output, check=self.check, faces=faces, key=self.key,
-                    batch_size=self.batch_size, progress=progress, stage=told, on_step=on_step,
+                    batch_size=self.batch_size, workers=workers, progress=progress, stage=told, on_step=on_step,
                 )  # fmt: skip
                 manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)})
             return FileResult(one, out, summary)
@@ -272,9 +316,30 @@ class FolderWork:
             return FileResult(one, out, elsewhere=True)
         except Exception as error:
             # Whatever is wrong with one file does not stop the others.
-            message = str(error) if str(one) in str(error) else f"{one}: {error}"
-            manifest.add(line | {"status": "failed", "error": message.replace(f"{self.source}/", "")[:10_000]})
-            return FileResult(one, out, error=message)
+            return self._failed(one, out, str(error), line)
+
+    def failed(self, one: Path, out: Path, why: str) -> FileResult:
+        """Note that a file was not done, as nobody else can any more.
+
+        Args:
+            one: the file.
+            out: its output.
+            why: in words.
+        """
+        return self._failed(one, out, why, self._line(one, out))
+
+    def _failed(self, one: Path, out: Path, why: str, line: Mapping[str, Any]) -> FileResult:
+        message = why if str(one) in why else f"{one}: {why}"
+        self._manifest.add({**line, "status": "failed", "error": message.replace(f"{self.source}/", "")[:10_000]})
+        return FileResult(one, out, error=message)
+
+    def _line(self, one: Path, out: Path) -> dict[str, Any]:
+        """What the manifest says of a file in any case."""
+        return {
+            "output": out.relative_to(self.target).as_posix(),
+            "input": one.relative_to(self.source).as_posix(),
+            "fingerprint": self._mark,
+        }
 
 
 def protect_file(
@@ -286,7 +351,8 @@ def protect_file(
     check: Check | None = Check(),
     faces: Given | None = None,
     key: Key | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
+    workers: int | Literal["auto"] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
@@ -302,13 +368,14 @@ def protect_file(
         if faces is not None and len(faces) != 1:
             raise ValueError(f"{path_of(source)} is one image; faces are given for {len(faces)} frames.")
         known = faces if faces is None or isinstance(faces, Detections) else faces[0]
-        summary = protect_image(deidentifier, source, target, check=check, faces=known, key=key, on_step=on_step)
+        with one_thread(deidentifier.device()) if workers is not None else contextlib.nullcontext():
+            summary = protect_image(deidentifier, source, target, check=check, faces=known, key=key, on_step=on_step)
         if progress is not None:
             progress(1)
         return summary
     return protect_video(
         deidentifier, source, target, output=output, check=check, faces=faces, key=key,
-        batch_size=batch_size, limit=limit, progress=progress, stage=stage, on_step=on_step,
+        batch_size=batch_size, workers=workers, limit=limit, progress=progress, stage=stage, on_step=on_step,
     )  # fmt: skip
 
 

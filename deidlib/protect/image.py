@@ -19,8 +19,9 @@ from deidlib.media import MediaWriteError, check_paths, read_image
 from deidlib.media.clip import MemoryReader
 from deidlib.media.files import exists
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource, path_of
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.source import ClipSource, path_of
 from deidlib.protect.summary import Summary
 from deidlib.records.detections import Detections
 

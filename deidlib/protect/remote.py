@@ -14,7 +14,6 @@ from deidlib.keys.key import Key
 from deidlib.media.errors import MediaReadError, MediaWriteError
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipSource
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_file
 from deidlib.protect.inputs import suffix_for
@@ -22,6 +21,7 @@ from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output
 from deidlib.protect.segments import BusyError
 from deidlib.protect.sidecar import MOST_BYTES, PREVIOUS, Sidecar, is_ours, said_of
+from deidlib.protect.source import ClipSource
 from deidlib.protect.summary import Summary
 from deidlib.records.files import sha256_of
 from deidlib.records.fingerprint import described, fingerprint

@@ -25,9 +25,9 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.protect import folder
-from deidlib.protect.clip import ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.inputs import Inputs
+from deidlib.protect.source import ClipSource, path_of
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections, write_detections
 from deidlib.records.files import sha256_of

@@ -13,7 +13,7 @@ from toys import White, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cluster.errors import ClusterError, one_line
-from deidlib.cluster.plan import Plan, mismatch, shipped, unpacked
+from deidlib.cluster.plan import ClusterPlan, mismatch, shipped, unpacked
 from deidlib.keys.key import Key, KeyFileError
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
@@ -39,7 +39,7 @@ def clips(tmp_path: Path) -> Path:
 
 
 def test_a_plan_does_on_a_node_what_a_folder_run_does(clips: Path, tmp_path: Path) -> None:
-    plan: Plan = pickle.loads(pickle.dumps(Plan(str(clips), str(tmp_path / "out"), check=None)))
+    plan: ClusterPlan = pickle.loads(pickle.dumps(ClusterPlan(str(clips), str(tmp_path / "out"), check=None)))
     summary = RunSummary()
     (pair,) = plan.pairs(summary)
     assert (pair.source, pair.target) == ("a.mkv", "a.mkv")
@@ -51,11 +51,11 @@ def test_a_plan_does_on_a_node_what_a_folder_run_does(clips: Path, tmp_path: Pat
 
 
 def test_one_file_and_a_store(clips: Path, tmp_path: Path) -> None:
-    alone = Plan(str(clips / "a.mkv"), str(tmp_path / "x.mkv"), check=None)
+    alone = ClusterPlan(str(clips / "a.mkv"), str(tmp_path / "x.mkv"), check=None)
     (pair,) = alone.pairs(RunSummary())
     assert alone.open(hider()).one(pair).summary is not None
     assert (tmp_path / "x.mkv").exists()
-    store = Plan(str(clips), f"memory:/{tmp_path}", check=None, scratch=str(tmp_path / "scratch"))
+    store = ClusterPlan(str(clips), f"memory:/{tmp_path}", check=None, scratch=str(tmp_path / "scratch"))
     assert store.shared is None
     (pair,) = store.pairs(RunSummary())
     assert store.open(hider()).one(pair).summary is not None
@@ -63,7 +63,7 @@ def test_one_file_and_a_store(clips: Path, tmp_path: Path) -> None:
 
 def test_a_key_is_where_each_node_has_it(clips: Path, tmp_path: Path) -> None:
     secret = bytes(range(32))
-    plan = Plan(str(clips), str(tmp_path / "out"), check=None, key_file=str(tmp_path / "our.key"))
+    plan = ClusterPlan(str(clips), str(tmp_path / "out"), check=None, key_file=str(tmp_path / "our.key"))
     with pytest.raises(KeyFileError, match=r"our\.key cannot be read"):
         plan.open(hider())
     Key(secret).save(tmp_path / "our.key")
@@ -77,11 +77,11 @@ def test_other_versions_and_folders_that_are_not_seen(clips: Path, tmp_path: Pat
     assert mismatch({}, {"deidlib": "1.0"}) == (
         "deidlib is missing here, 1.0 where the run was started: install the same on both"
     )
-    other = Plan(str(clips), str(tmp_path / "out"), versions={"deidlib": "0.0.1"})
+    other = ClusterPlan(str(clips), str(tmp_path / "out"), versions={"deidlib": "0.0.1"})
     with pytest.raises(ClusterError, match=r"0\.0\.1 where the run was started: install the same on both"):
         other.open(hider())
     with pytest.raises(ClusterError, match="is not there: a folder must lie on a disk that all nodes mount"):
-        Plan(str(tmp_path / "elsewhere"), str(tmp_path / "out")).open(hider())
+        ClusterPlan(str(tmp_path / "elsewhere"), str(tmp_path / "out")).open(hider())
 
 
 def test_a_deidentifier_is_shipped_as_it_is_and_never_with_a_key() -> None:

@@ -23,12 +23,13 @@ from deidlib.keys.key import Key
 from deidlib.media import VideoWriter, read_image, write_image
 from deidlib.obfuscate import Concealment, GaussianBlur, Obfuscator, Pixelate, Solid
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.live import Recording
 from deidlib.protect.look import ExposedError, LastLook, Written, check_alike
 from deidlib.protect.output import Output
 from deidlib.protect.segments import ChangedError, SegmentStore, WorkFolder
+from deidlib.protect.source import ClipSource
 from deidlib.protect.video import protect_video
 from deidlib.records.files import sha256_of
 from deidlib.swap.base import FaceSwapper, Patch

@@ -19,10 +19,11 @@ from deidlib.media import MediaReadError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect import memory
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.image import protect_image
 from deidlib.protect.output import Output
+from deidlib.protect.source import ClipSource
 from deidlib.protect.video import protect_video
 
 CPU = torch.device("cpu")
