@@ -240,8 +240,8 @@ def protect(
         typer.Option(
             rich_help_panel="The attack",
             help="Frames are done as soon as the models read them well enough: quick, standard, fine, or limits such "
-            "as iou:0.97,nme:1%,gaze:2; never: after --iterations steps. auto: standard, but never with a key, --survive, "
-            "--paper, or a codec that loses something.",
+            "as iou:0.97,nme:1%,gaze:2; never: after --iterations steps. auto: standard, but never with a key, "
+            "--survive, --paper, or a codec that loses something.",
         ),
     ] = "auto",
     audit: Annotated[

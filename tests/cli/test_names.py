@@ -171,7 +171,7 @@ def test_tolerances() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' is no limit.*Known: quick, fine, or limits such as iou:0.97"),
+        ("", "'' is no limit.*Known: auto, never, quick, standard, fine, or limits such as iou:0.97"),
         ("sharp", "--until 'sharp': 'sharp' is no limit"),
         ("iou:0.9,iou:0.8", "the second of its kind"),
         ("iou", "--until 'iou': could not convert"),
