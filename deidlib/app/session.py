@@ -268,7 +268,6 @@ class Session:
                     check=Check() if attacked else None,
                     faces=known,
                     key=key,
-                    batch_size=_BATCH,
                     progress=progress.progress,
                     stage=progress.stage,
                     on_step=progress.on_step,

@@ -330,7 +330,10 @@ def protect(
 
     with plain_errors():
         remote = ray is not None or any(map(is_url, words))
-        elsewhere = Elsewhere(ray, resources, None, scratch, key)
+        count = workers_named(workers)
+        elsewhere = Elsewhere(ray, resources, count if isinstance(count, int) else None, scratch, key)
+        if remote and ray is None and count is not None:
+            raise ValueError("--workers: files by URL are done one after the other. Add --ray, or leave --workers out.")
         if remote:
             elsewhere.check(
                 words, faces=faces, frames=frames, audit=audit, dry_run=dry_run, preview=preview, json=json, force=force
@@ -418,7 +421,7 @@ def protect(
             None if known is None else lambda _: known,
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
-            workers=workers_named(workers),
+            workers=count,
             options=options_of(context),
         )
         if preview is not None and paths.inputs is not None:

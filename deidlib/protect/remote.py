@@ -117,7 +117,7 @@ class RemoteWork:
         output: how videos are written.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
         scratch: where clips lie while they are worked on.
     """
 
@@ -130,7 +130,7 @@ class RemoteWork:
         output: Output = Output(),
         check: Check | None = Check(),
         key: Key | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         scratch: Scratch | None = None,
     ) -> None:
         self.deidentifier, self.source, self.target = deidentifier, source, target
@@ -285,7 +285,7 @@ def protect_remote(
     output: Output = Output(),
     check: Check | None = Check(),
     key: Key | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     scratch: str | Path | None = None,
     patience: float = 60.0,
     begin: Callable[[str], object] | None = None,
@@ -306,7 +306,7 @@ def protect_remote(
         output: how videos are written; no ``png-folder``.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
         scratch: a folder for what is worked on; by default one in the system's folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
         begin: told the clip that is begun.
