@@ -328,7 +328,7 @@ def protect(
 
     with plain_errors():
         remote = ray is not None or any(map(is_url, words))
-        elsewhere = Elsewhere(ray, resources, None, scratch, key)
+        elsewhere = Elsewhere(ray, resources, workers_named(workers), scratch, key)
         if remote:
             elsewhere.check(
                 words, faces=faces, frames=frames, audit=audit, dry_run=dry_run, preview=preview, json=json, force=force
