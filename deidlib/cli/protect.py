@@ -330,10 +330,7 @@ def protect(
 
     with plain_errors():
         remote = ray is not None or any(map(is_url, words))
-        count = workers_named(workers)
-        elsewhere = Elsewhere(ray, resources, count if isinstance(count, int) else None, scratch, key)
-        if remote and ray is None and count is not None:
-            raise ValueError("--workers: files by URL are done one after the other. Add --ray, or leave --workers out.")
+        elsewhere = Elsewhere(ray, resources, workers_named(workers), scratch, key)
         if remote:
             elsewhere.check(
                 words, faces=faces, frames=frames, audit=audit, dry_run=dry_run, preview=preview, json=json, force=force
