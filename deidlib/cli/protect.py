@@ -418,7 +418,7 @@ def protect(
             None if known is None else lambda _: known,
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
-            workers=count,
+            workers=workers_named(workers),
             options=options_of(context),
         )
         if preview is not None and paths.inputs is not None:
