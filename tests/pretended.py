@@ -16,9 +16,11 @@ What it cannot show: kernels that a device lacks or rounds otherwise, and code t
 from __future__ import annotations
 
 import functools
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any, Self
 from unittest.mock import patch
 
@@ -76,6 +78,8 @@ class Pretend:
     def __init__(self, name: str = "cuda:0", *, memory: int = 1 << 34) -> None:
         self.device, self.memory = whole(torch.device(name)), memory
         self.counts: list[Count] = []
+        # Told of every operation the frame that it was called from.
+        self.watching: Callable[[FrameType], None] | None = None
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
@@ -206,6 +210,8 @@ class Remote(Tensor):
             local = [value for value in local if not _is_zero(value)]
         _check_places(func, name, args, remote, local)
         note("operations")
+        if Pretend.entered is not None and Pretend.entered.watching is not None:
+            Pretend.entered.watching(sys._getframe(1))
         if name in _WAITS or _counts_for_shape(name, args, kwargs):
             note("waited_for", name)
         if name in _INDEXED and any(value.dim() for value in local):

@@ -65,7 +65,7 @@ class SuperResolution:
             raise ValueError(f"one face with landmarks is needed to align a frame by, got {face}.")
         source = five_points(face.landmarks).to(image)
         matrix = similarity(source, image.new_tensor(ARCFACE_TEMPLATE))[0]
-        scale = float(matrix[:2, 0].norm())
+        scale = float(torch.linalg.vector_norm(matrix[:2, 0]))
         sums = self.read(image, place.to(image), _PITCH / scale)
         there = carried(matrix, sums.points)[..., :2]
         spots = ((there + _MARGIN + 0.5) / _PITCH - 0.5).clamp(0, _SIDE - 1)
