@@ -2,7 +2,8 @@
 
 Parts: ``floor`` (a gradient and an iteration of each model against the bare network), ``rules`` (steps to tolerance by
 step rule), ``scaling`` (size, faces, batch, length), ``clips`` (whole files, split by what is done), ``memory`` (a clip
-of 60 s against one of 10 s). Every speed stands beside what was read in the same run. Into the folder go
+of 60 s against one of 10 s), ``workers`` (several processes). Every speed stands beside what was read in the same run.
+Into the folder go
 ``results.json``, ``results.md`` and, where matplotlib is installed, a picture for each part that has curves.
 
 Needs the shared weights and media beside the project. CPU time, on one thread; on a GPU (``--device cuda``) the time
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from footage import SHARED
 
-from benchmarks import clips, floor, memory, rules, scaling
+from benchmarks import clips, floor, memory, rules, scaling, workers
 from benchmarks.measure import Table
 
 PARTS: Mapping[str, Callable[[bool, str], Table]] = {
@@ -33,6 +34,7 @@ PARTS: Mapping[str, Callable[[bool, str], Table]] = {
     "scaling": scaling.table,
     "clips": clips.table,
     "memory": memory.table,
+    "workers": workers.table,
 }
 
 

@@ -148,7 +148,7 @@ def cost_of(clip: Path, folder: Path) -> Cost:
 
     def counted(*arguments: Any, **named: Any) -> Any:
         result = attack(*arguments, **named)
-        steps.append(int(result.iterations.sum()))
+        steps.extend(int(frame.gradients.sum()) for frame in result)
         return result
 
     methods: tuple[tuple[type, str, Any], ...] = (

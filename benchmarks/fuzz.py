@@ -55,8 +55,7 @@ from deidlib.protect.segments import WorkFolder
 from deidlib.protect.sidecar import Sidecar, opened
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections, read_detections, write_detections
-from deidlib.weights import WeightsNotFound
-from deidlib.weights.store import fill, load_state
+from deidlib.weights import WeightsNotFound, fill, load_state
 
 SIDE, FRAMES = 32, 6
 # Seconds that a case may take: a hundred times what the slowest takes.
@@ -168,7 +167,8 @@ def _insert(content: bytes, draw: random.Random) -> bytes:
 _TEXTS = (
     b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b'"', b"'", b",", b"[" * 30_000, b'"' + b'\\"' * 200_000, b"NaN",
     b"1e999", b"9" * 5000, b"-", b"1" * 400, b"{" * 50, b"=" * 100, b"\x1b[31m", "\u202e".encode(), b"a" * 200_000,
-    b"[[x]]\n" * 99,
+    b"[[x]]\n" * 99, b"ctorch\n" + b"a" * 200_000 + b"\n", b"c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R",
+    b")" + b"\x85" * 300_000,
 )  # fmt: skip
 _ACCIDENTS = (_flip, _flip, _flip_head, _flip_head, _cut, _remove, _repeat, _noise, _number, _insert)
 

@@ -6,9 +6,9 @@ random weights, four frames of 480 x 480 with a face each, on the CPU. What coun
 The other one: the whole pipeline, from file to file and checked, on clips of 10 and of 60 seconds of 480 x 480, with a
 detector that costs nothing and one attack step. Memory must not depend on the length.
 
-``flat``: tiny frames, 64 x 64, and no step, so that nothing but what is kept per frame can grow: a clip of so many
+``flat``: small frames, 128 x 128, and no step, so that nothing but what is kept per frame can grow: a clip of so many
 frames, or a folder of so many clips, in a process of its own; resident memory after what is garbage has been given
-back.
+back, and how much of it is in use: the rest is what the C library keeps for the next ones who ask.
 ``python -m benchmarks.memory flat 15000``, ``python -m benchmarks.memory flat 300 --folder``; with ``--mtcnn`` that is
 who finds and reads faces.
 """
@@ -26,8 +26,9 @@ import threading
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,7 +73,9 @@ def main() -> None:
     if len(sys.argv) == 4 and sys.argv[1] == "one":
         protect_one(Path(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:2] == ["flat"]:
-        flat(int(sys.argv[2]), folder="--folder" in sys.argv, detector=MTCNN() if "--mtcnn" in sys.argv else Middle())
+        torch.set_num_threads(1)
+        detector = MTCNN() if "--mtcnn" in sys.argv else Middle()
+        show(flat(int(sys.argv[2]), folder="--folder" in sys.argv, detector=detector))
     else:
         attack()
 
@@ -127,16 +130,38 @@ def table(quick: bool, device: str) -> Table:
     return result
 
 
-def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> None:
-    """Print resident memory while a clip of so many frames, or a folder of so many clips, is protected.
+class Row(NamedTuple):
+    """Memory at a point of a run, in MiB, what is garbage given back.
+
+    Args:
+        stage: what is being done.
+        done: how many frames or clips of it.
+        resident: memory.
+        used: what the C library has given out of it, without the pages in which Python keeps small objects.
+        most: resident at any time since the row before.
+    """
+
+    stage: str
+    done: int
+    resident: float
+    used: float
+    most: float
+
+
+def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> list[Row]:
+    """Memory while a clip of so many frames, or a folder of so many clips, is protected.
 
     Args:
         count: frames; of the folder clips, of twenty frames each.
         folder: whether it is a folder.
         detector: who finds faces, and reads the result.
     """
-    torch.set_num_threads(1)
-    resident = Resident([20 * k for k in range(1, count)] if folder else [100, *range(500, count, 500)])
+    marks = (
+        list(range(5, count, 20 if count > 100 else 5))
+        if folder
+        else [100, *range(500, count, 500 if count < 5000 else 2500)]
+    )
+    resident = Resident(marks)
     protector = Deidentifier(IFGSMAttacker([detector], max_iterations=0))
     with tempfile.TemporaryDirectory() as place:
         source = Path(place, "in", "0.mp4")
@@ -149,30 +174,50 @@ def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> None:
                 other = source.read_bytes() + b"\0\0\0\x10free" + k.to_bytes(8, "big")
                 source.with_name(f"{k}.mp4").write_bytes(other)
             target = Path(place, "out")
-            done = protect_folder(protector, source.parent, target, done=lambda _: resident.more(1), batch_size=4)
+            done = protect_folder(
+                protector, source.parent, target, done=lambda _: resident.more(1, "protecting"), batch_size=4
+            )
             assert not done.failed, done.failed[0].error
         else:
             target = Path(place, "out.mkv")
-            protect_video(protector, source, target, progress=resident.more, stage=resident.stage, batch_size=4)
+            read = detector.predict
+
+            def checked(images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+                # While it is checked nobody reads but those who read the file back.
+                resident.more(len(images), "checking")
+                return read(images, faces)
+
+            detector.__dict__["predict"] = checked
+            more = partial(resident.more, stage="protecting")
+            protect_video(protector, source, target, progress=more, stage=resident.stage, batch_size=4)
         resident.stage("done")
-    resident.show()
+    return resident.rows
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print them."""
+    print(f"{'':12} {'done':>6}  {'resident':>8} {'in use':>7} {'most':>7}  MiB")
+    for row in rows:
+        print(f"{row.stage:12} {row.done:6}  {row.resident:8.1f} {row.used:7.1f} {row.most:7.1f}")
 
 
 class Resident:
-    """Resident memory at points of a run, in MiB, what is garbage given back; and the most in between.
+    """Looks at memory at points of a run, and all the time in between.
 
     Args:
         marks: at how many frames or clips of a stage a row is taken; besides, one at the end of each stage.
     """
 
     def __init__(self, marks: Sequence[int]) -> None:
-        self.rows: list[tuple[str, int, float, float, float]] = []
+        self.rows: list[Row] = []
         self._marks, self._left = list(marks), list[int]()
         self._name, self._count, self._samples = "making", 0, list[float]()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def more(self, count: int) -> None:
-        """So many frames or clips more are done."""
+    def more(self, count: int, stage: str) -> None:
+        """So many frames or clips more are done, if that is what is being done."""
+        if stage != self._name:
+            return
         self._count += count
         if self._left and self._count >= self._left[0]:
             del self._left[0]
@@ -185,19 +230,11 @@ class Resident:
             self._row()
             self._name, self._count, self._left = name, 0, self._marks.copy()
 
-    def show(self) -> None:
-        """Print the rows."""
-        for name, count, now, first, last in self.rows:
-            print(
-                f"{name:12} {count:6} {now:7.1f} MiB, at most {first:7.1f} in the first fifth, {last:7.1f} in the last"
-            )
-
     def _row(self) -> None:
-        samples, self._samples = self._samples or [_resident()], []
-        fifth = -(-len(samples) // 5)
+        most, self._samples = max(self._samples or [_resident()]), []
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        self.rows.append((self._name, self._count, _resident(), max(samples[:fifth]), max(samples[-fifth:])))
+        self.rows.append(Row(self._name, self._count, _resident(), _in_use(), most))
 
     def _watch(self) -> None:
         while True:
@@ -210,16 +247,43 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+class _Allocated(ctypes.Structure):
+    """What glibc says of its memory, in bytes (``mallinfo2``)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def _in_use() -> float:
+    """What was asked for and not given back; numbers and small objects of Python lie in pages of their own."""
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = _Allocated
+    told = library.mallinfo2()
+    return float(told.uordblks + told.hblkhd) / 2**20
+
+
 def make_tiny(path: Path, frames: int) -> None:
-    """The astronaut's face, 64 x 64, behind a camera that moves a little."""
+    """The astronaut's face, 128 x 128, behind a camera that moves a little."""
     from skimage.data import astronaut
 
     face = torch.from_numpy(astronaut()).permute(2, 0, 1)[:, 20:180, 140:300][None] / 255
-    picture = torch.nn.functional.interpolate(face, (80, 80), mode="area").mul(255).round().div(255)
-    with VideoWriter(path, Fraction(RATE), (64, 64), codec="h264") as writer:
+    with VideoWriter(path, Fraction(RATE), (128, 128), codec="h264") as writer:
         for k in range(frames):
             shift = abs(k % 32 - 16)
-            writer.write(picture[:, :, :64, shift : shift + 64])
+            writer.write(face[:, :, 16:144, shift : shift + 128])
 
 
 def make_clip(path: Path, seconds: int) -> None:

@@ -51,7 +51,7 @@ def main(count: int, until: str, *options: str) -> None:
         spent += time.process_time() - began
         assert batch.attack is not None
         assert batch.attack.within is not None
-        steps.append(float(batch.attack.iterations))
+        steps.append(float(batch.attack.gradients))
         within += int(batch.attack.within)
         fidelity.update(observe(batch.originals, models), observe(batch.images, models), camera=camera)
         began = time.process_time()

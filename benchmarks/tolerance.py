@@ -93,7 +93,7 @@ def protected(case: Case, frames: Tensor) -> Iterator[tuple[int, bool, dict[str,
         assert attack is not None
         assert attack.within is not None
         errors = {name: (float(e.iou), float(e.nme), float(e.gaze)) for name, e in attack.errors.items()}
-        yield int(attack.iterations), bool(attack.within), errors
+        yield int(attack.gradients), bool(attack.within), errors
 
 
 def main(count: int, wanted: str) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from deidlib.attack.steps import MomentumSignStep as MomentumSignStep
     from deidlib.attack.steps import SignStep as SignStep
     from deidlib.faces import Faces as Faces
+    from deidlib.images import from_pixels as from_pixels
+    from deidlib.images import to_pixels as to_pixels
     from deidlib.keys.key import Key as Key
     from deidlib.media.images import read_image as read_image
     from deidlib.media.images import write_image as write_image
@@ -60,11 +62,13 @@ _HOME = {
     "Chain": "attack.chain",
     "WarpSwapper": "swap.warp",
     "frame_mean": "models.base",
+    "from_pixels": "images",
     "observe": "models.observe",
     "protect_image": "protect.image",
     "protect_video": "protect.video",
     "read_image": "media.images",
     "recommended": "attack.presets",
+    "to_pixels": "images",
     "write_image": "media.images",
 }
 

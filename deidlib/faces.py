@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+# Faces that a notebook lists.
+_SHOWN = 12
 # iBUG indices of what five points show too.
 _RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH = slice(36, 42), slice(42, 48), 30, (48, 54)
 
@@ -84,6 +87,22 @@ class Faces:
     def __repr__(self) -> str:
         known = [f for f in ("landmarks", "gaze") if getattr(self, f) is not None]
         return f"Faces(n={len(self)}{''.join(', ' + f for f in known)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row per face, in pixels and degrees."""
+        head = ("face", "x1", "y1", "x2", "y2", "score", "points", "gaze: right, down (degrees)")
+        rows = []
+        for number, (box, score) in enumerate(zip(self.boxes[:_SHOWN].tolist(), self.scores.tolist(), strict=False)):
+            points = "" if self.landmarks is None else str(self.landmarks.shape[1])
+            gaze = ""
+            if self.gaze is not None:
+                x, y, z = self.gaze[number].tolist()
+                gaze = f"{math.degrees(math.atan2(x, -z)):.1f}, {math.degrees(math.atan2(y, math.hypot(x, z))):.1f}"
+            rows.append((str(number), *(f"{value:.1f}" for value in box), f"{score:.3f}", points, gaze))
+        # Numbers and fixed words: nothing that would have to be escaped.
+        lines = [f"<tr>{''.join(f'<{kind}>{cell}</{kind}>' for cell in row)}</tr>"
+                 for kind, row in [("th", head), *(("td", row) for row in rows)]]  # fmt: skip
+        return f"<table><caption>{self!r}</caption>{''.join(lines)}</table>"
 
     @classmethod
     def empty(cls, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Faces:

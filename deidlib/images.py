@@ -63,6 +63,23 @@ def check_image_shape(images: Tensor, *, name: str = "images") -> Tensor:
     return images
 
 
+def read_together(count: int, device: torch.device) -> list[slice]:
+    """Which of so many frames networks are given at once: on a CPU each alone, elsewhere all.
+
+    What a network adds up goes, in its last bits, by the frames beside it. On a CPU nothing is gained by several at
+    once (docs/benchmarks.md), so that there the bytes of a protected frame need not hang on its batch.
+
+    Args:
+        count: frames.
+        device: where they are.
+
+    Example:
+        >>> read_together(2, torch.device("cpu"))
+        [slice(0, 1, None), slice(1, 2, None)]
+    """
+    return [slice(i, i + 1) for i in range(count)] if device.type == "cpu" else [slice(0, count)]
+
+
 def to_grid(images: Tensor) -> Tensor:
     """Round images to the nearest values that uint8 can hold, k / 255.
 
@@ -95,6 +112,22 @@ def to_uint8(images: Tensor) -> Tensor:
         tensor([  0, 128, 255], dtype=torch.uint8)
     """
     return images.detach().mul(255).round_().to(torch.uint8)
+
+
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """Images of the uint8 grid on a device: to a GPU they travel in 8 bits, and whoever sends them does not wait.
+
+    Args:
+        images: any float tensor of the grid, such as frames that were read from a file.
+        device: where they are to be.
+
+    Example:
+        >>> on_device(torch.ones(1), torch.device("cpu"))
+        tensor([1.])
+    """
+    if device.type == "cuda" and images.device.type == "cpu" and torch.cuda.is_available():
+        return from_uint8(to_uint8(images).pin_memory().to(device, non_blocking=True))
+    return images.to(device)
 
 
 def from_uint8(levels: Tensor) -> Tensor:
@@ -131,15 +164,30 @@ def from_pixels(pixels: Pixels) -> Tensor:
     """Images from what files and other libraries hold: :func:`from_uint8`, channels first.
 
     Args:
-        pixels: ``(..., H, W, 3)`` uint8; not kept.
+        pixels: ``(..., H, W, 3)`` uint8, RGB (OpenCV's are BGR: ``pixels[..., ::-1]``); not kept.
 
     Returns:
-        ``(..., 3, H, W)`` float32 in [0, 1], contiguous.
+        ``(..., 3, H, W)`` float32 in [0, 1], contiguous; with ``[None]`` one picture is a batch of one.
+
+    Raises:
+        TypeError: no numpy array of uint8.
+        ValueError: not three colours, last.
 
     Example:
         >>> from_pixels(np.full((4, 5, 3), 255, np.uint8)).shape
         torch.Size([3, 4, 5])
     """
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        got = pixels.dtype if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise TypeError(
+            f"pixels must be a numpy array of uint8, 0 to 255, got {got}. Of floats in [0, 1] make "
+            "(array * 255).round().astype(np.uint8); of a PIL image np.asarray(image.convert('RGB'))."
+        )
+    if pixels.ndim < 3 or pixels.shape[-1] != 3:
+        raise ValueError(
+            f"pixels must have shape (..., H, W, 3), RGB, got {pixels.shape}. Of grey make np.stack([grey] * 3, -1); "
+            "of RGBA take [..., :3]."
+        )
     return from_uint8(torch.from_numpy(np.ascontiguousarray(rearrange(pixels, "... h w c -> ... c h w"))))
 
 

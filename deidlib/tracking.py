@@ -65,6 +65,13 @@ class TrackedFrame:
         """All places to be hidden beside the faces found."""
         return Faces.cat([self.filled, self.held, self.smoothed])
 
+    def to(self, device: torch.device | str) -> TrackedFrame:
+        """The same with every tensor on ``device``."""
+        found, filled, held, smoothed = (
+            places.to(device) for places in (self.found, self.filled, self.held, self.smoothed)
+        )
+        return TrackedFrame(found, filled, held, smoothed, self.treatment)
+
 
 @dataclass(frozen=True)
 class FaceTracker:

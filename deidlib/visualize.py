@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +14,11 @@ from torch import Tensor
 
 from deidlib.faces import Faces, check_per_frame
 from deidlib.geometry.camera import Camera, head_pose, project_axes
-from deidlib.images import check_images
+from deidlib.images import check_images, to_pixels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 Color = tuple[float, float, float]
 GREEN: Color = (0.0, 0.9, 0.25)
@@ -221,6 +226,55 @@ def sheet(
     for c, title in enumerate(titles or ()):
         _write(page, title, text, margin + gap + c * step_x + width / 2, (head + gap) / 2, width)
     return page
+
+
+def picture(image: Tensor) -> Image:
+    """A frame or a sheet as an image of Pillow, which notebooks show; ``.save("a.png")`` keeps it.
+
+    Args:
+        image: ``(3, H, W)``, or a batch of one, in [0, 1], on any device.
+
+    Raises:
+        ValueError: several frames: lay them out by :func:`sheet`.
+
+    Example:
+        >>> picture(torch.zeros(3, 4, 5)).size
+        (5, 4)
+    """
+    from PIL import Image
+
+    batch = check_images(image[None] if isinstance(image, Tensor) and image.ndim == 3 else image, name="image")
+    if len(batch) != 1:
+        raise ValueError(f"picture shows one frame, got {len(batch)}. Lay them out: picture(sheet([list(images)])).")
+    return Image.fromarray(to_pixels(batch)[0])
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of matplotlib, which notebooks show, once: nothing of pyplot is asked or changed.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "curves are drawn by matplotlib, which is not installed. Run `pip install deidlib[notebook]`."
+        ) from error
+
+    class Shown(Figure):
+        """Shown where it is the last word of a cell, with pyplot and without."""
+
+        def _repr_png_(self) -> bytes:
+            file = BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Shown(figsize=(width, height), dpi=100, layout="constrained")
 
 
 _INK: Color = (0.13, 0.13, 0.15)

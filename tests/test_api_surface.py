@@ -40,11 +40,13 @@ PUBLIC = [
     "Chain",
     "WarpSwapper",
     "frame_mean",
+    "from_pixels",
     "observe",
     "protect_image",
     "protect_video",
     "read_image",
     "recommended",
+    "to_pixels",
     "write_image",
 ]
 OF_PACKAGES = {
@@ -69,12 +71,20 @@ OF_PACKAGES = {
     ],
     "protect": [
         *("Check", "Deidentifier", "FileResult", "FolderSummary", "NoFaceError", "Output", "ProtectedBatch", "Sidecar"),
-        *("Summary", "protect_file", "protect_folder", "protect_image", "protect_video", "with_key"),
+        *(
+            "Summary",
+            "protect_file",
+            "recommended_deidentifier",
+            "protect_folder",
+            "protect_image",
+            "protect_video",
+            "with_key",
+        ),
     ],
     "swap": ["FaceSwapper", "WarpSwapper", "average_face", "steady"],
 }
 # They take whatever they are given.
-NEVER_RAISE = {"AttackResult", "GradientNorm", "MTCNN", "TargetModel", "frame_mean"}
+NEVER_RAISE = {"AttackResult", "GradientNorm", "MTCNN", "TargetModel", "frame_mean", "to_pixels"}
 # Imported inside the functions that need them, so that one that is missing or slow hurts nobody else.
 LATE = [
     "av",

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "deidlib"
 
 # From the ground up. A room imports rooms of lower layers only: none that stands beside it.
 LAYERS = (
-    ("currency", {"faces", "images", "weights"}),
-    ("vocabulary", {"geometry", "records", "keys", "nets"}),
+    ("currency", {"bounded", "faces", "images", "weights"}),
+    ("vocabulary", {"geometry", "records", "keys", "nets", "storage"}),
     ("blocks", {"media", "models", "obfuscate", "tracking", "metrics", "visualize"}),
     ("methods", {"attack", "swap", "evaluation"}),
     ("protect", {"protect"}),
+    ("elsewhere", {"cluster", "app"}),
     ("people", {"cli"}),
 )
 FLOOR = {room: floor for floor, (_, rooms) in enumerate(LAYERS) for room in rooms}

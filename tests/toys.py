@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
@@ -147,6 +148,18 @@ class White(Sees):
     def target(self, reading: Sequence[Faces], size: tuple[int, int]) -> PixelTarget:
         frame = frame_of(reading)
         return PixelTarget(frame, torch.ones(len(frame), 3, *size))
+
+
+class Slow(White):
+    """As ``White``, with the same face in every frame, but takes its time; it may go to other processes."""
+
+    def __init__(self, box: Sequence[float], seconds: float) -> None:
+        super().__init__(boxed(box))
+        self.seconds = seconds
+
+    def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+        time.sleep(self.seconds * len(images))
+        return super().predict(images, faces)
 
 
 class Points(TargetModel[Target]):

@@ -5,6 +5,7 @@ from deidlib.attack.aggregation import GradientNorm as GradientNorm
 from deidlib.attack.aggregation import Losses as Losses
 from deidlib.attack.aggregation import Staged as Staged
 from deidlib.attack.aggregation import Sum as Sum
+from deidlib.attack.attack_step import AttackStep as AttackStep
 from deidlib.attack.attacker import IFGSMAttacker as IFGSMAttacker
 from deidlib.attack.chain import Chain as Chain
 from deidlib.attack.distortion import Distortion as Distortion

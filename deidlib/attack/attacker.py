@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, Sum
 from deidlib.attack.arithmetic import differentiable, plain_arithmetic
+from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.distortion import Distortion
-from deidlib.attack.loop import Active, Threshold, descend, project
+from deidlib.attack.fine_steps import FineSteps
+from deidlib.attack.loop import Active, Iterate, Threshold, descend, project
 from deidlib.attack.reading_step import ReadingStep, Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep, StepRule
@@ -20,6 +23,9 @@ from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
 from deidlib.models.base import TargetModel, by_name, check_kind
+from deidlib.records.html_table import html_table
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class IFGSMAttacker:
     models. What serves best depends on them, and is chosen by :func:`~deidlib.recommended`, as on the command line.
 
     Args:
-        models: the target models; a mapping names them, a sequence uses each model's own ``name``.
+        models: the target models: one, or several; a mapping names them, else each goes by its own ``name``.
         weights: factor of each model's loss, by name; 1.0 where not given. Negative: away from its target.
         epsilon: radius of the L-infinity ball around the hidden frame, in image units; a float, or a tensor
             that broadcasts to ``(B, 3, H, W)``.
@@ -75,12 +81,12 @@ class IFGSMAttacker:
         >>> model, hide = MTCNN(), Pixelate(blocks=4)
         >>> faces = model.predict(picture)
         >>> hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
-        >>> result = IFGSMAttacker([model], max_iterations=20)(hidden, faces, mask=mask)
+        >>> result = IFGSMAttacker(model, max_iterations=20)(hidden, faces, mask=mask)
         >>> len(model.predict(hidden)[0]), len(model.predict(result.images)[0])  # faces that are found
         (0, 1)
     """
 
-    models: Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]]
+    models: TargetModel[Any] | Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]]
     weights: Mapping[str, float] = field(default_factory=dict)
     epsilon: float | Tensor = 8 / 255
     max_iterations: int = 150
@@ -92,6 +98,9 @@ class IFGSMAttacker:
     distortions: Sequence[Distortion] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.models, TargetModel):
+            # To fingerprints, one model is a list of it.
+            object.__setattr__(self, "models", [self.models])
         names = list(self.named_models())
         if not names:
             raise ValueError("IFGSMAttacker needs at least one target model, got none.")
@@ -111,6 +120,31 @@ class IFGSMAttacker:
         """The models by name, in order."""
         return by_name(self.models)
 
+    def __repr__(self) -> str:
+        said = "; ".join(f"{name} {value}" for name, value in self._in_words())
+        return f"IFGSMAttacker({', '.join(self.named_models())}; {said})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        models = [(f"model {name}", f"{model!r}, weight {self.weights.get(name, 1.0):g}")
+                  for name, model in self.named_models().items()]  # fmt: skip
+        return html_table([*models, *self._in_words()], caption="IFGSMAttacker")
+
+    def _in_words(self) -> list[tuple[str, str]]:
+        """The settings that decide something."""
+        radius = "a map" if isinstance(self.epsilon, Tensor) else f"{self.epsilon * 255:.4g}/255"
+        said = [("epsilon", radius), ("steps", f"{self.max_iterations} at most"), ("rule", repr(self.step))]
+        several = len(self.named_models()) > 1
+        optional = {
+            "sum": self.aggregate if several else None,
+            "weights": dict(self.weights) or None,
+            "until": self.until,
+            "threshold": self.threshold,
+            "fine": self.fine,
+            "survives": list(self.distortions) or None,
+        }
+        return said + [(name, repr(value)) for name, value in optional.items() if value is not None]
+
     def __call__(
         self,
         hidden: Tensor,
@@ -119,7 +153,8 @@ class IFGSMAttacker:
         mask: Tensor | None = None,
         init: Tensor | None = None,
         numbers: Sequence[int] | None = None,
-        slopes: Sequence[Slopes | None] | None = None,
+        slopes: Sequence[Sequence[Slopes]] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> AttackResult:
         """Attack a batch of hidden frames. The originals are not needed: what was read on them is.
 
@@ -135,6 +170,8 @@ class IFGSMAttacker:
                 (:meth:`TargetModel.at`).
             slopes: per frame what is known from the frame before it, for the fine steps
                 (:attr:`AttackResult.slopes`).
+            on_step: told how it goes after every step, and before the first; the result does not depend on it. What it
+                raises ends the attack.
 
         Returns:
             The result. Inputs are not modified.
@@ -152,6 +189,7 @@ class IFGSMAttacker:
                 init=None if init is None else differentiable(init),
                 numbers=numbers,
                 slopes=slopes,
+                on_step=on_step,
             )
 
     def _attack(
@@ -162,7 +200,8 @@ class IFGSMAttacker:
         mask: Tensor | None,
         init: Tensor | None,
         numbers: Sequence[int] | None,
-        slopes: Sequence[Slopes | None] | None,
+        slopes: Sequence[Sequence[Slopes]] | None,
+        on_step: Callable[[AttackStep], object] | None,
     ) -> AttackResult:
         """The attack, where gradients can be taken."""
         models = self.named_models()
@@ -170,7 +209,7 @@ class IFGSMAttacker:
         for name, model in models.items():
             _fits(name, model, hidden)
         if slopes is not None and len(slopes) != len(hidden):
-            raise ValueError(f"expected slopes or None per frame: {len(hidden)} frames, got {len(slopes)} entries.")
+            raise ValueError(f"expected an entry of slopes per frame: {len(hidden)} frames, got {len(slopes)} entries.")
         if numbers is not None:
             if len(numbers) != len(hidden):
                 raise ValueError(f"expected one number per frame: {len(hidden)} frames, got {len(numbers)} numbers.")
@@ -195,6 +234,10 @@ class IFGSMAttacker:
         threshold = None if self.threshold is None else Threshold(self.threshold)
         tolerances = self._tolerances()
         examiner = Examiner(self.named_models(), numbers, readings, tolerances, threshold) if tolerances else None
+        fine = None
+        # Away from a reading there is no offset to bring to zero.
+        if self.fine is not None and examiner is not None and all(weight >= 0 for weight in weights.values()):
+            fine = FineSteps(self.fine, readings, slopes)
         trace = descend(
             Active(
                 number=torch.arange(len(hidden), device=hidden.device),
@@ -213,11 +256,15 @@ class IFGSMAttacker:
             aggregate=self.aggregate,
             weights=weights,
             goal=examiner or threshold,
-            # Away from a reading there is no offset to bring to zero.
-            fine=None if examiner is None or any(weight < 0 for weight in weights.values()) else self.fine,
-            slopes=slopes or (),
+            fine=fine,
+            looked=None if on_step is None else _teller(on_step, self.max_iterations, numbers),
+        )
+        _log.debug(
+            "%d frames attacked in %s steps, %d reached the goal", len(hidden), trace.iterations, sum(trace.converged)
         )
         result = AttackResult.of(trace, readings)
+        if fine is not None:
+            result = replace(result, slopes=fine.slopes())
         if examiner is not None:
             examiner.finish(result.images, distortions)
             result = replace(result, within=examiner.within, errors=examiner.errors, excess=examiner.excess())
@@ -260,6 +307,19 @@ class IFGSMAttacker:
             broken.append("the uint8 grid")
         if broken:
             raise RuntimeError(f"the attack left {' and '.join(broken)}. This is a bug in deidlib: please report it.")
+
+
+def _teller(
+    on_step: Callable[[AttackStep], object], most: int, numbers: Sequence[int] | None
+) -> Callable[[Iterate, Sequence[bool]], None]:
+    """What tells a listener of iterates, in numbers that the host knows already."""
+
+    def tell(iterate: Iterate, done: Sequence[bool]) -> None:
+        frames = [k if numbers is None else numbers[k] for k in iterate.numbers]
+        working = [] if iterate.step == most else [k for k, is_done in zip(frames, done, strict=True) if not is_done]
+        on_step(AttackStep(iterate.step, most, frames, working, dict(iterate.losses)))
+
+    return tell
 
 
 def _by_model(readings: Any, models: Mapping[str, TargetModel[Any]], hidden: Tensor) -> dict[str, list[Faces]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.reading_step import Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import MomentumSignStep, StepRule
 from deidlib.faces import Faces
 from deidlib.geometry.matching import same_face
+from deidlib.images import read_together
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class PreviousFrame:
 
     image: Tensor
     boxes: Tensor
-    slopes: Slopes | None = None
+    slopes: Sequence[Slopes] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class Chain:
     chain does, and goes on with twice the steps again; the best of these is kept.
 
     A face that was not there before is given more of these steps. A frame starts afresh, from its hidden self and with
-    the attacker's own settings, if the frame before it was not attacked, or none of its faces is where one was. Frames
-    are attacked one by one: what becomes of a frame depends on those before it in the clip, and not on the batch.
+    the attacker's own settings, if the frame before it was not attacked, or none of its faces is where one was. Within
+    a chain, frames are attacked one by one; chains, side by side: what becomes of a frame depends on those before it in
+    its chain, and not on the batch.
 
     Args:
         iterations: steps at most for a frame that starts from the one before it.
@@ -102,45 +106,98 @@ class Chain:
         attacker: IFGSMAttacker,
         hidden: Tensor,
         readings: Mapping[str, Sequence[Faces]],
-        faces: Faces,
+        faces: Sequence[Faces],
         *,
         mask: Tensor,
-        number: int,
-        previous: PreviousFrame | None,
-    ) -> AttackResult:
-        """Attack a frame of a chain.
+        numbers: Sequence[int],
+        previous: Sequence[PreviousFrame | None],
+        on_step: Callable[[AttackStep], object] | None = None,
+    ) -> list[AttackResult]:
+        """Attack frames of as many chains side by side: what becomes of each does not depend on the others.
 
         Args:
             attacker: that of a frame that starts afresh.
-            hidden: ``(1, 3, H, W)`` the hidden frame.
-            readings: per model what it is to read, one entry.
-            faces: those of the frame.
-            mask: ``(1, 1, H, W)`` where the perturbation may be.
-            number: the frame's in its clip.
-            previous: the frame before it in the chain, if there is one.
+            hidden: ``(K, 3, H, W)`` the hidden frames.
+            readings: per model what it is to read, K entries.
+            faces: those of each frame.
+            mask: ``(K, 1, H, W)`` where the perturbation may be.
+            numbers: the frames' in their clip.
+            previous: the frame before each in its chain, if there is one.
+            on_step: told how it goes, attempt by attempt, each from step 0.
 
         Returns:
-            The best of the attempts, with the iterations of them all.
+            Of each frame the best of its attempts, with the iterations of them all.
         """
-        fresh: tuple[IFGSMAttacker, Tensor | None] = (attacker, None)
-        attempts = [fresh]
-        if previous is not None and bool((same := self.same_faces(previous, faces)).any()):
-            warm = self.attacker(attacker, new_faces=not bool(same.all()))
-            attempts = [(warm, previous.image.to(hidden)), fresh]
-        result = None
-        slopes = None if previous is None else previous.slopes
-        for each, init in attempts:
-            for effort in (1, 2):
-                # Once more from where it ended, with twice the steps, before anything is begun afresh.
-                more = replace(each, max_iterations=effort * each.max_iterations)
-                now = more(hidden, readings, mask=mask, init=init, numbers=[number], slopes=[slopes])
-                result = now if result is None else result.retried(now)
-                if now.within is None or bool(now.within.all()) or not more.max_iterations:
-                    return result
-                init, slopes = now.images, now.slopes[0]
-        assert result is not None
-        return result
+        kinds = {
+            _FRESH: attacker,
+            _FOLLOWS: self.attacker(attacker),
+            _NEWCOMERS: self.attacker(attacker, new_faces=True),
+        }
+        ways = [_Way(self._kind(before, known), before) for before, known in zip(previous, faces, strict=True)]
+        while left := [i for i, way in enumerate(ways) if way.left]:
+            now = ways[left[0]].left[0]
+            # Those that are as far are attacked at once.
+            rows = [i for i in left if ways[i].left[0] == now]
+            kind, effort = now
+            more = replace(kinds[kind], max_iterations=effort * kinds[kind].max_iterations)
+            begun = [ways[i].image for i in rows]
+            for part in read_together(len(rows), hidden.device):
+                mine = rows[part]
+                images = [image.to(hidden) for image in begun[part] if image is not None]
+                result = more(
+                    hidden[mine],
+                    {name: [read[i] for i in mine] for name, read in readings.items()},
+                    mask=mask[mine],
+                    init=torch.cat(images) if images else None,
+                    numbers=[numbers[i] for i in mine],
+                    slopes=[ways[i].slopes for i in mine],
+                    on_step=on_step,
+                )
+                for i, frame in zip(mine, result.frames(), strict=True):
+                    ways[i].went(frame, more.max_iterations)
+        return [way.best() for way in ways]
+
+    def _kind(self, previous: PreviousFrame | None, faces: Faces) -> str:
+        """How a frame begins."""
+        if previous is None or not bool((same := self.same_faces(previous, faces)).any()):
+            return _FRESH
+        return _FOLLOWS if bool(same.all()) else _NEWCOMERS
 
     def same_faces(self, previous: PreviousFrame, faces: Faces) -> Tensor:
         """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""
         return same_face(faces.boxes, previous.boxes, min_iou=self.overlap)
+
+
+_FRESH, _FOLLOWS, _NEWCOMERS = "fresh", "follows", "newcomers"
+
+
+class _Way:
+    """A frame on its way through its attempts.
+
+    Args:
+        kind: of the first.
+        previous: the frame before it.
+    """
+
+    def __init__(self, kind: str, previous: PreviousFrame | None) -> None:
+        kinds = [_FRESH] if kind == _FRESH else [kind, _FRESH]
+        # Once more from where it ended, with twice the steps, before anything is begun afresh.
+        self.left = [(kind, effort) for kind in kinds for effort in (1, 2)]
+        self.image = None if previous is None or kind == _FRESH else previous.image
+        self.slopes: Sequence[Slopes] = () if previous is None else previous.slopes
+        self._result: AttackResult | None = None
+
+    def went(self, now: AttackResult, steps: int) -> None:
+        """Note an attempt of so many steps at most."""
+        self._result = now if self._result is None else self._result.retried(now)
+        if now.within is None or bool(now.within.all()) or not steps:
+            self.left = []
+            return
+        (kind, _), *self.left = self.left
+        self.slopes = now.slopes[0]
+        self.image = now.images if self.left and self.left[0][0] == kind else None
+
+    def best(self) -> AttackResult:
+        """The best of the attempts."""
+        assert self._result is not None
+        return self._result

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
-from deidlib.attack.reading_step import ReadingStep, Slopes, offset_length, window_of
+from deidlib.attack.fine_steps import Asked, FineSteps
+from deidlib.attack.reading_step import offset_length
 from deidlib.attack.steps import StepRule, StepState
-from deidlib.geometry.boxes import Rectangle
 from deidlib.images import sum_in_order, to_grid
 from deidlib.models.base import Reading, Target, TargetModel
 
@@ -23,8 +23,8 @@ Readings = Mapping[str, Sequence[Reading | None]]
 """Per model, one entry per distortion: what it reads on the frames, None if it has not said so."""
 
 
-Gradients = Callable[[Mapping[str, Tensor] | None, list[bool]], dict[str, Tensor]]
-"""Each model's gradients; of its offsets rather than its loss for the frames that are near."""
+Gradients = Callable[[Asked | None], dict[str, Tensor]]
+"""Each model's gradients: of its loss, or of what is asked of frames that are near."""
 
 
 class Iterate(NamedTuple):
@@ -60,7 +60,10 @@ class Goal(ABC):
         """Which of the frames are done. What says so is waited for, once a step if it can be."""
 
     def offsets(self, iterate: Iterate) -> dict[str, Tensor] | None:
-        """Per model ``(K, R)``, with a graph: what is read less what is to be read; None if not all models say so."""
+        """Per model ``(K, N, R)``, with a graph: what is read of each face less what is to be read.
+
+        None if not all models say so.
+        """
         return None
 
 
@@ -144,7 +147,7 @@ class Trace:
         self.iterations = [0] * len(images)
         self.converged = [False] * len(images)
         self.best = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        self.slopes: list[Slopes | None] = [None] * len(images)
+        self.gradients = [0] * len(images)
         self._names = names
         self._least = images.new_full((len(images),), torch.inf)
         # Per step the frames, and their losses by model and combined.
@@ -175,6 +178,18 @@ class Trace:
         else:
             self._least[number], self.images[number], self.best[number] = least, kept, best
 
+    def count(self, numbers: Sequence[int], done: Sequence[bool], asked: Asked | None) -> None:
+        """Note which frames cost a backward pass of some model.
+
+        Args:
+            numbers: the frames.
+            done: which of them go no further.
+            asked: what was asked of those that are near.
+        """
+        for k, i in enumerate(numbers):
+            if not done[k] and (asked is None or asked.gradient(k)):
+                self.gradients[i] += 1
+
     def history(self) -> tuple[dict[str, Tensor], Tensor]:
         """The losses per model, and the combined ones: ``(T + 1, B)`` each, row n after n steps.
 
@@ -202,8 +217,8 @@ def descend(
     aggregate: Aggregator,
     weights: Mapping[str, float],
     goal: Goal | None,
-    fine: ReadingStep | None = None,
-    slopes: Sequence[Slopes | None] = (),
+    fine: FineSteps | None = None,
+    looked: Callable[[Iterate, Sequence[bool]], object] | None = None,
 ) -> Trace:
     """Step until every frame has reached the goal, or ``steps`` times.
 
@@ -215,15 +230,12 @@ def descend(
         aggregate: how several models' losses are summed.
         weights: per model.
         goal: which frames are done; None: none before the last step.
-        fine: the step of frames that are read nearly as they should; None: the rule's.
-        slopes: per frame what such steps know already.
+        fine: the steps of frames that are read nearly as they should; None: the rule's.
+        looked: told every iterate, and which of its frames are done.
     """
     trace, reads = Trace(to_grid(active.images), list(models)), goal is not None and goal.reads
     # What the host must know of the frames it keeps itself, so that it need not ask.
     numbers = list(range(len(active.images)))
-    trace.slopes = list(slopes) or trace.slopes
-    left = [0 if fine is None else fine.most] * len(numbers)
-    windows: dict[int, Rectangle] = {}
     for n in range(steps + 1):
         shipped = to_grid(active.images)
         losses, readings, gradients = _look(models, active, shipped, with_gradient=n < steps, reading=reads)
@@ -233,25 +245,17 @@ def descend(
         iterate = Iterate(n, active, numbers, shipped, losses, objective, readings)
         done = [False] * len(numbers) if goal is None else goal.reached(iterate)
         trace.record(iterate, done)
+        if looked is not None:
+            looked(iterate, done)
         if n == steps or all(done):
             break
-        offsets = None if fine is None or goal is None else goal.offsets(iterate)
-        near = [False] * len(numbers)
-        if fine is not None and offsets:
-            near = [is_near and left[i] > 0 for i, is_near in zip(numbers, fine.is_near(offsets), strict=True)]
-        raw = gradients(offsets, near) if offsets is not None and any(near) else gradients(None, near)
+        ball, asked = (active.low, active.high), None
+        if fine is not None and goal is not None and (offsets := goal.offsets(iterate)):
+            asked = fine.ask(offsets, numbers, done, ball)
+        raw = gradients(asked)
         _, gradient = aggregate(combined, raw)
-        stepped = {}
-        if fine is not None and offsets is not None:
-            for k, i in enumerate(numbers):
-                if near[k] and not done[k]:
-                    left[i] -= 1
-                    if i not in windows:
-                        # Waited for, and the same until the end.
-                        windows[i] = window_of(active.low[k], active.high[k])
-                    stepped[i], trace.slopes[i] = _step_finely(
-                        fine, active, k, shipped, offsets, raw, windows[i], trace.slopes[i]
-                    )
+        stepped = {} if asked is None or fine is None else fine.take(asked, numbers, shipped, ball, raw)
+        trace.count(numbers, done, asked)
         if any(done):
             kept = [k for k, reached in enumerate(done) if not reached]
             numbers, rows = [numbers[k] for k in kept], torch.tensor(kept, device=objective.device)
@@ -271,35 +275,13 @@ def project(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(images, low), high)
 
 
-def _step_finely(
-    fine: ReadingStep,
-    active: Active,
-    row: int,
-    images: Tensor,
-    offsets: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor],
-    window: Rectangle,
-    known: Slopes | None,
-) -> tuple[Tensor, Slopes]:
-    """One frame's fine step."""
-    mask = active.mask[row]
-    return fine(
-        images[row],
-        (active.low[row], active.high[row]),
-        {name: offset[row].detach() for name, offset in offsets.items()},
-        {name: gradient[row] * mask for name, gradient in gradients.items()},
-        window,
-        known,
-    )
-
-
 def _look(
     models: Mapping[str, TargetModel[Any]], active: Active, images: Tensor, *, with_gradient: bool, reading: bool
 ) -> tuple[dict[str, Tensor], Readings, Gradients]:
     """Each model's losses, what it reads if wanted, and its gradients when asked for: means over the distortions."""
     losses: dict[str, Tensor] = {}
     readings: dict[str, list[Reading | None]] = {}
-    gradients: dict[str, Callable[[Tensor | None, list[bool]], Tensor]] = {}
+    gradients: dict[str, Callable[[Asked | None], Tensor]] = {}
     for name, model in models.items():
         seen = [
             _see(name, model, active.targets[name], images, distortion, with_gradient=with_gradient, reading=reading)
@@ -309,17 +291,15 @@ def _look(
         readings[name] = [read for _, read, _ in seen]
         if with_gradient:
             slopes = [slope for _, _, slope in seen]
-            gradients[name] = lambda offset, near, slopes=slopes: _mean(  # type: ignore[misc]
-                [slope(offset, near) for slope in slopes]
-            )
+            gradients[name] = lambda asked, slopes=slopes: _mean([slope(asked) for slope in slopes])  # type: ignore[misc]
             if not reading:
                 # At once, so that only one graph lives at a time; a frame that may be done needs none.
-                known = gradients[name](None, [])
-                gradients[name] = lambda offset, near, known=known: known  # type: ignore[misc]
+                known = gradients[name](None)
+                gradients[name] = lambda asked, known=known: known  # type: ignore[misc]
     return (
         losses,
         readings,
-        lambda offsets, near: {name: gradient(offsets and offsets[name], near) for name, gradient in gradients.items()},
+        lambda asked: {name: gradient(asked) for name, gradient in gradients.items()},
     )
 
 
@@ -332,10 +312,10 @@ def _see(
     *,
     with_gradient: bool,
     reading: bool,
-) -> tuple[Tensor, Reading | None, Callable[[Tensor | None, list[bool]], Tensor]]:
+) -> tuple[Tensor, Reading | None, Callable[[Asked | None], Tensor]]:
     """A model's loss ``(B,)`` on what comes out of a distortion, what it reads there, and a gradient.
 
-    It is the loss's, or where a frame is near, that of the length of its offset.
+    It is the loss's; of a frame that is near, that of the lengths of the offsets of the faces asked for, or 0.
     """
     leaf = images.detach().requires_grad_(with_gradient)
     read: Reading | None = None
@@ -350,10 +330,14 @@ def _see(
             f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
         )
 
-    def slope(offset: Tensor | None, near: list[bool]) -> Tensor:
+    def slope(asked: Asked | None) -> Tensor:
         gradient, wanted = None, loss
-        if offset is not None:
-            wanted = torch.where(torch.tensor(near, device=loss.device), offset_length(offset), loss)
+        if asked is not None and any(asked.near):
+            faces = asked.faces[name]
+            if all(asked.near) and not any(map(any, faces)):
+                return torch.zeros_like(images)
+            near, whose = (torch.tensor(flags, device=loss.device) for flags in (asked.near, faces))
+            wanted = torch.where(near, (offset_length(asked.offsets[name]) * whose).sum(dim=1), loss)
         # Without a face in the whole batch, nothing depends on the images.
         if wanted.requires_grad:
             (gradient,) = torch.autograd.grad(wanted.sum(), leaf, allow_unused=True)

@@ -40,7 +40,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
 
 
 def recommended(
-    models: Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]],
+    models: TargetModel[Any] | Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]],
     *,
     epsilon: float | Tensor = 8 / 255,
     max_iterations: int = 60,
@@ -72,7 +72,7 @@ def recommended(
       the time at 1280 x 720. On ResNet-50 it is not: nobody has seen yet how far that one looks.
 
     Args:
-        models: the authorised models; a mapping names them.
+        models: the authorised models: one, or several; a mapping names them.
         epsilon: largest change of a pixel, in image units, as for ``IFGSMAttacker``.
         max_iterations: steps at most, >= 0.
         step: the step rule; chosen by the models if not given.
@@ -92,7 +92,7 @@ def recommended(
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
-        >>> attacker = recommended([MTCNN()])
+        >>> attacker = recommended(MTCNN())
         >>> attacker.max_iterations, attacker.step == APGDStep(), attacker.aggregate
         (60, True, Sum())
     """

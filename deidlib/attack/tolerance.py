@@ -341,7 +341,7 @@ class Examiner(Goal):
 
 
 def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str) -> Tensor:
-    """What is read less what is to be read, number by number: ``(B, R)``, differentiable in what is read.
+    """What is read less what is to be read, face by face: ``(B, N, R)``, differentiable in what is read.
 
     Args:
         wanted: what is to be read.
@@ -364,8 +364,8 @@ def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str) -> Tensor:
     columns = []
     for goal, now, unit in parts:
         off = (now - goal) / unit
-        columns.append(torch.where(goal.isfinite(), off, torch.zeros_like(off)).flatten(1))
-    return torch.cat(columns, dim=1) if columns else wanted.boxes.new_zeros(len(wanted), 1)
+        columns.append(torch.where(goal.isfinite(), off, torch.zeros_like(off)).flatten(2))
+    return torch.cat(columns, dim=2) if columns else wanted.scores.new_zeros(*wanted.scores.shape, 1)
 
 
 def _frames(read: Reading, rows: Tensor) -> list[Faces]:

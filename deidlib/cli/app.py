@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deidlib.cli.browser import app as browser_app
 from deidlib.cli.demo import demo
 from deidlib.cli.doctor import doctor
 from deidlib.cli.evaluate import evaluate
@@ -14,6 +15,7 @@ from deidlib.cli.key import key_app
 from deidlib.cli.page import Page, Pages
 from deidlib.cli.protect import protect
 from deidlib.cli.read import read
+from deidlib.cli.remote import ProtectPage
 from deidlib.cli.swap import swap
 from deidlib.cli.weights import weights_app
 
@@ -43,12 +45,15 @@ def _main(
 
 
 app.command(
-    cls=Page,
+    cls=ProtectPage,
     epilog="""\b
 Examples:
   deidlib protect drive.mp4 protected.mkv
+  deidlib protect drive.mp4 --dry-run
+  deidlib protect a.mp4 'clips/*.mp4' protected/
   deidlib protect clips/ protected/ --targets retinaface,mpiigaze
-  deidlib protect drive.mp4 protected.mp4 --codec h264 --key our.key""",
+  deidlib protect drive.mp4 protected.mp4 --codec h264 --key our.key
+  deidlib protect s3://bucket/clips s3://bucket/protected --ray head:6379""",
 )(protect)
 app.command(
     cls=Page,
@@ -70,6 +75,7 @@ Examples:
   deidlib evaluate drive.mp4 protected.mkv --html report.html
   deidlib evaluate drive.mp4 protected.mkv --against yunet --embedder facenet""",
 )(evaluate)
+app.command("app", cls=Page)(browser_app)
 app.command(cls=Page)(demo)
 app.command(cls=Page)(doctor)
 app.add_typer(key_app, name="key")

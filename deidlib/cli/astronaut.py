@@ -92,14 +92,19 @@ def run(
     hidden = torch.cat([batch.hidden for batch in unattacked.frames(torch.split(before, 16), faces=truth)])
     stages = {"original": before, "obfuscated": hidden, "protected": after}
     readings = {name: model.predict(images) for name, images in stages.items()}
+    # Who finds the face of each frame, stage by stage.
+    found = {model.name: {name: _again(truth, seen) for name, seen in readings.items()}}
+    for name, other in (others or {}).items():
+        known = {stage: other.predict(images) for stage, images in stages.items()}
+        found[name] = {stage: _again(known["original"], seen) for stage, seen in known.items()}
     change = (after - hidden).abs().mul(255).amax(dim=1)
     inside = deidentifier.obfuscator.mask(truth, _SIZE, _SIZE)[:, 0] > 0
     report = {
         "authorised": model.name,
         "stages": {name: _score(truth, seen) for name, seen in readings.items()},
         "others": {
-            name: {stage: _found(other.predict(before), other.predict(images)) for stage, images in stages.items()}
-            for name, other in (others or {}).items()
+            name: {stage: {"faces": len(again), "found": sum(again.values())} for stage, again in found[name].items()}
+            for name in others or {}
         },
         "within": summary.found - (summary.beyond or 0),
         "tolerance": {"iou": UNTIL.iou, "points": UNTIL.nme},
@@ -112,7 +117,7 @@ def run(
         "frames": _counts(summary),
         "files": {"original": original.name, "protected": protected.name, "sheet": "sheet.png"},
     }
-    write_image(folder / "sheet.png", _sheet(stages, readings, [0, frames // 2, frames - 1]))
+    write_image(folder / "sheet.png", _sheet(stages, readings, found, [0, frames // 2, frames - 1]))
     (folder / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
@@ -147,10 +152,11 @@ def _turned(known: Faces, read: Faces) -> float:
     return float(angle_between(*(head_pose(some, camera)[0][0, :, 2] for some in points)).rad2deg())
 
 
-def _found(truth: Sequence[Faces], seen: Sequence[Faces]) -> dict[str, int]:
-    """How many faces a detector has to find, and how many it finds."""
-    score = _score(truth, seen)
-    return {"faces": int(score["faces"] or 0), "found": int(score["found"] or 0)}
+def _again(truth: Sequence[Faces], seen: Sequence[Faces]) -> dict[int, bool]:
+    """Whether what a detector finds in a frame of the original it finds again, by the numbers of those frames."""
+    numbers = [i for i, known in enumerate(truth) if len(known)]
+    error = ReadingError.between([truth[i] for i in numbers], [seen[i] for i in numbers], "boxes")
+    return dict(zip(numbers, (error.iou > 0).tolist(), strict=True))
 
 
 def _counts(summary: Summary) -> dict[str, int]:
@@ -162,10 +168,25 @@ def _counts(summary: Summary) -> dict[str, int]:
     }
 
 
-def _sheet(stages: Mapping[str, Tensor], readings: Mapping[str, Sequence[Faces]], rows: Sequence[int]) -> Tensor:
+def _sheet(
+    stages: Mapping[str, Tensor],
+    readings: Mapping[str, Sequence[Faces]],
+    found: Mapping[str, Mapping[str, Mapping[int, bool]]],
+    rows: Sequence[int],
+) -> Tensor:
     panels = [
         [draw_faces(images[i], readings[name][i]) for name, images in stages.items()]
         + [amplified(stages["protected"][i], stages["obfuscated"][i])]
         for i in rows
     ]
-    return sheet(panels, titles=[*stages, "perturbation x 16"], labels=[f"frame {i}" for i in rows])
+    captions = [[_found_by(found, stage, i) for stage in stages] + [""] for i in rows]
+    titles = ["original", "hidden", "protected", "perturbation x 16"]
+    return sheet(panels, titles=titles, labels=[f"frame {i}" for i in rows], captions=captions)
+
+
+def _found_by(found: Mapping[str, Mapping[str, Mapping[int, bool]]], stage: str, number: int) -> str:
+    """Who finds the face of a frame."""
+    names = [name for name, seen in found.items() if seen[stage].get(number)]
+    if len(names) == len(found) > 1:
+        return f"found by all {len(names)}"
+    return f"found by {', '.join(names) or 'nobody'}"

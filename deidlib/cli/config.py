@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deidlib.bounded import BoundsError, read_bounded
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.options import RUNNING
 
@@ -20,21 +21,16 @@ def settings_of(path: Path, options: set[str]) -> dict[str, Any]:
     """The settings that a file holds, as the command line would be given them.
 
     Args:
-        path: TOML; keys are options without their dashes, ``on-missing = "hold"``; a list is what commas separate.
+        path: TOML; keys are options without their dashes, ``on-missing = "hold"``; a list is what commas separate. Or
+            the description beside a protected file, ``out.mkv.json``.
         options: what may be set, with underscores.
 
     Raises:
         ValueError: no TOML, or a key that is no option.
         OSError: it cannot be read.
     """
-    if not path.is_file() or path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path} is no file of settings: a regular file in TOML is expected, of at most 1 MiB.")
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f'{path} is no TOML: {error}. Write lines such as: targets = "retinaface"') from None
     settings: dict[str, Any] = {}
-    for key, value in told.items():
+    for key, value in _told(path).items():
         name = key.replace("-", "_")
         if name not in options:
             near = difflib.get_close_matches(name, options, n=1)
@@ -44,6 +40,47 @@ def settings_of(path: Path, options: set[str]) -> dict[str, Any]:
             raise ValueError(f"{path}: {key} is a table, and options are values. Put its lines before any [table].")
         settings[name] = ",".join(map(str, value)) if isinstance(value, list) else value
     return settings
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What is written there."""
+    from deidlib.protect.sidecar import Sidecar
+
+    if path.is_file() and path.suffix.lower() == ".json":
+        return Sidecar.options(path)
+    try:
+        content = read_bounded(path, _LARGEST)
+    except (FileNotFoundError, IsADirectoryError, BoundsError) as error:
+        raise ValueError(
+            f"{path} is no file of settings: a regular file in TOML is expected, of at most 1 MiB."
+        ) from error
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f'{path} is no TOML: {error}. Write lines such as: targets = "retinaface"') from None
+
+
+def options_of(context: typer.Context) -> dict[str, Any]:
+    """What a command was told about a file, so that it can be told again: no places, and nothing about the run itself.
+
+    Args:
+        context: of the command.
+
+    Returns:
+        By name what :func:`settings_of` would give.
+    """
+    panels = {
+        parameter.name: getattr(parameter, "rich_help_panel", None)
+        for parameter in context.command.params
+        if parameter.param_type_name == "option"
+    }
+    return {
+        name: str(value) if isinstance(value, tuple) else value
+        for name, value in sorted(context.params.items())
+        # A swap names the file of a face.
+        if panels.get(name) not in (None, RUNNING) and value is not None and not isinstance(value, Path)
+        if isinstance(value, str | bool | int | float | tuple) and not str(value).startswith("swap:")
+    }
 
 
 def _load(context: typer.Context, path: Path | None) -> Path | None:
@@ -62,7 +99,8 @@ Config = Annotated[
         is_eager=True,
         callback=_load,
         rich_help_panel=RUNNING,
-        help='Options from a TOML file, such as targets = ["retinaface", "fan"]; what is typed goes before them.',
+        help='Options from a TOML file, such as targets = ["retinaface", "fan"], or from the description beside a '
+        "protected file; what is typed goes before them.",
     ),
 ]
 """The option itself, for the signature of a command."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -55,29 +56,45 @@ def show(report: Mapping[str, Any]) -> None:
         f"{asked['iou']:.0%}, points off by {asked['points']:.0%} of the face's size at most. That was reached in "
         f"{report['within']} of {attacked} frames."
     )
+    _show_others(report["others"])
     _paragraph(_of_others(report["others"]))
     typer.echo()
 
 
+def _show_others(others: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    """What those find whom nobody authorised."""
+    typer.echo(f"\n{'others, who may not, find on':<30}{'the original':>14}{'hidden':>10}{'protected':>12}")
+    for name, row in others.items():
+        counts = [
+            f"{row[stage]['found']} of {row[stage]['faces']}" for stage in ("original", "obfuscated", "protected")
+        ]
+        typer.echo(f"{_CALLED.get(name, name):<30}{counts[0]:>14}{counts[1]:>10}{counts[2]:>12}")
+
+
 def _of_others(others: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
-    """What those see whom nobody authorised."""
-    if not others:
-        return (
-            "Do other detectors see the face? None is on this machine to be asked: "
-            "`deidlib weights fetch yunet` gets one."
+    """What that means."""
+    seen = any(row["protected"]["found"] for row in others.values())
+    if seen:
+        words = "What one detector is made to see, others see too: that there is a face and where, not whose."
+    else:
+        words = (
+            "These see nothing, but networks that were trained as MTCNN was, such as YuNet and RetinaFace, do see that "
+            "there is a face and where: `deidlib weights fetch yunet` gets one, and the demo then asks it."
         )
-    told = [f"{name} {row['protected']['found']} of {row['protected']['faces']}" for name, row in others.items()]
-    hidden = sum(row["obfuscated"]["found"] for row in others.values())
-    words = (
-        f"Others, whom nobody authorised, find on the protected frames: {', '.join(told)}; "
-        f"on those only hidden: {hidden or 'none'}."
+    return (
+        f"{words} With a key none of eleven detectors found any, on ten frames of another clip: `deidlib key new`, "
+        "`deidlib protect --key`."
     )
-    if any(row["protected"]["found"] for row in others.values()):
-        words += (
-            " What one detector is made to see, others see too: that there is a face and where, not whose. A key keeps "
-            "them out: `deidlib key new`, `deidlib protect --key`."
-        )
-    return words
+
+
+_CALLED = {
+    "lbp": "scikit-image's cascade",
+    "haar": "OpenCV's cascade",
+    "dlib-hog": "dlib",
+    "yunet": "YuNet (OpenCV)",
+    "centerface": "CenterFace",
+    "retinaface": "RetinaFace",
+}
 
 
 WORDS = {"original": "the original", "obfuscated": "the hidden frames", "protected": "the protected file"}
@@ -85,16 +102,19 @@ WORDS = {"original": "the original", "obfuscated": "the hidden frames", "protect
 
 
 def _at_hand() -> dict[str, FaceModel]:
-    """Detectors whose weights are on this machine, that the clip is not protected for."""
+    """Detectors that the clip is not protected for, whose weights are here: some come with other packages."""
     from deidlib import weights
     from deidlib.cli.names import readers
 
-    table = {name: entry for name, entry in readers().items() if name in ("yunet", "retinaface")}
-    return {
-        name: entry.make()
-        for name, entry in table.items()
-        if entry.checkpoint is not None and weights.locate(entry.checkpoint) is not None
-    }
+    table = readers()
+    found: dict[str, FaceModel] = {}
+    for name in _CALLED:
+        checkpoint = table[name].checkpoint
+        if checkpoint is None or weights.locate(checkpoint) is not None:
+            # What needs a package that is not here is not asked.
+            with contextlib.suppress(ModuleNotFoundError):
+                found[name] = table[name].make()
+    return found
 
 
 def _paragraph(words: str) -> None:

@@ -21,6 +21,7 @@ _LIBRARIES = ("deidlib", "torch", "torchvision", "kornia", "numpy", "av", "openc
 # What is installed by an extra, what it is for, and how it is had.
 _EXTRAS = (
     ("onnxruntime", "ONNX models that read (yunet, pfld, mobilefacenet)", 'pip install "deidlib[onnx]"'),
+    ("gradio", "the page in the browser: deidlib app", 'pip install "deidlib[app]"'),
     ("pillow_heif", "HEIC and HEIF images, as phones make them", 'pip install "deidlib[heif]"'),
 )
 _CODECS = (

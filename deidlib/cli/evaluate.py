@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +12,15 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.ledger import check_json, is_stdout, write_json
 from deidlib.cli.names import Names, device_of, named, readers_for, readers_of, targets
 from deidlib.cli.options import READS, Batch, Description, Device
+from deidlib.cli.tables import show
+from deidlib.cli.voice import Quiet, Verbose, is_quiet, note, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
     from torch import Tensor
 
     from deidlib.evaluation import Evaluation
@@ -60,8 +61,8 @@ def evaluate(
             rich_help_panel=READS,
             parser=Names,
             help="Readers that are not authorised: any model; of other detectors retinaface-twin, yunet, centerface, "
-            "blazeface-short, blazeface-full, blazeface-back, dlib-hog, dlib-cnn, haar; of landmarks pfld, facemesh, "
-            "dlib-points.",
+            "blazeface-short, blazeface-full, blazeface-back, dlib-hog, dlib-cnn, haar, lbp; of landmarks pfld, "
+            "facemesh, dlib-points.",
         ),
     ] = Names(),
     embedder: Annotated[
@@ -93,14 +94,25 @@ def evaluate(
     truth: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel=READS, help="What there is to be read on the originals: detections as .json or .csv."
+            rich_help_panel=READS, help="What there is to be read on the originals: detections as .json, .csv or .xml."
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(rich_help_panel="What is written", help="Write all numbers to this file.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Write all numbers to this .json, or with - to standard output, and nothing else there.",
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(rich_help_panel="What is written", help="Write a report to this file.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Write a row for every reader to this .csv, or as LaTeX to this .tex.",
+        ),
     ] = None,
     show_originals: Annotated[
         bool,
@@ -148,16 +160,19 @@ def evaluate(
     batch: Batch = 8,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Measure what PROTECTED still shows of ORIGINAL, and to whom."""
     with plain_errors(), _missing_extras():
         from deidlib.evaluation import IdentitySettings, QualitySettings, ReadingSettings, write_evaluation
         from deidlib.evaluation import evaluate as measure
         from deidlib.evaluation.report import write_report
+        from deidlib.evaluation.tables import write_table
         from deidlib.evaluation.verdict import Condition
 
         conditions = [Condition.parse(text) for text in fail_if or ()]
-        _check_outputs(json, html, export_detections)
+        _check_outputs(json, html, table, export_detections)
         _check_use(html, hidden, show_originals, embedder, strangers, threshold)
         attacks = _attacks_of(attack, embedder)
         if lpips is not None and not quality:
@@ -187,112 +202,27 @@ def evaluate(
         show(result)
         note = _said_of_hiding(protected)
         if note is not None:
-            typer.echo(note)
+            say(note)
         if export_detections is not None:
             _export(result, export_detections)
         if json is not None:
-            write_evaluation(json, result)
-            typer.echo(f"numbers: {json}")
+            if is_stdout(json):
+                write_json(json, result.to_json())
+            else:
+                write_evaluation(json, result)
+            say(f"numbers: {json}")
+        if table is not None:
+            write_table(table, result)
+            say(f"table: {table}")
         if html is not None:
             write_report(html, result, show_originals=show_originals, hidden=hidden, worst=worst, note=note)
             shown = "original frames are in it" if show_originals else "protected frames only"
-            typer.echo(f"report: {html} ({shown})")
+            say(f"report: {html} ({shown})")
         if failed := [f"{wrong} ({wrong.value(result):.4g})" for wrong in conditions if wrong.holds(result)]:
-            typer.echo(f"verdict: failed, since {'; '.join(failed)}")
+            say(f"verdict: failed, since {'; '.join(failed)}")
             raise typer.Exit(2)
         if conditions:
-            typer.echo(f"verdict: passed, since none of this is true: {'; '.join(map(str, conditions))}")
-
-
-def show(result: Evaluation) -> None:
-    """Print an evaluation as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from deidlib.media.tree import passed_over_in_words
-
-    # In a pipe there is no width to fit.
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    table = Table("reader", "", "found", "extra", "IoU mean/least", "landmarks off", "gaze off", "head pose off",
-                  "DiffScore", "normalised", title=f"{len(result)} frames")  # fmt: skip
-    for reader in result.readers.values():
-        table.add_row(
-            reader.name,
-            reader.role,
-            f"{reader.found}/{reader.faces}",
-            str(reader.extra),
-            _iou(reader.all("iou")),
-            _mean(reader.all("nme_box"), 100, " %"),
-            _mean(reader.all("gaze_deg"), 1, "°"),
-            _mean(reader.all("head_pose_deg"), 1, "°"),
-            f"{reader.score['score']:.3f}",
-            f"{reader.normalised['score']:.3f}",
-        )
-    console.print(table)
-    if result.passed_over:
-        typer.echo(f"passed over: {passed_over_in_words(result.passed_over, result.original)}")
-    typer.echo("landmarks: mean distance as a share of the face's size; a face not read counts as the worst reading")
-    _show_movements(result, console)
-    identity = result.identity
-    if identity is not None and identity.mean is not None:
-        typer.echo(f"identity: cosine to the original {identity.mean:.3f} on average, {identity.greatest:.3f} at most")
-        if identity.accepted is None:
-            typer.echo(f"identity: no threshold, since {identity.threshold_from}")
-        else:
-            typer.echo(
-                f"identity: {identity.accepted:.1%} of {identity.faces} faces above the threshold "
-                f"{identity.threshold:.3f} ({identity.threshold_from})"
-            )
-    elif identity is not None:
-        typer.echo("identity: no face could be compared")
-    beside = [] if identity is None else [value for frame in identity.beside for value in frame]
-    if beside:
-        typer.echo(
-            f"identity: unauthorised detectors take {len(beside)} more places of the originals for faces, which were "
-            f"overlooked or are none: cosine {max(beside):.3f} at most"
-        )
-    for tried in result.attacks:
-        on = "control, 8 blocks on the original" if tried.control else tried.attack
-        place = tried.ranking
-        others = "no strangers" if place.other is None else f"{place.other:.2f} the most alike stranger"
-        typer.echo(
-            f"{on}, read as {tried.read_as}: the person is number {place.place} of {place.of} (a grey picture: "
-            f"{place.blank}), cosine {place.cosine:.2f}, {others}"
-        )
-    if result.quality is not None:
-        words = [
-            f"{label} {_number(result.quality.mean(name))}"
-            for name, label in (("psnr_inside", "PSNR inside"), ("psnr_outside", "outside"),
-                                ("ssim_inside", "SSIM inside"), ("ssim_outside", "outside"),
-                                ("flicker_inside", "flicker inside"), ("lpips", "LPIPS"), ("lpips_inside", "inside"))
-            if name in result.quality.frames
-        ]  # fmt: skip
-        what = "what was hidden" if result.quality.known else "an estimate, 1.2 times the faces' boxes"
-        typer.echo(f"picture: {', '.join(words)} (inside: {what})")
-
-
-def _show_movements(result: Evaluation, console: Console) -> None:
-    """Print how far what moves on the originals is followed by those who are authorised."""
-    from rich.table import Table
-
-    from deidlib.evaluation.movement import LABELS
-
-    table = Table("reader", "what moves", "follows", "its changes", "off by", "late", "frames")
-    for reader in result.of("authorised"):
-        for name, found in reader.movement.own.items():
-            unit = "°" if name.endswith("_deg") else " px"
-            table.add_row(
-                reader.name,
-                LABELS[name],
-                f"{found.values.correlation:.3f}",
-                _or_dash(found.changes.correlation, ".3f"),
-                f"{found.values.rmse:.2f}{unit}",
-                _or_dash(round(found.values.lag, 1) + 0.0, ".1f"),
-                str(found.values.compared),
-            )
-    if table.row_count:
-        console.print(table)
-        typer.echo("follows: correlation with the original over time, 1 every movement, 0 none; late: by frames")
+            say(f"verdict: passed, since none of this is true: {'; '.join(map(str, conditions))}")
 
 
 @contextmanager
@@ -300,7 +230,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
     """How far the measurement is: takes the frames that are done, and how many there are."""
     from tqdm.auto import tqdm
 
-    with tqdm(unit="frame", desc="reading both", file=sys.stderr) as bar:
+    with tqdm(unit="frame", desc="reading both", file=sys.stderr, disable=is_quiet()) as bar:
 
         def progress(done: int, frames: int) -> None:
             if bar.total is None:
@@ -319,16 +249,18 @@ def _missing_extras() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def _check_outputs(json: Path | None, html: Path | None, detections: Path | None) -> None:
+def _check_outputs(json: Path | None, html: Path | None, table: Path | None, detections: Path | None) -> None:
     """Before hours of work: the names cannot be those of recordings, and the places can be written."""
+    from deidlib.evaluation.tables import SUFFIXES
     from deidlib.media.files import check_writable
     from deidlib.protect.folder import make_folder
 
-    for option, path, suffixes in (("--json", json, (".json",)), ("--html", html, (".html", ".htm"))):
+    check_json(json)
+    for option, path, suffixes in (("--html", html, (".html", ".htm")), ("--table", table, SUFFIXES)):
         if path is None:
             continue
         if path.suffix.lower() not in suffixes:
-            raise ValueError(f"{option} must name a {suffixes[0]} file, got {path}.")
+            raise ValueError(f"{option} must name a file that ends in {' or '.join(suffixes)}, got {path}.")
         make_folder(path.parent)
         check_writable(path)
     if detections is not None:
@@ -437,7 +369,7 @@ def _embedder_of(name: str) -> Embedder:
         raise ValueError(f"--embedder must be facenet, mobilefacenet or an ONNX file, and {name} is no file.")
     if checkpoint_of(path) is not None:
         return OnnxEmbedder(path)
-    typer.echo(f"{path.name} is not known: given RGB from -1 to 1, as InsightFace's models take it", err=True)
+    note(f"{path.name} is not known: given RGB from -1 to 1, as InsightFace's models take it")
     return OnnxEmbedder(path, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -455,7 +387,7 @@ def _pictures_of(source: Path | None) -> list[Tensor]:
         raise ValueError(f"--strangers {source} holds no picture.")
     if len(paths) < len(shown):
         others = ", ".join(path.name for path in shown if path not in paths)
-        typer.echo(f"--strangers passes over what is no picture: {others}", err=True)
+        note(f"--strangers passes over what is no picture: {others}")
     return [read_image(path) for path in paths]
 
 
@@ -465,20 +397,4 @@ def _export(result: Evaluation, folder: Path) -> None:
     for name in result.readers:
         for side, detections in result.detections(name).items():
             write_detections(folder / f"{side}.{name}.json", detections)
-    typer.echo(f"detections: {folder}")
-
-
-def _mean(values: list[float], factor: float, unit: str) -> str:
-    return f"{factor * sum(values) / len(values):.2f}{unit}" if values else "-"
-
-
-def _iou(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.3f}/{min(values):.3f}" if values else "-"
-
-
-def _or_dash(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    say(f"detections: {folder}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from deidlib.obfuscate import Concealment
 
 MOSAIC_BLOCKS = 4
+Shape = Literal["box", "ellipse"]
 
 
-def hiding_of(text: str, blocks: int | None = None, device: str = "cpu") -> Concealment:
+def hiding_of(text: str, blocks: int | None = None, device: str = "cpu", *, shape: Shape = "box") -> Concealment:
     """The obfuscator that ``--hide`` names.
 
     Args:
@@ -18,24 +20,33 @@ def hiding_of(text: str, blocks: int | None = None, device: str = "cpu") -> Conc
         blocks: cells of the mosaic across the face, of ``pixelate``, 4 if None; with ``swap``, of a mosaic
             over what cannot be swapped, which is mid-grey if None.
         device: where the models of a swapper run.
+        shape: ``"box"``, or ``"ellipse"``, one around the rectangle that would be hidden else, so that nothing of it is
+            left open.
 
     Raises:
         ValueError: another name; a file whose face cannot be shown; blocks where there is no mosaic.
     """
     from deidlib.cli.swap import swapper_of
+    from deidlib.geometry.region import FaceRegion
     from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 
+    region = FaceRegion()
+    if shape == "ellipse":
+        # The tracker and the lookout count on all of that rectangle being hidden, its corners too.
+        region = FaceRegion(region.factor * math.sqrt(2), "ellipse")
     kind, _, file = text.partition(":")
     cells = MOSAIC_BLOCKS if blocks is None else blocks
     if kind == "swap" and file:
+        if shape != "box":
+            raise ValueError(f"--shape {shape} is of a cover, and --hide {text} shows a face in its own outline.")
         return swapper_of(file, device, blocks=blocks)
     if text == "pixelate":
-        return Pixelate(blocks=cells)
+        return Pixelate(blocks=cells, region=region)
     if text not in ("blur", "solid"):
         raise ValueError(f"--hide must be solid, pixelate, blur or swap:FILE, got {text!r}. Try --hide solid.")
     if blocks is not None:
         raise ValueError(f"--blocks counts the cells of a mosaic, and --hide {text} has none. Add --hide pixelate.")
-    return GaussianBlur() if text == "blur" else Solid()
+    return GaussianBlur(region=region) if text == "blur" else Solid(region=region)
 
 
 def warning_of(concealment: Concealment) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
-import typer
+from deidlib.cli.voice import note, warn
 
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import Aggregator
@@ -90,6 +90,7 @@ def readers() -> dict[str, Entry[FaceModel]]:
         "dlib-hog": Entry(strangers.DlibHOG),
         "dlib-cnn": Entry(strangers.DlibCNN),
         "haar": Entry(strangers.Cascade),
+        "lbp": Entry(strangers.LBPCascade),
         "pfld": Entry(strangers.PFLD, "pfld"),
         "facemesh": Entry(strangers.FaceMesh, "facemesh"),
         "dlib-points": Entry(strangers.DlibPoints),
@@ -130,9 +131,7 @@ def silenced_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], de
         try:
             return recommended_silence(models.values(), device=device)
         except FileNotFoundError as error:
-            typer.echo(
-                f"warning: strangers like RetinaFace may find the faces, as its twin is not here: {error}", err=True
-            )
+            warn(f"warning: strangers like RetinaFace may find the faces, as its twin is not here: {error}")
             return []
     if tuple(names) in ((), ("none",)):
         return []
@@ -146,7 +145,7 @@ def detectors_of(names: Sequence[str], models: Mapping[str, TargetModel[Any]], d
     if not names:
         recommended = recommended_detectors(models.values(), device=device)
         said = ", ".join(model.name for model in recommended)
-        typer.echo(f"faces are looked for by {said}, and in turned frames (--lookout)", err=True)
+        note(f"faces are looked for by {said}, and in turned frames (--lookout)")
         return recommended
     detectors = {name: model for name, model in models.items() if model.task == "boxes"}
     if missing := [name for name in names if name not in detectors]:
@@ -281,10 +280,21 @@ def named(names: Sequence[str], device: str, option: str, table: Mapping[str, En
         models[name] = model
         if checkpoint is not None:
             known = weights.checkpoint(checkpoint)
-            typer.echo(f"{name}: weights from {known.origin}, licence {known.licence}", err=True)
+            note(f"{name}: weights from {known.origin}, licence {known.licence}")
     if not models:
         raise ValueError(f"{option} must name at least one model. Try {option} mtcnn.")
     return models
+
+
+def workers_named(wanted: str | None) -> int | Literal["auto"] | None:
+    """How many workers; None: none beside this process."""
+    if wanted is None:
+        return None
+    if wanted == "auto":
+        return "auto"
+    if not wanted.isascii() or not wanted.isdigit() or int(wanted) < 1:
+        raise ValueError(f"--workers must be auto, or a number from 1 on, got {wanted!r}.")
+    return int(wanted)
 
 
 def device_of(wanted: str) -> str:
@@ -299,5 +309,5 @@ def device_of(wanted: str) -> str:
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= there:
         raise ValueError(f"--device {wanted}, but this machine has {there} usable {kind} devices. Use --device cpu.")
-    typer.echo(f"device: {wanted}", err=True)
+    note(f"device: {wanted}")
     return wanted

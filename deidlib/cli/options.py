@@ -40,4 +40,21 @@ Description = Annotated[
     ),
 ]
 Batch = Annotated[int, typer.Option(rich_help_panel=RUNNING, min=1, help="Frames at a time.")]
+Attacked = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=RUNNING,
+        min=1,
+        help="Frames attacked at a time, with --until as many parts of a clip side by side. By default 1 on a CPU, "
+        "which is no faster with more, and 16 elsewhere.",
+    ),
+]
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=RUNNING,
+        help="Processes that do the work: a number, or auto, one for every core or GPU; on a CPU each has one thread. "
+        "The file does not depend on how many they are. By default this one does it.",
+    ),
+]
 Device = Annotated[str, typer.Option(rich_help_panel=RUNNING, help="auto, cpu, cuda, cuda:1 ...")]

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from deidlib.cli.config import Config
+from deidlib.cli.beforehand import check_preview, foresee, show_preview
+from deidlib.cli.checks import check_audit, check_epsilon, check_hide_only, check_silence, said
+from deidlib.cli.config import Config, options_of
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.files import live_source
-from deidlib.cli.hiding import hiding_of, warning_of
+from deidlib.cli.hiding import Shape, hiding_of, warning_of
+from deidlib.cli.ledger import check_json, write_json
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -24,8 +26,25 @@ from deidlib.cli.names import (
     silenced_of,
     step_of,
     tolerance_of,
+    workers_named,
 )
-from deidlib.cli.options import FILE, HIDDEN, RUNNING, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.options import (
+    FILE,
+    HIDDEN,
+    RUNNING,
+    Attacked,
+    Audio,
+    Device,
+    Hold,
+    OnMissing,
+    Processes,
+    Quality,
+    Storage,
+    Window,
+)
+from deidlib.cli.paths import Paths
+from deidlib.cli.remote import Elsewhere, Ray, Resources, ScratchFolder, is_url
+from deidlib.cli.voice import Quiet, Verbose, note, warn
 from deidlib.cli.work import Audit, Work, report, run
 
 Start = Literal["auto", "hidden", "predecessor"]
@@ -33,14 +52,17 @@ AfterHold = Literal["stay", "drop", "whole-frame"]
 
 
 def protect(
-    source: Annotated[
-        Path,
+    context: typer.Context,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="SOURCE",
-            help="An image, a video, a folder of them; the number of a camera; or - for standard input.",
+            metavar="SOURCE... [TARGET]",
+            help="SOURCE: an image, a video, a folder of them, or a pattern such as '*.mp4'; the URL of one (s3://, "
+            "gs://); the number of a camera; "
+            "or - for standard input. TARGET: the file to write (.png or .mkv), or a folder, or a URL; without one, "
+            "drive.protected.mkv beside drive.mp4.",
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write (.png or .mkv), or a folder.")],
     targets: Annotated[
         Names,
         typer.Option(rich_help_panel="Who may read", parser=Names, help="Authorised models, separated by commas."),
@@ -77,6 +99,13 @@ def protect(
             help="Mosaic cells across the face region, 4 by default, with --hide pixelate.",
         ),
     ] = None,
+    shape: Annotated[
+        Shape,
+        typer.Option(
+            rich_help_panel=HIDDEN,
+            help="Of what is hidden: the box around a face, with a margin; or an ellipse around all of that.",
+        ),
+    ] = "box",
     hide_only: Annotated[
         bool,
         typer.Option(
@@ -128,7 +157,8 @@ def protect(
         Path | None,
         typer.Option(
             rich_help_panel=HIDDEN,
-            help="Where faces are, frame by frame, instead of detectors: our JSON, or the challenge's csv.",
+            help="Where faces are, frame by frame, instead of detectors: our JSON, COCO's, the XML of CVAT, or "
+            "the challenge's csv.",
         ),
     ] = None,
     share: Annotated[
@@ -154,7 +184,8 @@ def protect(
     codec: Storage = "ffv1",
     quality: Quality = None,
     audio: Audio = "drop",
-    batch: Batch = 8,
+    batch: Attacked = None,
+    workers: Processes = None,
     detectors: Annotated[
         Names,
         typer.Option(
@@ -236,11 +267,44 @@ def protect(
             help="Overlap (IoU) of boxes below which a frame is attacked again.",
         ),
     ] = 0.9,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=FILE,
+            help="Write what became of every file to this .json, or with - to standard output, and nothing else there.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=RUNNING,
+            help="Say how many frames and faces there are, how long it will take, and what would be written; write "
+            "nothing.",
+        ),
+    ] = False,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=RUNNING,
+            help="First write a .png there: the first frame with a face, original, hidden and protected. It shows the "
+            "face as it was.",
+        ),
+    ] = None,
     frames: Annotated[
         int | None, typer.Option(rich_help_panel=RUNNING, min=1, help="Frames after which a camera or pipe ends.")
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", rich_help_panel=RUNNING, help="Replace files that lie where outputs are to lie."),
+    ] = False,
+    ray: Ray = None,
+    resources: Resources = None,
+    scratch: ScratchFolder = None,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Hide the faces in SOURCE and let the authorised models still read them.
 
@@ -256,7 +320,6 @@ def protect(
     from deidlib.media.clip import Clip
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
-    from deidlib.protect.inputs import Inputs
     from deidlib.protect.lookout import Lookout
     from deidlib.protect.output import Output
     from deidlib.protect.share import Share
@@ -264,18 +327,29 @@ def protect(
     from deidlib.tracking import FaceTracker
 
     with plain_errors():
-        _check_epsilon(epsilon)
-        _check_audit(audit, source, target)
+        remote = ray is not None or any(map(is_url, words))
+        elsewhere = Elsewhere(ray, resources, None, scratch, key)
+        if remote:
+            elsewhere.check(
+                words, faces=faces, frames=frames, audit=audit, dry_run=dry_run, preview=preview, json=json, force=force
+            )
+        check_epsilon(epsilon)
+        check_json(json)
         if hide_only:
-            _check_hide_only(key=key, until=until, survive=survive, silence=_said(silence))
+            check_hide_only(key=key, until=until, survive=survive, silence=said(silence))
             iterations, verify = 0, False
-        _check_silence(_said(silence), targets, key=key is not None, paper=paper)
+        check_silence(said(silence), targets, key=key is not None, paper=paper)
         goal = tolerance_of(until)
         shared = Share(share, grid, degrees)
         secret = None if key is None else Key.load(key)
-        live = live_source(source)
         # Before models are loaded.
-        inputs = None if live is not None else Inputs.below(source, target, codec)
+        paths = Paths.elsewhere(words) if remote else Paths.of(words, codec, force=force)
+        source, live = paths.source, paths.live
+        check_audit(audit, paths)
+        if dry_run and live is not None:
+            raise ValueError("--dry-run looks at some frames first, and a camera or a pipe can be read once only.")
+        if preview is not None:
+            check_preview(preview, paths)
         where = device_of(device)
         models = models_of(targets, where)
         step, aggregate = step_of(steps), aggregator_of(combine)
@@ -301,9 +375,11 @@ def protect(
                 until=goal,
                 silence=[] if hide_only or key is not None else silenced_of(silence, models, where),
             )
-        obfuscator = hiding_of(("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where)
+        obfuscator = hiding_of(
+            ("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where, shape=shape
+        )
         if (warning := warning_of(obfuscator)) is not None:
-            typer.echo(f"warning: {warning}", err=True)
+            warn(f"warning: {warning}")
         warm = {
             "auto": None if paper else recommended_chain(codec, keyed=key is not None, until=goal),
             "predecessor": Chain(),
@@ -336,52 +412,24 @@ def protect(
             None if known is None else lambda _: known,
             partial(report, attacked=not hide_only),
             None if audit is None else Audit(audit, audit_every),
+            workers=workers_named(workers),
+            options=options_of(context),
         )
-        if live is not None:
-            typer.echo("a camera or a pipe can be read once only: it is neither continued nor mended", err=True)
-            work.one(live, target, frames)
-        elif inputs is not None:
-            run(work, source, target, inputs)
-
-
-def _check_audit(audit: Path | None, source: Path, target: Path) -> None:
-    """Before the work: the contact sheet replaces nothing that is read or written, and there is one for each file."""
-    if audit is None:
-        return
-    if audit.resolve() in (source.resolve(), target.resolve()):
-        raise ValueError(f"--audit {audit} is what is read or written. Name another folder, or a file of .html.")
-    if source.is_dir() and audit.suffix.lower() == ".html":
-        raise ValueError(f"--audit {audit} is one file, and {source} holds several. Name a folder for their sheets.")
-
-
-def _check_epsilon(levels: float) -> None:
-    """Grey levels, of which there are whole ones only; what was meant as a share would leave the frame as it is."""
-    if 0 < levels < 1:
-        raise ValueError(
-            f"--epsilon counts grey levels of 255, and {levels:g} is less than one: no pixel could change. The Python "
-            f"library counts from 0 to 1: epsilon={levels:g} there is --epsilon {levels * 255:.3g} here. The default "
-            "is --epsilon 8; 0 hides and attacks nothing."
-        )
-
-
-def _said(silence: Names) -> Names:
-    """Whom somebody wants to be silenced."""
-    return Names(name for name in silence if name not in ("auto", "none"))
-
-
-def _check_silence(silence: Names, targets: Names, *, key: bool, paper: bool) -> None:
-    """Where nobody is to be silenced, or nobody can be."""
-    if silence and key:
-        raise ValueError("--key keeps everybody out, also those that --silence knows nothing of. Leave --silence out.")
-    if silence and paper:
-        raise ValueError("--paper does what the paper did, which silenced nobody. Leave --silence or --paper out.")
-    if both := [name for name in silence if name in targets]:
-        raise ValueError(
-            f"{', '.join(both)} cannot be authorised and silenced. Leave it out of --silence or --targets."
-        )
-
-
-def _check_hide_only(**attack: object) -> None:
-    """What tells an attack what to do has no sense without one."""
-    if said := [f"--{name}" for name, value in attack.items() if value]:
-        raise ValueError(f"--hide-only attacks nothing, so that {', '.join(said)} would do nothing. Leave one out.")
+        if preview is not None and paths.inputs is not None:
+            show_preview(work, preview, paths.inputs)
+        if dry_run:
+            foresee(work, paths, json)
+            return
+        if remote:
+            elsewhere.run(work, *words)
+            return
+        try:
+            if live is not None:
+                note("a camera or a pipe can be read once only: it is neither continued nor mended")
+                assert paths.target is not None
+                work.one(live, paths.target, frames)
+            else:
+                run(work, paths)
+        finally:
+            if json is not None:
+                write_json(json, work.ledger.to_json())

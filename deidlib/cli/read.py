@@ -14,8 +14,10 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.ledger import check_json, is_stdout, write_json
 from deidlib.cli.names import Names, device_of, models_of, readers_for
 from deidlib.cli.options import READS, Batch, Description, Device
+from deidlib.cli.voice import Quiet, Verbose, is_quiet, say, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +50,11 @@ def read(
     ] = Names(),
     sidecar: Description = None,
     json: Annotated[
-        Path | None, typer.Option(rich_help_panel="What is written", help="Write what is read to this file.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="What is written",
+            help="Write what is read to this .json, or with - to standard output, and nothing else there.",
+        ),
     ] = None,
     overlay: Annotated[
         Path | None,
@@ -94,6 +100,8 @@ def read(
     batch: Batch = 8,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Read boxes, landmarks and gaze from PROTECTED, as an authorised party does."""
     from deidlib.keys.key import Key
@@ -103,7 +111,7 @@ def read(
     from deidlib.protect.share import every as held
     from deidlib.protect.share import mean_face as generic
     from deidlib.protect.sidecar import Sidecar, opened
-    from deidlib.records.detections import Detections, write_detections
+    from deidlib.records.detections import Detections, detections_json, write_detections
     from deidlib.records.files import sha256_of
 
     with plain_errors():
@@ -116,7 +124,7 @@ def read(
         clip = Clip.open(protected)
         content = sha256_of(protected)
         for warning in _doubts(described, clip.frames, content, first):
-            typer.echo(f"warning: {warning}", err=True)
+            warn(f"warning: {warning}")
         where = device_of(device)
         readers = models_of(names, where, "--models")
         if record is not None:
@@ -126,16 +134,19 @@ def read(
         with _canvas(overlay, clip, times) as draw:
             frames = _read(clip, list(readers.values()), first, batch, where, draw)
         faces, found = sum(map(len, frames)), sum(len(known) > 0 for known in frames)
-        typer.echo(f"{protected}: {len(frames)} frames, {found} with faces; {faces} faces read by {', '.join(readers)}")
+        say(f"{protected}: {len(frames)} frames, {found} with faces; {faces} faces read by {', '.join(readers)}")
         if not faces:
-            typer.echo(f"warning: nothing could be read from {protected}", err=True)
+            warn(f"warning: nothing could be read from {protected}")
         if json is not None:
             shared = [parts(known) for known in held(generic(frames, clip.size) if mean_face else frames, every)]
             detections = Detections(shared, clip.size, content, tuple(readers), times.pts, times.base)
-            write_detections(json, detections)
-            typer.echo(f"detections: {json}")
+            if is_stdout(json):
+                write_json(json, detections_json(detections))
+            else:
+                write_detections(json, detections)
+            say(f"detections: {json}")
         if overlay is not None:
-            typer.echo(f"overlay: {overlay}")
+            say(f"overlay: {overlay}")
 
 
 def _doubts(described: Sidecar | None, frames: int, content: str, first: int) -> Iterator[str]:
@@ -165,7 +176,7 @@ def _read(
     from deidlib.models.observe import observe
 
     frames: list[Faces] = []
-    with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr) as bar:
+    with tqdm(total=clip.frames, unit="frame", desc="reading", file=sys.stderr, disable=is_quiet()) as bar:
         for images in clip.batches(batch):
             number = first + len(frames)
             told = [model.at(range(number, number + len(images))) for model in models]
@@ -240,8 +251,9 @@ def _check_outputs(json: Path | None, overlay: Path | None, protected: Path, inp
 
     of_image = _kind(protected) == "image"
     suffixes = (".png",) if of_image else tuple(_OVERLAY_CODECS)
+    check_json(json)
     for option, path, fitting in (("--json", json, (".json",)), ("--overlay", overlay, suffixes)):
-        if path is None:
+        if path is None or is_stdout(path):
             continue
         if path.suffix.lower() not in fitting:
             raise ValueError(f"{option} must name a file that ends in {' or '.join(fitting)}, got {path}.")

@@ -11,7 +11,9 @@ from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
 from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
-from deidlib.cli.work import Work, report_frames, report_swaps, run, say
+from deidlib.cli.paths import Paths
+from deidlib.cli.voice import Quiet, Verbose, warn
+from deidlib.cli.work import Work, report_frames, report_swaps, run
 
 if TYPE_CHECKING:
     from deidlib.protect.summary import Summary
@@ -88,6 +90,8 @@ def swap(
     batch: Batch = 8,
     device: Device = "auto",
     config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Show another face in place of every face in IN; nothing is attacked.
 
@@ -107,7 +111,7 @@ def swap(
 
     with plain_errors():
         # Before models are loaded.
-        inputs = Inputs.below(original, target, codec)
+        paths = Paths(original, target, None, Inputs.below(original, target, codec))
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
         finders = detectors_of(detectors, {}, where)
@@ -123,15 +127,15 @@ def swap(
         looks = [*finders, *Lookout().looks(finders, *finders), *landmarkers]
         faces_of = SteadyFaces(looks, batch, torch.device(where)) if steady else None
         work = Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report)
-        run(work, original, target, inputs)
+        run(work, paths)
 
 
-def _report(source: Path | str | int, target: Path, summary: Summary) -> None:
+def _report(source: Path | str | int, target: Path | str, summary: Summary) -> None:
     """Print what happened to a file."""
     report_frames(target, summary, "with faces")
     report_swaps(summary)
     if not summary.found:
-        say(f"warning: no face was found in {source}", err=True)
+        warn(f"warning: no face was found in {source}")
 
 
 def swapper_of(
@@ -174,7 +178,7 @@ def swapper_of(
             parts = cast("tuple[Part, ...]", keep)
             swapper = WarpSwapper(image.to(device), models, which=which, keep=parts, fallback=fallback)
             if swapper.doubt is not None:
-                typer.echo(f"warning: {file}: {swapper.doubt}", err=True)
+                warn(f"warning: {file}: {swapper.doubt}")
             return swapper
         if keep:
             raise ValueError("--keep is for --method warp.")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from deidlib.cli.bar import Bar, video_info
+from deidlib.cli.ledger import Ledger
 from deidlib.cli.signals import exit_code
+from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
+    from deidlib.cli.ledger import Status
+    from deidlib.cli.paths import Paths
     from deidlib.keys.key import Key
-    from deidlib.media import VideoInfo
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
+    from deidlib.protect.folder import FileResult
     from deidlib.protect.given import Given
     from deidlib.protect.inputs import Inputs
     from deidlib.protect.output import Output
@@ -56,20 +59,26 @@ class Work:
         output: how videos are written.
         check: what the files must show their readers.
         key: for whose holder they are protected.
-        batch_size: frames at a time.
+        batch_size: frames at a time; None: as suits the device.
         faces_of: told a file, where faces are in its frames, if that is known.
         tell: prints what happened to a file: input, output, summary.
         audit: where a contact sheet of each protected file is written, if that is asked for.
+        ledger: what became of the files is entered there.
+        options: noted in each file's description, so that it serves as ``--config``.
+        workers: processes that do it, if it is not this one.
     """
 
     deidentifier: Deidentifier
     output: Output
     check: Check | None
     key: Key | None
-    batch_size: int
+    batch_size: int | None
     faces_of: Callable[[Path], Given | None] | None
-    tell: Callable[[Path | str | int, Path, Summary], object]
+    tell: Callable[[Path | str | int, Path | str, Summary], object]
     audit: Audit | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    workers: int | Literal["auto"] | None = None
 
     def one(self, source: Path | str | int, target: Path, limit: int | None = None) -> None:
         """Protect a file, or what comes live, and say what happened.
@@ -82,40 +91,67 @@ class Work:
         make_folder(target.parent)
         name = target.name if isinstance(source, str | int) else source.name
         self._announce(source)
-        bar = _Bar()
+        bar = Bar(shown=not is_quiet())
         try:
             bar.begin(source, name)
             faces = None if self.faces_of is None or not isinstance(source, Path) else self.faces_of(source)
             summary = protect_file(
                 self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
-                batch_size=self.batch_size, limit=limit, progress=bar.progress, stage=bar.stage,
+                batch_size=self.batch_size, workers=self.workers, limit=limit,
+                progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
+        except (ValueError, OSError) as error:
+            self.ledger.add(source, target, "failed", error=str(error))
+            raise
         finally:
             bar.end()
+        self.ledger.add(source, target, summary=summary)
         self.report(source, target, summary)
         if self.audit is not None:
             self.audit.write(target, summary)
+
+    def each(self, inputs: Inputs) -> tuple[int, int]:
+        """Protect files one by one; how many failed, and how many there were."""
+        failed = 0
+        for source, target in inputs.pairs:
+            try:
+                self.one(source, target)
+            except (ValueError, OSError) as error:
+                failed += 1
+                warn(f"error: {_naming(source, error)}")
+        return failed, len(inputs.pairs)
 
     def folder(self, source: Path, target: Path, inputs: Inputs) -> tuple[int, int]:
         """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
         from tqdm.auto import tqdm
 
         from deidlib.media.tree import passed_over_in_words
-        from deidlib.protect.folder import FileResult, protect_folder
+        from deidlib.protect.folder import protect_folder
 
         count = len(inputs.pairs)
-        bar = _Bar()
-        with tqdm(total=count, unit="file", desc="all files", file=sys.stderr) as total:
+        bar = Bar(shown=not is_quiet())
+        with tqdm(total=count, unit="file", desc="all files", file=sys.stderr, disable=is_quiet()) as total:
+            # Of files that are done at the same time, frames are counted together.
+            together = None
+            if self.workers is not None:
+                together = tqdm(unit="frame", desc="frames", file=sys.stderr, disable=is_quiet())
 
             def first(one: Path) -> None:
                 self._announce(one)
-                bar.begin(one, f"{total.n + 1}/{count} {one.name}")
+                if together is None:
+                    bar.begin(one, f"{total.n + 1}/{count} {one.name}")
+
+            def progress(frames: int) -> None:
+                bar.progress(frames) if together is None else together.update(frames)
 
             def done(result: FileResult) -> None:
                 bar.end()
                 total.update()
+                self.ledger.add(
+                    result.source, result.target, _status(result), summary=result.summary, error=result.error
+                )
                 if result.error is not None:
-                    say(f"error: {result.error}", err=True)
+                    warn(f"error: {result.error}")
                 elif result.summary is not None:
                     self.report(result.source, result.target, result.summary)
                     if self.audit is not None:
@@ -123,131 +159,93 @@ class Work:
 
             summary = protect_folder(
                 self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,
-                batch_size=self.batch_size, faces_of=self.faces_of, begin=first, done=done, inputs=inputs,
-                progress=bar.progress, stage=bar.stage,
+                batch_size=self.batch_size, workers=self.workers, faces_of=self.faces_of, begin=first, done=done,
+                inputs=inputs, progress=progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
+            if together is not None:
+                together.close()
         if summary.finished_before:
-            say(f"{summary.finished_before} of {count} files were finished before, and left as they are", err=True)
+            note(f"{summary.finished_before} of {count} files were finished before, and left as they are")
         if summary.elsewhere:
-            say(f"{summary.elsewhere} of {count} files are being done by another process", err=True)
+            note(f"{summary.elsewhere} of {count} files are being done by another process")
         if summary.passed_over:
-            say(f"passed over: {passed_over_in_words(summary.passed_over, source)}", err=True)
+            note(f"passed over: {passed_over_in_words(summary.passed_over, source)}")
         return len(summary.failed), count
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
         """Print what happened to a file."""
+        if self.options:
+            from deidlib.protect.sidecar import Sidecar
+
+            Sidecar.add(target, self.options)
         self.tell(source, target, summary)
         if self.key is not None:
             say(f"  only key {self.key.id} opens it: deidlib read {target} --key FILE")
 
     def _announce(self, source: Path | str | int) -> None:
         """What a user should know before it begins."""
-        info = _info(source)
+        info = video_info(source)
         if info is None:
             return
         if info.has_audio and self.output.audio == "copy":
-            say(f"{source}: its sound is copied, and a voice identifies", err=True)
+            note(f"{source}: its sound is copied, and a voice identifies")
         elif info.has_audio:
-            say(f"{source}: its sound is left out, since a voice identifies", err=True)
+            note(f"{source}: its sound is left out, since a voice identifies")
         if info.interlaced:
-            say(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is", err=True)
+            note(f"{source}: interlaced; each frame holds two half-pictures and is hidden as it is")
         if info.hdr is not None:
-            say(f"{source}: HDR ({info.hdr}); it is read, and written, as SDR", err=True)
+            note(f"{source}: HDR ({info.hdr}); it is read, and written, as SDR")
         if info.left_out:
             others = f"{info.left_out} other video{'s' * (info.left_out > 1)}"
-            say(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken", err=True)
+            note(f"{source}: holds {others}, left out; the one of {info.width}x{info.height} pixels is taken")
 
 
-def run(work: Work, source: Path, target: Path, inputs: Inputs) -> None:
-    """Do the work on a file, or on all files of a folder, and end the program as it went.
+def run(work: Work, paths: Paths) -> None:
+    """Do the work on a file, or on several, and end the program as it went.
 
     Args:
         work: what is done.
-        source: the file or folder.
-        target: the file to write, or the folder.
-        inputs: what was found there.
+        paths: to which files.
 
     Raises:
         ValueError: a single file cannot be read or written, or shows no face where there must be one.
-        typer.Exit: files of a folder failed, or the user interrupted.
+        typer.Exit: some of several files failed, or the user interrupted.
     """
+    assert paths.inputs is not None
     try:
-        if source.is_dir():
-            failed, count = work.folder(source, target, inputs)
+        if paths.target is None:
+            failed, count = work.each(paths.inputs)
+        elif paths.source.is_dir():
+            failed, count = work.folder(paths.source, paths.target, paths.inputs)
         else:
             failed, count = 0, 1
             try:
-                work.one(source, target)
+                work.one(paths.source, paths.target)
             except ValueError as error:
-                raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error
+                raise _naming(paths.source, error) from error
     except KeyboardInterrupt as interrupt:
-        typer.echo(
+        warn(
             "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
-            "stopped.",
-            err=True,
+            "stopped."
         )
         raise typer.Exit(exit_code(interrupt)) from None
     if failed:
-        typer.echo(f"{failed} of {count} files failed", err=True)
+        warn(f"{failed} of {count} files failed")
         raise typer.Exit(1)
 
 
-class _Bar:
-    """A bar of frames, a new one for every file."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._label = ""
-
-    def begin(self, source: Path | str | int, label: str) -> None:
-        """Begin a file."""
-        from tqdm.auto import tqdm
-
-        info = _info(source)
-        self._label = label
-        # The header's count may be wrong: it only scales the bar.
-        self._bar = tqdm(total=None if info is None else info.frames, unit="frame", desc=label, file=sys.stderr)
-
-    def end(self) -> None:
-        """The file is done."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
-
-    def progress(self, frames: int) -> None:
-        """So many frames more."""
-        if self._bar is not None:
-            self._bar.update(frames)
-
-    def stage(self, name: str) -> None:
-        """What is being done to the file."""
-        if self._bar is not None:
-            self._bar.set_description(f"{self._label} {name}")
+def _status(result: FileResult) -> Status:
+    if result.error is not None:
+        return "failed"
+    return "elsewhere" if result.elsewhere else "finished before" if result.finished_before else "done"
 
 
-def _info(source: Path | str | int) -> VideoInfo | None:
-    """What a video says about itself; None of anything else, and of what cannot be read: that is told in its turn."""
-    from deidlib.media import MediaError, VideoReader
-    from deidlib.media.kind import kind_of
-
-    if not isinstance(source, Path) or kind_of(source) != "video":
-        return None
-    try:
-        with VideoReader(source) as reader:
-            return reader.info
-    except MediaError:
-        return None
+def _naming(source: Path, error: Exception) -> ValueError:
+    """The same error, which says whose it is."""
+    return ValueError(str(error) if str(source) in str(error) else f"{source}: {error}")
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line above the bars."""
-    from tqdm.auto import tqdm
-
-    with tqdm.external_write_mode(file=sys.stderr):
-        typer.echo(text, err=err)
-
-
-def report_frames(target: Path, summary: Summary, found: str) -> None:
+def report_frames(target: Path | str, summary: Summary, found: str) -> None:
     """Print how many frames were treated in which way, if there are any.
 
     Args:
@@ -282,7 +280,7 @@ def report_swaps(summary: Summary) -> None:
         )
 
 
-def report(source: Path | str | int, target: Path, summary: Summary, *, attacked: bool = True) -> None:
+def report(source: Path | str | int, target: Path | str, summary: Summary, *, attacked: bool = True) -> None:
     """Print what happened to a file.
 
     Args:
@@ -309,9 +307,9 @@ def report(source: Path | str | int, target: Path, summary: Summary, *, attacked
                 f"{back.repaired} were attacked again"
             )
     for doubt in _doubts(summary):
-        say(f"warning: {doubt}", err=True)
+        warn(f"warning: {doubt}")
     if not summary.found:
-        say(f"warning: no face was found in {source}; nothing can be read from {target}", err=True)
+        warn(f"warning: no face was found in {source}; nothing can be read from {target}")
 
 
 def _doubts(summary: Summary) -> Iterator[str]:

@@ -249,7 +249,7 @@ def _settings(
         **reading.to_json(),
         **({"region": None, "lpips": None} if quality is None else quality.to_json()),
         **({"embedder": None, "strangers": 0} if identity is None else identity.to_json()),
-        "truth": None if truth is None else {"readers": list(truth.readers), "sha256_of_its_source": truth.sha256},
+        "truth": None if truth is None else {"readers": list(truth.readers)},
     }
 
 

@@ -25,7 +25,7 @@ class Pair:
     """An original and its protection.
 
     Args:
-        name: what both are called, relative to the folders and without suffix.
+        name: what the protected file is called, relative to its folder and without suffix; in folders both are.
         original: the original.
         protected: as many frames of the same size.
     """
@@ -109,7 +109,8 @@ def pairs(original: Path, protected: Path) -> Pairs:
             raise EvaluationError(f"{original} and {protected} hold no image or video.")
         passed = tuple(one for one in mine.passed_over if not _is_frames(one.path.parent))
         return Pairs([_pair(name, here[name], there[name]) for name in sorted(here)], passed, is_tree=True)
-    return Pairs([_pair(original.stem, original, protected)])
+    # The protected file's name may be known to whom it is given, the original's need not.
+    return Pairs([_pair(protected.stem, original, protected)])
 
 
 def _pair(name: str, original: Path, protected: Path) -> Pair:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +21,11 @@ from deidlib.media.tree import PassedOver
 from deidlib.metrics import Agreement, Fidelity, FollowedFace
 from deidlib.records.detections import Detections
 from deidlib.records.files import write_json
+from deidlib.records.html_table import html_table
+from deidlib.visualize import figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT = "deidlib-evaluation/1"
 """What the JSON says that it is."""
@@ -57,6 +63,51 @@ class Evaluation:
 
     def __len__(self) -> int:
         return sum(pair.original.frames for pair in self.pairs)
+
+    def __repr__(self) -> str:
+        said = [f"{name} {reader.role} {reader.found}/{reader.faces}" for name, reader in self.readers.items()]
+        return f"Evaluation({self.protected.name}, {self._length()}; {', '.join(said)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row per reader; what it reads off by, in the mean over the faces."""
+        head = ("reader", "role", "reads", "faces found", "IoU", "landmarks (% of the face)", "gaze (degrees)")
+
+        def mean(reader: ReaderResult, measure: str, factor: float = 1.0) -> float | None:
+            values = [value for value in reader.all(measure) if math.isfinite(value)]
+            return factor * sum(values) / len(values) if values else None
+
+        rows: list[tuple[object, ...]] = [
+            (name, reader.role, reader.task, f"{reader.found} of {reader.faces}", mean(reader, "iou"),
+             mean(reader, "nme_box", 100), mean(reader, "gaze_deg"))
+            for name, reader in self.readers.items()
+        ]  # fmt: skip
+        caption = f"{self.protected.name}, {self._length()}"
+        if self.identity is not None and self.identity.accepted is not None:
+            caption += f"; {self.identity.accepted:.0%} of the faces taken for the person"
+        return html_table(rows, head=head, caption=caption)
+
+    def _length(self) -> str:
+        return f"{len(self)} frame{'s' * (len(self) != 1)}"
+
+    def plot(self) -> Figure:
+        """Who still finds the faces: the share found, a bar per reader.
+
+        Returns:
+            A figure of matplotlib (extra ``[notebook]``), which a notebook shows; ``.savefig("readers.png")`` keeps it.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        readers = list(self.readers.values())[::-1]
+        drawing = figure(6.4, 1.2 + 0.35 * len(readers))
+        axes = drawing.add_subplot()
+        shares = [100 * reader.found / reader.faces if reader.faces else 0.0 for reader in readers]
+        colours = [f"C{int(reader.role != 'authorised')}" for reader in readers]
+        bars = axes.barh([f"{reader.name} ({reader.role})" for reader in readers], shares, color=colours)
+        axes.bar_label(bars, [f"{reader.found} of {reader.faces}" for reader in readers], padding=4)
+        axes.set(title="Who still finds the faces", xlabel="faces found (% of the original's)", xlim=(0, 118))
+        axes.set_xticks(range(0, 101, 25))
+        return drawing
 
     def of(self, role: Role) -> list[ReaderResult]:
         """The authorised or the unauthorised readers."""
@@ -105,21 +156,19 @@ class Evaluation:
         """As JSON of the format ``deidlib-evaluation/1``, described in ``docs/evaluate.md``.
 
         A value that is not defined is null, and the object that holds it says why under ``"undefined"``. There is no
-        NaN and no infinity.
+        NaN and no infinity. Neither name nor hash of the original is in it: numbers may be shared, and either would
+        confirm whoever guesses which recording it was.
         """
+        reasons = Counter(one.reason for one in self.passed_over)
         data: dict[str, Any] = {
             "format": FORMAT,
-            "original": {"name": self.original.name, "sha256": self.sha256["original"]},
             "protected": {"name": self.protected.name, "sha256": self.sha256["protected"]},
             "frames": len(self),
             "clips": [
                 {"name": pair.name, "frames": pair.original.frames, "size": list(pair.original.size)}
                 for pair in self.pairs
             ],
-            "passed_over": [
-                {"name": one.path.relative_to(self.original).as_posix(), "reason": one.reason}
-                for one in self.passed_over
-            ],
+            "passed_over": [{"reason": reason, "files": count} for reason, count in sorted(reasons.items())],
             "settings": dict(self.settings),
             "versions": dict(self.versions),
             "readers": {name: _reader(reader) for name, reader in self.readers.items()},

@@ -16,6 +16,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from deidlib.bounded import BoundsError, read_regular
+
 _BYTES = 32
 # Of a key file.
 _MOST_BYTES = 4096
@@ -95,11 +97,10 @@ class Key:
         """
         path = Path(path)
         try:
-            # Without waiting for somebody to write into a pipe.
-            with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                content = file.read(_MOST_BYTES + 1) if stat.S_ISREG(mode) else b""
-            text = content.decode("ascii")
+            content, known = read_regular(path, _MOST_BYTES)
+            text, mode = content.decode("ascii"), known.st_mode
+        except BoundsError:
+            raise KeyFileError(f"{path} is no key file of deidlib. Make one: deidlib key new.") from None
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise KeyFileError(f"{path} cannot be read as a key file: {reason}. Make one: deidlib key new.") from None
@@ -112,7 +113,7 @@ class Key:
             secret = base64.b64decode(match[1], validate=True) if match else b""
         except binascii.Error:
             secret = b""
-        if len(secret) != _BYTES or len(content) > _MOST_BYTES:
+        if len(secret) != _BYTES:
             raise KeyFileError(f"{path} is no key file of deidlib. Make one: deidlib key new.")
         return cls(secret)
 

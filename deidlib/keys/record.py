@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deidlib.bounded import BoundsError, fields, listed, mapped, maybe, number, text
 from deidlib.keys.key import Key
 from deidlib.keys.scramble import Scramble
 
@@ -76,39 +77,34 @@ class KeyRecord:
             ValueError: fields are missing, of another kind, or longer than any that was written.
         """
         try:
-            key_id, seal, nonce = values["key_id"], values["seal"], values["nonce"]
-            scramble, models = values["scramble"], values["models"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"this is no record of a key: {error!r} is missing or of another kind.") from None
-        sound = (
-            _short(key_id)
-            and _short(seal)
-            and (nonce is None or _short(nonce))
-            and isinstance(scramble, Mapping)
-            and len(scramble) <= _MOST
-            and all(_short(name) and _plain(value) for name, value in scramble.items())
-            and isinstance(models, list | tuple)
-            and len(models) <= _MOST
-            and all(_short(name) for name in models)
-        )
-        if not sound:
-            raise ValueError("this is no record of a key: a field is of another kind, or longer than any.")
-        return cls(key_id, seal, nonce, dict(scramble), tuple(models))
+            _RECORD(values, "it")
+        except BoundsError as error:
+            raise ValueError(f"this is no record of a key: {error}.") from None
+        scramble, models = dict(values["scramble"]), tuple(values["models"])
+        return cls(values["key_id"], values["seal"], values["nonce"], scramble, models)
 
 
-# Entries, and characters.
-_MOST, _LONGEST = 100, 1000
-
-
-def _short(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST
-
-
-def _plain(value: object) -> bool:
-    """A setting of a scramble: a text, a number, or a few of them."""
+def _setting(value: object, name: str) -> None:
+    """Of a scramble: a text, a number, a truth, nothing, or a few of them."""
     if isinstance(value, list | tuple):
-        return len(value) <= _MOST and all(_plain(part) for part in value if not isinstance(part, list | tuple))
-    return value is None or _short(value) or (isinstance(value, int | float) and abs(value) < 2**53)
+        listed(_setting, _MOST)(list(value), name)
+    elif isinstance(value, str):
+        _SHORT(value, name)
+    elif value is not None and not isinstance(value, bool):
+        number(value, name)
+
+
+# Entries; no field that was written is longer.
+_MOST, _SHORT = 100, text(1000)
+_RECORD = fields(
+    {
+        "key_id": _SHORT,
+        "seal": _SHORT,
+        "nonce": maybe(_SHORT),
+        "scramble": mapped(_setting, _MOST),
+        "models": listed(_SHORT, _MOST),
+    }
+)
 
 
 def _sealed(key_id: str, nonce: str | None, scramble: Mapping[str, Any], models: Sequence[str]) -> str:

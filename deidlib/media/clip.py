@@ -12,6 +12,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from deidlib.bounded import MOST_FRAMES, fields, json_of, listed, read_bounded, text, whole
+from deidlib.images import check_images
 from deidlib.media.decoding import VideoInfo
 from deidlib.media.errors import MediaReadError
 from deidlib.media.images import read_image
@@ -19,7 +21,6 @@ from deidlib.media.kind import Kind, kind_of
 from deidlib.media.presentation import Presentation
 from deidlib.media.reader import Batch, VideoReader
 from deidlib.media.tree import is_picture
-from deidlib.records.bounded import MOST_FRAMES, fields, json_of, listed, read_bounded, text, whole
 
 # Of pictures that say nothing of their times.
 _FPS = Fraction(25)
@@ -56,19 +57,7 @@ class PictureReader:
         self._first: Tensor | None = read_image(self.pictures[0])
         self.size = (self._first.shape[-2], self._first.shape[-1])
         fps, base, self.pts, shown = _told(path, len(self.pictures))
-        self.info = VideoInfo(
-            width=self.size[1],
-            height=self.size[0],
-            fps=fps,
-            time_base=base,
-            frames=len(self.pictures),
-            codec="pictures",
-            pixel_format="rgb24",
-            rotation=0,
-            interlaced=shown.fields != "progressive",
-            has_audio=False,
-            shown=shown,
-        )
+        self.info = _info_of(self.size, len(self.pictures), fps, base, shown)
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +90,28 @@ class PictureReader:
                 f"{in_pixels(self.size)}. The frames of a clip must have one size."
             )
         return image
+
+
+class MemoryReader:
+    """A picture in memory, read as a clip of one frame; it may be read any number of times, by a new reader each.
+
+    Args:
+        image: ``(1, 3, H, W)`` in [0, 1].
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = check_images(image, name="image")
+        self.info = _info_of((image.shape[2], image.shape[3]), 1, _FPS, 1 / _FPS, Presentation())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def selected(self, size: int, wanted: Callable[[int], bool]) -> Iterator[tuple[Tensor | None, tuple[int, ...]]]:
+        """The picture, at time 0; None in its place if it is not wanted."""
+        yield self.image if wanted(0) else None, (0,)
 
 
 def open_frames(path: Path) -> PictureReader | VideoReader:
@@ -172,6 +183,23 @@ def _pictures(folder: Path) -> list[Path]:
     if not found:
         raise MediaReadError(f"{folder} holds no picture (PNG, JPEG, BMP, TIFF, WebP, AVIF, HEIC ...).")
     return found
+
+
+def _info_of(size: tuple[int, int], count: int, fps: Fraction, base: Fraction, shown: Presentation) -> VideoInfo:
+    """What is known of pictures."""
+    return VideoInfo(
+        width=size[1],
+        height=size[0],
+        fps=fps,
+        time_base=base,
+        frames=count,
+        codec="pictures",
+        pixel_format="rgb24",
+        rotation=0,
+        interlaced=shown.fields != "progressive",
+        has_audio=False,
+        shown=shown,
+    )
 
 
 def in_pixels(size: tuple[int, int]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from deidlib.images import Pixels
 from deidlib.media.colour import HLG, PQ, rgb_of
-from deidlib.media.errors import MediaReadError, reason_of
+from deidlib.media.errors import MediaReadError, NoVideoError, reason_of
 from deidlib.media.extent import declared_size
 from deidlib.media.files import check_readable
 from deidlib.media.kind import is_heif
@@ -123,8 +123,8 @@ class Decoding:
             raise MediaReadError(f"{self.path} is no video but {kind!r}. Read images with read_image.")
         streams = videos_of(self.container)
         if not streams:
-            found = ", ".join(sorted({s.type for s in self.container.streams})) or "none"
-            raise MediaReadError(f"{self.path} has no video stream; its streams: {found}.")
+            found = sorted({s.type for s in self.container.streams})
+            raise NoVideoError(f"{self.path} has no video stream; its streams: {', '.join(found) or 'none'}.", found)
         stream = streams[0]
         if stream.codec_context is None:
             raise MediaReadError(f"{self.path}: no decoder for its video stream; convert it to H.264 first.")
@@ -254,7 +254,7 @@ class Decoding:
             codec=self.stream.codec_context.name,
             pixel_format=first.format.name,
             rotation=_rotation(self.matrix),
-            interlaced=shown.fields != "progressive",
+            interlaced=self._fields(first) != "progressive",
             has_audio=bool(self.container.streams.audio),
             # What frames are tone-mapped to.
             shown=replace(shown, primaries=_BT709, transfer=_SRGB) if hdr else shown,
@@ -274,11 +274,16 @@ class Decoding:
                 (first.color_trc, context.color_trc),
             )
         )
-        fields: Fields = _FIELDS.get(int(context.field_order), "progressive")
-        if first.interlaced_frame and fields == "progressive":
-            fields = "top"
-        shown = Presentation(aspect if aspect and aspect > 0 else Fraction(1), fields, primaries, transfer)
-        return shown.turned() if abs(self.matrix[1]) > abs(self.matrix[0]) else shown
+        aspect = aspect if aspect and aspect > 0 else Fraction(1)
+        shown = Presentation(aspect, self._fields(first), primaries, transfer)
+        if abs(self.matrix[1]) > abs(self.matrix[0]):
+            return shown.turned()
+        return shown.flipped(first.height) if self.matrix[3] < 0 else shown
+
+    def _fields(self, first: VideoFrame) -> Fields:
+        """Of the frames as they are stored."""
+        fields: Fields = _FIELDS.get(int(self.stream.codec_context.field_order), "progressive")
+        return "top" if first.interlaced_frame and fields == "progressive" else fields
 
     def pixels(self, wanted: Callable[[int], bool]) -> Iterator[tuple[Pixels | None, int]]:
         """Frames ``(H, W, 3)`` and time stamps; None in place of frames whose number is not wanted."""

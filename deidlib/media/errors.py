@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 
@@ -14,6 +14,19 @@ class MediaError(ValueError):
 
 class MediaReadError(MediaError):
     """A file that is missing, is not what it is said to be, or is damaged."""
+
+
+class NoVideoError(MediaReadError):
+    """A container that holds no video.
+
+    Args:
+        message: what was expected, and what is there.
+        streams: what it holds instead: ``"audio"``, ``"subtitle"``, ...; pictures of covers are ``"video"``.
+    """
+
+    def __init__(self, message: str, streams: Collection[str]) -> None:
+        super().__init__(message)
+        self.streams = frozenset(streams)
 
 
 class MediaWriteError(MediaError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, Self
 
@@ -52,8 +52,13 @@ class Presentation:
                 object.__setattr__(self, name, UNSPECIFIED)
 
     def turned(self) -> Self:
-        """The same of frames turned by a quarter, whose fields no longer are lines."""
-        return type(self)(1 / self.pixel_aspect, self.fields, self.primaries, self.transfer)
+        """The same of frames turned by a quarter: their fields are columns by then, which no player takes apart."""
+        return replace(self, pixel_aspect=1 / self.pixel_aspect, fields="progressive")
+
+    def flipped(self, height: int) -> Self:
+        """The same of frames put upside down: of an even number of lines, the top one was of the bottom field."""
+        other: dict[Fields, Fields] = {"top": "bottom", "bottom": "top", "progressive": "progressive"}
+        return self if height % 2 else replace(self, fields=other[self.fields])
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; what is as usual is left out."""

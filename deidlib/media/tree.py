@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deidlib.media.errors import MediaReadError
+from deidlib.media.errors import MediaReadError, NoVideoError
 from deidlib.media.kind import pictured
 from deidlib.media.reader import VideoReader
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -138,6 +138,8 @@ def _why_no_video(path: Path) -> str | None:
         return f"unreadable ({error.strerror})"
     try:
         VideoReader(path, strict=False).close()
-    except MediaReadError as error:
-        return "with sound alone" if "streams: audio" in str(error) else "neither an image nor a video"
+    except NoVideoError as error:
+        return "with sound alone" if "audio" in error.streams else "neither an image nor a video"
+    except MediaReadError:
+        return "neither an image nor a video"
     return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from deidlib.faces import FaceBatch, Faces, five_points
+from deidlib.records.html_table import html_table
 
 Reading = Sequence[Faces] | FaceBatch
 """What a model reads on frames in the pass of its loss: their faces, in any order; or, without a look at any value, a
@@ -230,6 +231,18 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         """
         return self.loss(images, target), None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task}, {self._size()})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        device = next((str(parameter.device) for parameter in self.parameters()), "")
+        rows = [(self.name, self.task, self._size(), device)]
+        return html_table(rows, head=("name", "reads", "size", "device"), caption=repr(self))
+
+    def _size(self) -> str:
+        return f"{sum(parameter.numel() for parameter in self.parameters()):,} weights"
+
     def train(self, mode: bool = True) -> Self:
         """Does nothing: a target model stays in eval mode."""
         return self
@@ -270,6 +283,9 @@ class Around(TargetModel[T]):
         super().__init__()
         self.model = model
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(filter(None, (repr(self.model), self.extra_repr())))})"
+
     @property
     def task(self) -> Literal["boxes", "landmarks", "gaze"]:  # type: ignore[override]
         """The model's."""
@@ -298,8 +314,13 @@ class Around(TargetModel[T]):
 N = TypeVar("N", bound=FaceModel)
 
 
-def by_name(models: Mapping[str, N] | Iterable[N]) -> dict[str, N]:
-    """Models by name, in order: the names that a mapping gives, or the models' own.
+def one_or_several(models: N | Iterable[N]) -> list[N]:
+    """Models as a list, of one model too."""
+    return [models] if isinstance(models, FaceModel) else list(models)
+
+
+def by_name(models: N | Mapping[str, N] | Iterable[N]) -> dict[str, N]:
+    """Models by name, in order: the names that a mapping gives, or the models' own; one model alone is a list of it.
 
     Raises:
         ValueError: two models have the same name.
@@ -307,7 +328,7 @@ def by_name(models: Mapping[str, N] | Iterable[N]) -> dict[str, N]:
     if isinstance(models, Mapping):
         return dict(models)
     named: dict[str, N] = {}
-    for model in models:
+    for model in one_or_several(models):
         if model.name in named:
             raise ValueError(
                 f"two models are called {model.name!r}: name them, models={{'first': ..., 'second': ...}}."

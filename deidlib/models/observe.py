@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from deidlib.faces import Faces
 from deidlib.geometry.matching import union
-from deidlib.models.base import ORDER, FaceModel, TargetModel, by_name, check_kind
+from deidlib.models.base import ORDER, FaceModel, TargetModel, by_name, check_kind, one_or_several
 
 
-def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] | None = None) -> list[Faces]:
+def observe(
+    images: Tensor, models: FaceModel | Iterable[FaceModel], faces: Sequence[Faces] | None = None
+) -> list[Faces]:
     """Read frames with several models: detectors first, then landmarks, then gaze, whatever their order.
 
     This is also how an authorised party reads a protected file. With several detectors, faces that a later
@@ -20,7 +22,7 @@ def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] 
 
     Args:
         images: ``(B, 3, H, W)`` RGB in [0, 1].
-        models: at least one of them a detector, unless ``faces`` are given.
+        models: one or several, at least one of them a detector, unless ``faces`` are given.
         faces: B entries, what is known already; detectors add to it.
 
     Returns:
@@ -35,7 +37,7 @@ def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] 
         >>> observe(torch.rand(1, 3, 64, 64), [MTCNN()])
         [Faces(n=0)]
     """
-    ordered = sorted(models, key=lambda model: ORDER[model.task])
+    ordered = sorted(one_or_several(models), key=lambda model: ORDER[model.task])
     if faces is None and (not ordered or ordered[0].task != "boxes"):
         names = [model.name for model in ordered]
         raise ValueError(f"observe needs a detector among the models, got {names}. Add RetinaFace() or MTCNN().")
@@ -57,7 +59,7 @@ def observe(images: Tensor, models: Iterable[FaceModel], faces: Sequence[Faces] 
 
 def observe_each(
     images: Tensor,
-    models: Mapping[str, FaceModel] | Iterable[FaceModel],
+    models: FaceModel | Mapping[str, FaceModel] | Iterable[FaceModel],
     faces: Sequence[Faces] | None = None,
     *,
     read: Mapping[str, Sequence[Faces]] | None = None,
@@ -100,7 +102,7 @@ def observe_each(
 
 def read_originals(
     originals: Tensor,
-    models: Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]],
+    models: TargetModel[Any] | Mapping[str, TargetModel[Any]] | Iterable[TargetModel[Any]],
     faces: Sequence[Faces] | None = None,
     *,
     read: Mapping[str, Sequence[Faces]] | None = None,

@@ -11,6 +11,7 @@ from deidlib.protect.folder import protect_folder as protect_folder
 from deidlib.protect.image import protect_image as protect_image
 from deidlib.protect.keyed import with_key as with_key
 from deidlib.protect.output import Output as Output
+from deidlib.protect.presets import recommended_deidentifier as recommended_deidentifier
 from deidlib.protect.sidecar import Sidecar as Sidecar
 from deidlib.protect.summary import Summary as Summary
 from deidlib.protect.video import protect_video as protect_video

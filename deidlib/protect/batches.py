@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
+import torch
 from torch import Tensor
 
 from deidlib.attack.chain import PreviousFrame
@@ -12,6 +15,10 @@ from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
 from deidlib.images import from_uint8
 from deidlib.tracking import Treatment
+from deidlib.visualize import amplified, picture, sheet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class FaceCount:
 
 @dataclass(frozen=True, eq=False)
 class DetectedBatch:
-    """Some consecutive frames, once detectors have looked at them.
+    """Some frames, once detectors have looked at them: consecutive ones, or one each of several chains.
 
     Args:
         first: the number of the first frame in the clip.
@@ -45,6 +52,7 @@ class DetectedBatch:
         pts: the frames' time stamps, if they have some.
         counts: per frame how many faces who found.
         complete: whether everybody has looked who is to look.
+        apart: the frames' numbers, where they do not follow each other.
     """
 
     first: int
@@ -55,6 +63,45 @@ class DetectedBatch:
     pts: Sequence[int] = ()
     counts: Sequence[FaceCount] = ()
     complete: bool = True
+    apart: Sequence[int] = ()
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The frames' numbers in the clip."""
+        return self.apart or range(self.first, self.first + len(self.faces))
+
+    @property
+    def times(self) -> Sequence[int]:
+        """The frames' time stamps; their numbers where they have none."""
+        return self.pts or self.numbers
+
+    @classmethod
+    def abreast(cls, frames: Sequence[tuple[DetectedBatch, int]]) -> Self:
+        """One frame each of several chains.
+
+        Args:
+            frames: batches of frames that are to be protected, and which frame of each.
+        """
+        first, _ = frames[0]
+        return cls(
+            first.numbers[frames[0][1]],
+            torch.stack([batch.levels[i] for batch, i in frames if batch.levels is not None]),
+            first.size,
+            [batch.faces[i] for batch, i in frames],
+            [batch.readings[i] for batch, i in frames],
+            [batch.times[i] for batch, i in frames],
+            [batch.counts[i] if batch.counts else FaceCount() for batch, i in frames],
+            apart=[batch.numbers[i] for batch, i in frames],
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same with every tensor on ``device``."""
+        return replace(
+            self,
+            levels=None if self.levels is None else self.levels.to(device),
+            faces=[known.to(device) for known in self.faces],
+            readings=[{name: known.to(device) for name, known in read.items()} for read in self.readings],
+        )
 
     def originals(self) -> Tensor:
         """The frames, ``(B, 3, H, W)`` in [0, 1]."""
@@ -93,6 +140,23 @@ class ProtectedBatch:
     readings: list[dict[str, Faces]] = field(default_factory=list)
     swaps: Sequence[Mapping[str, int]] = ()
 
+    def __repr__(self) -> str:
+        count, _, height, width = self.images.shape
+        done = ", ".join(f"{number} {what}" for what, number in Counter(self.treatment).items())
+        return f"ProtectedBatch({count} frame{'s' * (count != 1)} of {width} x {height}: {done})"
+
+    def show(self, most: int = 4) -> Image:
+        """A sheet of the frames, original, hidden and protected, and the perturbation, which a notebook shows.
+
+        Args:
+            most: frames that are shown, one a row.
+        """
+        stages = (self.originals, self.hidden, self.images, amplified(self.images, self.hidden))
+        rows = [[stage[i] for stage in stages] for i in range(min(most, len(self.images)))]
+        captions = [["", "", self.treatment[i], ""] for i in range(len(rows))]
+        titles = ("original", "hidden", "protected", "perturbation x 16")
+        return picture(sheet(rows, titles, captions=captions))
+
     def losses(self) -> list[dict[str, float]]:
         """Each frame's final losses, by model; nothing for a frame that was not attacked."""
         rows: list[dict[str, float]] = [{} for _ in self.treatment]
@@ -116,5 +180,5 @@ class ProtectedBatch:
         """What the frame after these may start from, if the last of them was attacked."""
         if self.treatment[-1] != "found":
             return None
-        slopes = self.attack.slopes[-1] if self.attack is not None and self.attack.slopes else None
+        slopes = self.attack.slopes[-1] if self.attack is not None and self.attack.slopes else ()
         return PreviousFrame(self.images[-1:], self.faces[-1].boxes, slopes)

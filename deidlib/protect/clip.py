@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.faces import Faces
-from deidlib.images import to_uint8
+from deidlib.images import on_device, to_uint8
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.media.clip import FrameReader, open_frames
-from deidlib.media.errors import reading, reporting
-from deidlib.media.files import input_sha256
+from deidlib.media.errors import reporting
 from deidlib.media.images import image_size
-from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
+from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
-from deidlib.protect.memory import frames_that_fit
+from deidlib.protect.memory import chains_that_fit, frames_that_fit
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.promise import why_not_proved
+from deidlib.protect.protected_frames import ProtectedFrames
 from deidlib.protect.readback import Readback, ReadbackComparison
 from deidlib.protect.segments import (
     CHECKED,
@@ -42,79 +44,21 @@ from deidlib.protect.segments import (
     WorkFolder,
 )
 from deidlib.protect.sidecar import check_place, publish
+from deidlib.protect.source import ClipSource
+from deidlib.protect.spread import Plan, Spread
 from deidlib.protect.summary import Summary
-from deidlib.records.files import sha256_of
+from deidlib.protect.workers import one_thread, workers_of
 from deidlib.records.fingerprint import described, fingerprint
-from deidlib.records.identity import FileIdentity
 from deidlib.records.versions import versions
 from deidlib.tracking import TrackedFrame
 
-# Treatments of frames in which faces are hidden one by one.
-_ONE_BY_ONE = ("found", "filled", "held")
+_log = logging.getLogger(__name__)
 # Rectangles that the file beside the output may hold: four megabytes.
 _MOST_REGIONS = 50_000
 # Batches that wait between two stages, which work at the same time.
 _WAITING = 2
-
-
-@dataclass(frozen=True)
-class ClipSource:
-    """Where the frames of a clip come from.
-
-    Args:
-        open: a reader of them, from the first on.
-        sha256: of the file; None for a live source, which can be opened once only.
-        path: the file, whose sound may be copied; None for a live source.
-        identity: of the file that was hashed.
-    """
-
-    open: Callable[[], FrameReader]
-    sha256: str | None
-    path: Path | None = None
-    identity: FileIdentity | None = None
-
-    @classmethod
-    def of_file(cls, path: Path) -> ClipSource:
-        """Of an image, a video, or a folder of frames.
-
-        Raises:
-            MediaReadError: it cannot be read.
-        """
-        with reading(path):
-            # Before it is hashed: what is put there meanwhile is noticed, too.
-            identity = FileIdentity.of(path)
-        return cls(lambda: open_frames(path), input_sha256(path), path, identity)
-
-    def check(self, *, thoroughly: bool = False) -> None:
-        """Make sure that the file is still the one that was hashed.
-
-        Args:
-            thoroughly: hash it again, which tells of bytes changed behind its times.
-
-        Raises:
-            MediaReadError: another file lies there, or other bytes, or none.
-        """
-        if self.path is None:
-            return
-        with reading(self.path):
-            same = FileIdentity.of(self.path) == self.identity
-            if not same or (thoroughly and sha256_of(self.path) != self.sha256):
-                raise MediaReadError(
-                    f"{self.path} was changed or replaced while it was worked on, so that nothing was written: the "
-                    "result would be of two recordings. Leave it alone and run again."
-                )
-
-
-def path_of(source: str | Path | ClipSource) -> Path:
-    """The file that frames come from.
-
-    Raises:
-        ValueError: they come live.
-    """
-    path = source.path if isinstance(source, ClipSource) else Path(source)
-    if path is None:
-        raise ValueError("a live source is given by its number or as '-', not as a ClipSource.")
-    return path
+# Frames at a time if nobody says: on a processor, and on a device that many of them keep busy.
+_FEW, _MANY = 8, 16
 
 
 class ClipJob:
@@ -134,12 +78,14 @@ class ClipJob:
         target: the file to be written; an image becomes a ``.png``.
         output: how a video is written; None for an image.
         check: what the written file must show; None: it is not read back.
-        batch_size: frames attacked at a time.
+        batch_size: frames attacked at a time; with chains, as many chains side by side. None: as suits the device.
+        workers: processes that do the work; None: this one.
         faces: per frame where faces are, if that is known; no detector then decides what is hidden. What
             :class:`~deidlib.records.detections.Detections` say of size and file must be this clip's.
         key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
         progress: told how many frames more are protected.
         stage: told what is being done: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
+        on_step: told how the attacks go, step by step.
 
     Raises:
         MediaError: the source cannot be read.
@@ -156,17 +102,19 @@ class ClipJob:
         output: Output | None,
         check: Check | None,
         *,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        workers: int | Literal["auto"] | None = None,
         faces: Given | None = None,
         key: Key | KeyRecord | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> None:
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
         check_place(target)
         self.source, self.target, self.output, self.check = source, target, output, check
-        self.progress, self.stage = progress or _ignore, stage or _ignore
+        self.progress, self.stage, self.on_step = progress or _ignore, stage or _ignore, on_step
         attacked = deidentifier.attacker.max_iterations > 0
         if source.path is not None and (known := image_size(source.path)) is not None:
             # Before all of a picture is in memory.
@@ -193,9 +141,19 @@ class ClipJob:
         self.work = self.settings | given
         # A segment is what is lost at most when a job is interrupted. It depends on none of the others.
         self.length = deidentifier.part
+        device = deidentifier.device()
+        many = device.type != "cpu"
+        wanted = batch_size or (_MANY if many else _FEW)
         # Whole batches in a segment, and never more frames at a time than were asked for, or than there is memory for.
-        fit = frames_that_fit(size, min(batch_size, self.length), deidentifier.device(), attacked=attacked, name=name)
+        fit = frames_that_fit(size, min(wanted, self.length), device, attacked=attacked, name=name)
         self.size = max(n for n in range(1, fit + 1) if self.length % n == 0)
+        # A processor that attacks one frame at a time is as fast as one that attacks several, and what comes live would
+        # have to wait for the chains to come.
+        self.workers = None if workers is None else workers_of(workers, device)
+        self.chains = 1
+        if not self.live and (many or (batch_size is not None and workers is None)):
+            most = frames_that_fit(size, wanted, device, attacked=attacked, name=name)
+            self.chains = chains_that_fit(size, min(wanted, most), self.length, device)
 
     @property
     def live(self) -> bool:
@@ -222,7 +180,8 @@ class ClipJob:
             # What comes live never comes again: nothing that was left is of the same work.
             "input_sha256": self.source.sha256 or uuid.uuid4().hex,
         }
-        with WorkFolder(self.target, job, self._secret) as folder:
+        alone = contextlib.nullcontext() if self.workers is None else one_thread(self.deidentifier.device())
+        with alone, WorkFolder(self.target, job, self._secret) as folder:
             try:
                 summary = self._work(SegmentStore(folder, self.length))
             except BaseException as error:
@@ -247,8 +206,13 @@ class ClipJob:
                 note = {"bad": comparison.bad}
                 store.folder.leave(f"checked-{number}", note)
             repaired.update(note["bad"])
+            _log.info("%s: %d frames are read badly, and attacked again", self.target, len(note["bad"]))
             self._repair(store, number + 1, note["bad"])
         return self._publish(store, number, file, None if comparison is None else comparison.compute(len(repaired)))
+
+    def _begin(self, stage: str) -> None:
+        _log.info("%s: %s", self.target, stage)
+        self.stage(stage)
 
     # The frames
 
@@ -258,40 +222,14 @@ class ClipJob:
         if clip is not None and all(store.latest(k, 0) is not None for k in range(-(-clip["frames"] // self.length))):
             self.progress(clip["frames"])
             return
-        self.stage("protecting")
+        self._begin("protecting")
         done = {k for k in store.known() if store.latest(k, 0) is not None}
-        frames, previous = 0, None
-        # Later there is no original to compare with.
-        look = LastLook(self.deidentifier, exact=True) if self.live else None
-
-        def is_missing(batch: int) -> bool:
-            return batch * self.size // self.length not in done
-
-        with (
-            SegmentWriter(store, 0) as writer,
-            BackgroundSink[tuple[int, Tensor, list[FrameRecord]]](lambda item: writer.add(*item), _WAITING) as sink,
-            Prefetch(self._detected(store, 0, is_missing), _WAITING) as seen,
-        ):
-            try:
-                for batch, tracked in self.deidentifier.follow(seen):
-                    if batch.levels is not None:
-                        protected = self.deidentifier.protect(batch, tracked, previous=previous)
-                        previous = protected.last()
-                        if look is not None:
-                            look(batch, tracked, protected.images)
-                        sink.put(
-                            (
-                                batch.first,
-                                protected.images.cpu(),
-                                _records(self.deidentifier, batch, tracked, protected),
-                            )
-                        )
-                    frames += len(tracked)
-                    self.progress(len(tracked))
-            except KeyboardInterrupt:
-                # The end of a recording, unless there is nothing to be kept.
-                if not self.live or not frames:
-                    raise
+        if done:
+            _log.info("%s: %d segments of %d frames were finished before", self.target, len(done), self.length)
+        if self.workers is not None and self.output is not None:
+            frames = self._spread(store, self.workers)
+        else:
+            frames = self._fill_here(store, done)
         if self.faces is not None and len(self.faces) != frames:
             raise ValueError(
                 f"faces are given for {len(self.faces)} frames, and the clip has {frames}. "
@@ -299,9 +237,66 @@ class ClipJob:
             )
         store.folder.leave("clip", {"frames": frames})
 
+    def _spread(self, store: SegmentStore, workers: int) -> int:
+        """Complete all segments by workers; how many frames there are."""
+        if self.reader is not None:
+            # For its first frame it has been opened; the workers read.
+            with self.reader:
+                self.reader = None
+        size, chains = (self.info.height, self.info.width), self.chains
+        if self.info.frames is not None:
+            # Enough parts for all of them.
+            workers = min(workers, -(-self.info.frames // self.length) or 1)
+            chains = min(chains, -(-self.info.frames // (self.length * workers)) or 1)
+        spread = Spread(
+            self.deidentifier, self.source, store, Plan(size, self.length, self.size, chains), self.faces, self.progress
+        )
+        return spread.fill(workers)
+
+    def _fill_here(self, store: SegmentStore, done: Collection[int]) -> int:
+        """Complete all segments; how many frames there are."""
+        frames = 0
+        # Later there is no original to compare with.
+        look = LastLook(self.deidentifier, exact=True) if self.live else None
+
+        def is_missing(batch: int) -> bool:
+            return batch * self.size // self.length not in done
+
+        def missing(
+            followed: Iterable[tuple[DetectedBatch, list[TrackedFrame]]],
+        ) -> Iterator[tuple[DetectedBatch, list[TrackedFrame]]]:
+            nonlocal frames
+            for batch, tracked in followed:
+                if batch.levels is not None:
+                    yield batch, tracked
+                else:
+                    frames += len(tracked)
+                    self.progress(len(tracked))
+
+        # The frames of a chain come and go one by one.
+        ahead = _WAITING if self.chains == 1 else max(_WAITING, self.chains * self.length // self.size)
+        with (
+            SegmentWriter(store, 0) as writer,
+            BackgroundSink[ProtectedFrames](lambda item: writer.add(*item), _WAITING * self.size) as sink,
+            Prefetch(self._detected(store, 0, is_missing), ahead) as seen,
+        ):
+            try:
+                followed = missing(self.deidentifier.follow(seen))
+                for some in ProtectedFrames.of(
+                    self.deidentifier, followed, self.chains, look=look, on_step=self.on_step
+                ):
+                    sink.put(some)
+                    frames += len(some.records)
+                    self.progress(len(some.records))
+            except KeyboardInterrupt:
+                # The end of a recording, unless there is nothing to be kept.
+                if not self.live or not frames:
+                    raise
+        return frames
+
     def _repair(self, store: SegmentStore, number: int, bad: Sequence[int]) -> None:
         """Attack frames again, and rewrite the segments that they are in."""
-        self.stage("repairing")
+        self._begin("repairing")
         self.reread = True
         todo = {k for k in {frame // self.length for frame in bad} if store.latest(k, number) != number}
         wanted = {frame // self.size for frame in bad if frame // self.length in todo}
@@ -321,7 +316,9 @@ class ClipJob:
                 shown, rows = next(images), records[offset : offset + len(tracked)]
                 if batch.levels is not None:
                     mine = [frame - batch.first for frame in bad if 0 <= frame - batch.first < len(tracked)]
-                    shown, losses = self.deidentifier.repair(batch, tracked, shown, mine, 2**number)
+                    shown, losses = self.deidentifier.repair(
+                        batch, tracked, shown, mine, 2**number, on_step=self.on_step
+                    )
                     rows = [replace(row, losses=losses.get(i, row.losses)) for i, row in enumerate(rows)]
                 writer.add(batch.first, shown.cpu(), rows)
 
@@ -336,14 +333,14 @@ class ClipJob:
                 if store.latest(number, upto) is None:
                     assert images is not None
                     known = None if self.faces is None else self._given(first, len(pts))
-                    yield replace(self.deidentifier.detect(images.to(device), first, faces=known), pts=pts)
+                    yield replace(self.deidentifier.detect(on_device(images, device), first, faces=known), pts=pts)
                     continue
                 if number != segment:
                     segment, records = number, store.records(number, upto)
                 rows = records[offset : offset + len(pts)]
                 yield DetectedBatch(
                     first,
-                    None if images is None else to_uint8(images.to(device)),
+                    None if images is None else to_uint8(on_device(images, device)),
                     (self.info.height, self.info.width),
                     [record.faces.to(device) for record in rows],
                     [{name: known.to(device) for name, known in record.readings.items()} for record in rows],
@@ -381,7 +378,7 @@ class ClipJob:
 
     def _write(self, store: SegmentStore, upto: int) -> Path:
         """The output, under a name of its own in the work folder."""
-        self.stage("writing")
+        self._begin("writing")
         file = store.folder.output()
         if self.output is None:
             ((_, image),) = self._frames_of(store, upto)
@@ -401,7 +398,7 @@ class ClipJob:
 
     def _look_at(self, store: SegmentStore, upto: int, file: Path) -> ReadbackComparison | None:
         """See that the output hides what it is to hide, and let the authorised models read it."""
-        self.stage("checking")
+        self._begin("checking")
         comparison = None
         if self.check is not None:
             comparison = ReadbackComparison(self.deidentifier.attacker.named_models(), self.check.min_iou)
@@ -414,9 +411,10 @@ class ClipJob:
         ):
             for look, (images, _) in zip(looks, batches, strict=False):
                 numbers = range(first, first + len(images))
-                look(images.to(device))
+                images = on_device(images, device)
+                look(images)
                 if comparison is not None:
-                    comparison.update(images.to(device), numbers, [row for _, row in zip(numbers, known, strict=False)])
+                    comparison.update(images, numbers, [row for _, row in zip(numbers, known, strict=False)])
                 first += len(images)
             first += sum(len(images) for images, _ in batches)
         if first != store.frames():
@@ -446,6 +444,7 @@ class ClipJob:
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
             publish(file.path, self.target, self._description(store, upto, file, summary))
+        _log.info("%s: %d frames written", self.target, summary.frames)
         return summary
 
     def _hidden(self, store: SegmentStore, upto: int) -> list[Sequence[Sequence[int]] | None] | None:
@@ -494,36 +493,3 @@ def _alike(written: Iterable[tuple[object, Tensor]], exact: bool) -> Iterator[Ca
 
 def _ignore(_: object) -> None:
     pass
-
-
-def _records(
-    deidentifier: Deidentifier, batch: DetectedBatch, tracked: Sequence[TrackedFrame], protected: ProtectedBatch
-) -> list[FrameRecord]:
-    pts = batch.pts or range(batch.first, batch.first + len(tracked))
-    return [
-        FrameRecord(
-            tick,
-            faces.to("cpu"),
-            frame.treatment,
-            # Lost faces that are hidden in a frame in which others are found.
-            len(frame.filled) + len(frame.held) if frame.treatment == "found" else 0,
-            {name: known.to("cpu") for name, known in readings.items()},
-            losses,
-            within,
-            len(frame.found) + len(frame.filled) + len(frame.held) if frame.treatment in _ONE_BY_ONE else 0,
-            count,
-            dict(swaps),
-            deidentifier.regions(frame, batch.size),
-        )
-        for tick, faces, frame, readings, losses, within, count, swaps in zip(
-            pts,
-            batch.faces,
-            tracked,
-            protected.readings,
-            protected.losses(),
-            protected.within(),
-            batch.counts or [FaceCount()] * len(tracked),
-            protected.swaps or [{}] * len(tracked),
-            strict=True,
-        )
-    ]

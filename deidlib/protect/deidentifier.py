@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from deidlib.attack.arithmetic import plain_arithmetic
+from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain, PreviousFrame
 from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
 from deidlib.geometry.matching import same_face
-from deidlib.images import check_images, to_grid, to_uint8
+from deidlib.images import check_images, read_together, to_grid, to_uint8
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe, observe_each, united
 from deidlib.obfuscate import Concealment, Obfuscator, Solid
@@ -93,12 +94,19 @@ class Deidentifier:
                 "Share what they read, or do not authorise them."
             )
 
-    def frames(self, batches: Iterable[Tensor], *, faces: Sequence[Faces] | None = None) -> Iterator[ProtectedBatch]:
+    def frames(
+        self,
+        batches: Iterable[Tensor],
+        *,
+        faces: Sequence[Faces] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
+    ) -> Iterator[ProtectedBatch]:
         """Protect consecutive frames, batch by batch, as a stream: memory does not grow.
 
         Args:
             batches: each ``(B, 3, H, W)`` RGB in [0, 1]; rounded to the uint8 grid.
             faces: one entry per frame of the clip: where faces are, if that is known; no detector is asked then.
+            on_step: told how the attacks go, step by step; frames are numbered from the clip's first.
 
         Raises:
             NoFaceError: a frame without a face, with ``on_missing="error"``.
@@ -118,7 +126,7 @@ class Deidentifier:
 
         previous = None
         for batch, tracked in self.follow(detected()):
-            protected = self.protect(batch, tracked, previous=previous)
+            protected = self.protect(batch, tracked, previous=previous, on_step=on_step)
             previous = protected.last()
             yield protected
 
@@ -140,23 +148,28 @@ class Deidentifier:
             return self._detect(images, first, faces)
 
     def _detect(self, images: Tensor, first: int, faces: Sequence[Faces] | None) -> DetectedBatch:
-        readers, given, counts = self._readers(), faces is not None, list[FaceCount]()
+        size, readers = (images.shape[2], images.shape[3]), self._readers()
         if faces is not None:
-            check_places(faces, (images.shape[2], images.shape[3]), first)
+            check_places(faces, size, first)
             faces = [known.map(lambda values: values.to(images)) for known in faces]
-            seen = {name: faces for name, model in readers.items() if all(_tells(known, model.task) for known in faces)}
-        else:
-            authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
-            # One network may serve both: modules are told apart by identity.
-            watching = self._watching()
-            read = {model: observe(images, [model]) for model in dict.fromkeys([*watching, *authorised.values()])}
-            faces = united([read[model] for model in watching])
-            seen = {name: read[model] for name, model in authorised.items()}
-            counts = [FaceCount({model.name: len(read[model][i]) for model in watching}) for i in range(len(images))]
-        readings = [{name: known[i] for name, known in seen.items()} for i in range(len(images))]
-        size = (images.shape[2], images.shape[3])
+            readings: list[dict[str, Faces]] = [
+                {name: known for name, model in readers.items() if _tells(known, model.task)} for known in faces
+            ]
+            return DetectedBatch(first, to_uint8(images), size, faces, readings)
+        authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
+        # One network may serve both: modules are told apart by identity.
+        watching = self._watching()
+        read: dict[TargetModel[Any], list[Faces]] = {
+            model: [
+                known for part in read_together(len(images), images.device) for known in observe(images[part], [model])
+            ]
+            for model in dict.fromkeys([*watching, *authorised.values()])
+        }
+        faces = united([read[model] for model in watching])
+        readings = [{name: read[model][i] for name, model in authorised.items()} for i in range(len(images))]
+        counts = [FaceCount({model.name: len(read[model][i]) for model in watching}) for i in range(len(images))]
         return DetectedBatch(
-            first, to_uint8(images), size, faces, readings, counts=counts, complete=given or self.lookout is None
+            first, to_uint8(images), size, faces, readings, counts=counts, complete=self.lookout is None
         )
 
     def follow(self, batches: Iterable[DetectedBatch]) -> Iterator[tuple[DetectedBatch, list[TrackedFrame]]]:
@@ -171,10 +184,7 @@ class Deidentifier:
         waiting: deque[DetectedBatch] = deque()
         tracked: list[TrackedFrame] = []
         state: TrackerState | None = None
-        if self.lookout is not None:
-            looks = self.lookout.looks(self._hiders(), *self._watching())
-            batches = self.lookout.over(batches, looks, part=self.part)
-        for batch in batches:
+        for batch in self.looked_over(batches):
             if state is None:
                 state = self.tracker.start(*batch.size)
             if batch.size != (state.height, state.width):
@@ -193,8 +203,24 @@ class Deidentifier:
         while waiting:
             yield self._ready(waiting, tracked)
 
+    def looked_over(self, batches: Iterable[DetectedBatch]) -> Iterable[DetectedBatch]:
+        """Let those look that look at times; :meth:`follow` does that, unless it was done before.
+
+        Args:
+            batches: consecutive ones; where they are whole parts of a clip, it does not matter which.
+        """
+        if self.lookout is None:
+            return batches
+        looks = self.lookout.looks(self._hiders(), *self._watching())
+        return self.lookout.over(batches, looks, part=self.part)
+
     def protect(
-        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], *, previous: PreviousFrame | None = None
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        *,
+        previous: PreviousFrame | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> ProtectedBatch:
         """Hide what is to be hidden, and attack the frames in which faces were found.
 
@@ -202,13 +228,43 @@ class Deidentifier:
             batch: the frames.
             tracked: where they are hidden.
             previous: the frame before the first of them, for a warm start.
+            on_step: told how the attack goes, step by step.
         """
         with plain_arithmetic(self.device()):
-            return self._protect(batch, tracked, previous)
+            protected, _ = self._protect(batch, tracked, [previous], on_step, abreast=False)
+        return protected
+
+    def protect_abreast(
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        previous: Sequence[PreviousFrame | None],
+        *,
+        on_step: Callable[[AttackStep], object] | None = None,
+    ) -> tuple[ProtectedBatch, list[PreviousFrame | None]]:
+        """Hide and attack frames of as many chains side by side; each is what it would be alone.
+
+        Args:
+            batch: the frames, one of each chain, with their numbers.
+            tracked: where they are hidden.
+            previous: the frame before each, if it was attacked.
+            on_step: told how the attacks go, step by step.
+
+        Returns:
+            The frames, and for the frame after each what it may start from.
+        """
+        with plain_arithmetic(self.device()):
+            return self._protect(batch, tracked, previous, on_step, abreast=True)
 
     def _protect(
-        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], previous: PreviousFrame | None
-    ) -> ProtectedBatch:
+        self,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        previous: Sequence[PreviousFrame | None],
+        on_step: Callable[[AttackStep], object] | None,
+        *,
+        abreast: bool,
+    ) -> tuple[ProtectedBatch, list[PreviousFrame | None]]:
         originals = batch.originals()
         treatment = [frame.treatment for frame in tracked]
         faces = [frame.found if frame.treatment == "found" else frame.others for frame in tracked]
@@ -216,14 +272,25 @@ class Deidentifier:
         images, attack = hidden, None
         readings: list[dict[str, Faces]] = [{} for _ in tracked]
         found = [i for i, what in enumerate(treatment) if what == "found"]
+        last: list[PreviousFrame | None] = [None] * len(tracked)
         if found:
             for i, known in zip(found, self._read(batch, tracked, found, originals), strict=True):
                 readings[i] = known
-            attack = self._attack_found(batch, tracked, found, hidden, readings, previous)
+            if self.chain is None:
+                attack = self._attack(
+                    self.attacker, batch, tracked, found, hidden, dict(enumerate(readings)), on_step=on_step
+                )
+            else:
+                attacks = (self._attack_abreast if abreast else self._attack_in_turn)(
+                    self.chain, batch, tracked, found, hidden, readings, previous, on_step
+                )
+                for i, one in zip(found, attacks, strict=True):
+                    last[i] = PreviousFrame(one.images, tracked[i].found.boxes, one.slopes[0] if one.slopes else ())
+                attack = AttackResult.joined(attacks)
             images = hidden.clone()
             images[found] = attack.images
         others = [frame.others if frame.treatment == "found" else frame.found[:0] for frame in tracked]
-        return ProtectedBatch(originals, hidden, images, faces, others, treatment, attack, readings, swaps)
+        return ProtectedBatch(originals, hidden, images, faces, others, treatment, attack, readings, swaps), last
 
     def repair(
         self,
@@ -232,6 +299,7 @@ class Deidentifier:
         images: Tensor,
         bad: Sequence[int],
         effort: int,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> tuple[Tensor, dict[int, dict[str, float]]]:
         """Attack some frames again, from where they are, with more steps.
 
@@ -241,6 +309,7 @@ class Deidentifier:
             images: ``(B, 3, H, W)`` the frames as they were protected before.
             bad: which of them, by their place in the batch.
             effort: how many times the attacker's number of steps.
+            on_step: told how the attack goes, step by step.
 
         Returns:
             The frames, and the final losses of those attacked, by their place in the batch.
@@ -259,7 +328,7 @@ class Deidentifier:
         attacker = replace(attacker, threshold=None, until=None)
         hidden = self.hide(originals, tracked)
         init = images.to(hidden)
-        attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad])
+        attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad], on_step=on_step)
         better = init.clone()
         # Outside the mask a frame stays what it was protected as, whatever the originals are by now.
         mask = self.obfuscator.mask([tracked[i].found for i in bad], *batch.size)
@@ -376,22 +445,34 @@ class Deidentifier:
         self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], rows: Sequence[int], originals: Tensor
     ) -> list[dict[str, Faces]]:
         """What each authorised model reads of the faces that were found, frame by frame; no detector looks again."""
-        readers = self._readers()
-        faces = [tracked[i].found for i in rows]
-        # Of what else detectors have seen, nothing is hidden, so nothing is to be read.
-        known = {
-            name: [
-                _among(batch.readings[i][name], mine) if model.task == "boxes" else batch.readings[i][name]
-                for i, mine in zip(rows, faces, strict=True)
-            ]
-            for name, model in readers.items()
-            if all(name in batch.readings[i] for i in rows)
-        }
-        if known.keys() < readers.keys():
-            known = observe_each(originals[list(rows)], readers, None if known else faces, read=known)
+        readers, read = self._readers(), list[dict[str, Faces]]()
+        for row in rows:
+            # Of what else detectors have seen, nothing is hidden, so nothing is to be read.
+            found, seen = tracked[row].found, batch.readings[row]
+            read.append(
+                {
+                    name: _among(seen[name], found) if model.task == "boxes" else seen[name]
+                    for name, model in readers.items()
+                    if name in seen
+                }
+            )
+        missing = [k for k, known in enumerate(read) if known.keys() < readers.keys()]
+        # Those of which as much is known are read together.
+        for names in {tuple(read[k]) for k in missing}:
+            mine = [k for k in missing if tuple(read[k]) == names]
+            for part in read_together(len(mine), originals.device):
+                at = mine[part]
+                now = observe_each(
+                    originals[[rows[k] for k in at]],
+                    readers,
+                    None if names else [tracked[rows[k]].found for k in at],
+                    read={name: [read[k][name] for k in at] for name in names},
+                )
+                for n, k in enumerate(at):
+                    read[k] = {name: known[n] for name, known in now.items()}
         if self.share is not None:
-            known = {name: [self.share(one) for one in read] for name, read in known.items()}
-        return [{name: known[name][k] for name in readers} for k in range(len(rows))]
+            read = [{name: self.share(known) for name, known in one.items()} for one in read]
+        return [{name: known[name] for name in readers} for known in read]
 
     def _shared(self, batch: DetectedBatch) -> DetectedBatch:
         """What of a batch's readings may flow: the region, too, tells the box that it was made from."""
@@ -400,38 +481,50 @@ class Deidentifier:
         readings = [{name: self.share(known) for name, known in read.items()} for read in batch.readings]
         return replace(batch, faces=[self.share(known) for known in batch.faces], readings=readings)
 
-    def _attack_found(
+    def _attack_in_turn(
         self,
+        chain: Chain,
         batch: DetectedBatch,
         tracked: Sequence[TrackedFrame],
         rows: Sequence[int],
         hidden: Tensor,
         readings: Sequence[Mapping[str, Faces]],
-        previous: PreviousFrame | None,
-    ) -> AttackResult:
-        """All at once, or each from the one before it."""
-        known = {i: readings[i] for i in rows}
-        if self.chain is None:
-            return self._attack(self.attacker, batch, tracked, rows, hidden, known)
-        parts: list[AttackResult] = []
-        last = -1
+        previous: Sequence[PreviousFrame | None],
+        on_step: Callable[[AttackStep], object] | None,
+    ) -> list[AttackResult]:
+        """Consecutive frames, each from the one before it; the first of them from the one that is given."""
+        (before,), last, results = previous, -1, list[AttackResult]()
         for i in rows:
-            faces = tracked[i].found
-            if i != last + 1 or self.chain.begins(batch.first + i):
-                previous = None
-            parts.append(
-                self.chain.attack(
-                    self.attacker,
-                    hidden[i : i + 1],
-                    {name: [reading] for name, reading in known[i].items()},
-                    faces,
-                    mask=self.obfuscator.mask([faces], *batch.size),
-                    number=batch.first + i,
-                    previous=previous,
-                )
-            )
-            previous, last = PreviousFrame(parts[-1].images, faces.boxes, parts[-1].slopes[0]), i
-        return AttackResult.joined(parts)
+            if i != last + 1 or chain.begins(batch.numbers[i]):
+                before = None
+            results += self._attack_abreast(chain, batch, tracked, [i], hidden, readings, {i: before}, on_step)
+            slopes = results[-1].slopes[0] if results[-1].slopes else ()
+            before, last = PreviousFrame(results[-1].images, tracked[i].found.boxes, slopes), i
+        return results
+
+    def _attack_abreast(
+        self,
+        chain: Chain,
+        batch: DetectedBatch,
+        tracked: Sequence[TrackedFrame],
+        rows: Sequence[int],
+        hidden: Tensor,
+        readings: Sequence[Mapping[str, Faces]],
+        previous: Sequence[PreviousFrame | None] | Mapping[int, PreviousFrame | None],
+        on_step: Callable[[AttackStep], object] | None,
+    ) -> list[AttackResult]:
+        """Frames of as many chains, each from the one before it, which is given in its place."""
+        faces = [tracked[i].found for i in rows]
+        return chain.attack(
+            self.attacker,
+            hidden[list(rows)],
+            {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()},
+            faces,
+            mask=self.obfuscator.mask(faces, *batch.size),
+            numbers=[batch.numbers[i] for i in rows],
+            previous=[None if chain.begins(batch.numbers[i]) else previous[i] for i in rows],
+            on_step=on_step,
+        )
 
     def _attack(
         self,
@@ -441,12 +534,25 @@ class Deidentifier:
         rows: Sequence[int],
         hidden: Tensor,
         readings: Mapping[int, Mapping[str, Faces]],
+        *,
         init: Tensor | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> AttackResult:
         mask = self.obfuscator.mask([tracked[i].found for i in rows], *batch.size)
-        numbers = [batch.first + i for i in rows]
-        wanted = {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()}
-        return attacker(hidden[list(rows)], wanted, mask=mask, init=init, numbers=numbers)
+        parts = []
+        for part in read_together(len(rows), hidden.device):
+            mine = list(rows[part])
+            parts.append(
+                attacker(
+                    hidden[mine],
+                    {name: [readings[i][name] for i in mine] for name in self.attacker.named_models()},
+                    mask=mask[part],
+                    init=None if init is None else init[part],
+                    numbers=[batch.numbers[i] for i in mine],
+                    on_step=on_step,
+                )
+            )
+        return parts[0] if len(parts) == 1 else AttackResult.joined(parts)
 
 
 def _tells(faces: Faces, task: str) -> bool:

@@ -34,7 +34,7 @@ class Lookout:
     - a frame in which faces come or go: one is not where one was in the frame before, or the other way round;
     - a frame in which nothing is found;
     - all frames between two of these regular ones, as soon as one finds a face in one of them, or at either end, that
-      nobody before it has found.
+      nobody before it has found, or sees one reach farther than it is hidden.
 
     So what one of them would find in ``every`` frames on end it does find in all of them, as if it looked at every
     frame. Shorter sights than that may be missed where nothing else tells of them (docs/fail-closed.md has numbers).
@@ -141,12 +141,13 @@ class _Frame:
         self._news: dict[int, int] = {}
 
     def look(self, model: FaceModel) -> int:
-        """Let a detector look, once, and add what it finds; how many faces those are."""
+        """Let a detector look, once, and add what it finds; how many faces those are, or are larger by it."""
         if id(model) not in self._news:
             assert self.image is not None
             (seen,) = model.predict(from_uint8(self.image))
-            self.faces, news = _together(self.faces, seen)
-            self._news[id(model)] = news
+            known, (self.faces, news) = self.faces, _together(self.faces, seen)
+            larger = (self.faces.boxes[: len(known)] != known.boxes).any(dim=1)
+            self._news[id(model)] = news + int(larger.sum())
             if isinstance(model, Turned):
                 self.count = replace(self.count, turned=self.count.turned + news)
             else:

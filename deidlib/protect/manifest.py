@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deidlib.bounded import BoundsError, fields, json_of, maybe, text
 from deidlib.media import MediaWriteError
-from deidlib.records.bounded import BoundsError, fields, json_of, maybe, text
 
 # Bytes of a line; what is longer was not written here.
 _MOST_BYTES = 1 << 16

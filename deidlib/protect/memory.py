@@ -1,4 +1,4 @@
-"""``frames_that_fit``: how many frames may be worked on at a time, or what to do if not even one may."""
+"""``frames_that_fit``, ``chains_that_fit``: how much may be worked on at a time, or what to do if nothing may."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 # Bytes per pixel of a frame, measured on 6 and 12 megapixels with MTCNN (tests/protect/test_memory.py): to find
 # and hide faces, and to attack them besides.
 _HIDING, _ATTACK = 160, 400
+# The share of what is free that may be filled with frames that wait.
+_WAITING = 0.25
 
 
 def frames_that_fit(size: tuple[int, int], wanted: int, device: torch.device, *, attacked: bool, name: object) -> int:
@@ -44,6 +46,24 @@ def frames_that_fit(size: tuple[int, int], wanted: int, device: torch.device, *,
         f"{name} has {size[1]}x{size[0]} pixels, for which about {_gb(each)} of memory are needed, and {_gb(free)} are "
         f"free. Scale it down to {width}x{height} or less, work where there is more{alone}."
     )
+
+
+def chains_that_fit(size: tuple[int, int], wanted: int, length: int, device: torch.device) -> int:
+    """How many chains may be attacked side by side: their frames wait in 8 bits, and as many before them.
+
+    Args:
+        size: (height, width) in pixels.
+        wanted: at most so many.
+        length: frames in each.
+        device: where they wait.
+
+    Example:
+        >>> chains_that_fit((480, 640), 4, 8, torch.device("cpu"))
+        4
+    """
+    free = available(device)
+    each = 2 * 3 * length * size[0] * size[1]
+    return wanted if free is None else max(1, min(wanted, int(free * _WAITING // each)))
 
 
 def available(device: torch.device) -> int | None:

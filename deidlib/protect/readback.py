@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
+from deidlib.images import read_together
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe_each
 
@@ -89,9 +90,14 @@ class ReadbackComparison:
             numbers: the frames' numbers in the clip.
             truth: per frame, what each model reads on the original; a frame without is passed over.
         """
-        rows = [i for i, known in enumerate(truth) if any(len(faces) for faces in known.values())]
-        if not rows:
-            return
+        found = [i for i, known in enumerate(truth) if any(len(faces) for faces in known.values())]
+        for part in read_together(len(found), images.device):
+            if found[part]:
+                self._read(images, numbers, truth, found[part])
+
+    def _read(
+        self, images: Tensor, numbers: Sequence[int], truth: Sequence[Mapping[str, Faces]], rows: list[int]
+    ) -> None:
         models = {name: model.at([numbers[i] for i in rows]) for name, model in self.models.items()}
         given, tasks = None, {model.task for model in models.values()}
         if "boxes" not in tasks:

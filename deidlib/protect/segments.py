@@ -15,17 +15,12 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Protocol, Self, get_args
 
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from deidlib.faces import Faces
-from deidlib.keys.key import Key, KeyFileError
-from deidlib.media import MediaWriteError, VideoReader, VideoWriter
-from deidlib.media.errors import reporting
-from deidlib.protect.batches import FaceCount
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     MOST_FRAMES,
     SHA256,
     Shape,
@@ -41,6 +36,11 @@ from deidlib.records.bounded import (
     truth,
     whole,
 )
+from deidlib.faces import Faces
+from deidlib.keys.key import Key, KeyFileError
+from deidlib.media import MediaWriteError, VideoReader, VideoWriter
+from deidlib.media.errors import reporting
+from deidlib.protect.batches import FaceCount
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import atomic_write, name_beside, sha256_of
 from deidlib.records.fingerprint import fingerprint
@@ -276,7 +276,8 @@ class SegmentStore:
     """
 
     def __init__(self, folder: WorkFolder, length: int) -> None:
-        self.folder, self.length = folder, length
+        self.folder = folder
+        self.length: int = length
         self._rounds: dict[int, list[int]] = {}
         # Of every segment and round that is sound: what lies there later must be the same.
         self._hashes: dict[tuple[int, int], _Hashes] = {}
@@ -357,19 +358,41 @@ class SegmentStore:
         return _Hashes(data["sha256"], sha256)
 
 
+class _Open(NamedTuple):
+    """A segment that is being written."""
+
+    writer: VideoWriter
+    records: list[FrameRecord]
+
+
+class Segments(Protocol):
+    """Where segments are written."""
+
+    @property
+    def length(self) -> int:
+        """Frames in each but the last."""
+        ...
+
+    def path(self, number: int, round_: int, suffix: str) -> Path:
+        """Where a file of a segment lies."""
+        ...
+
+    def add(self, number: int, round_: int, records: list[FrameRecord]) -> None:
+        """Take a segment whose video has been written."""
+        ...
+
+
 class SegmentWriter:
-    """Writes batches of frames, in order, into the segments that they belong to; segments may be left out.
+    """Writes frames into the segments that they belong to; those of a segment come in order, segments in any.
 
     Args:
         segments: where they go.
         round_: the round that is written.
     """
 
-    def __init__(self, segments: SegmentStore, round_: int) -> None:
+    def __init__(self, segments: Segments, round_: int) -> None:
         self.segments, self.round = segments, round_
-        self._number = -1
-        self._records: list[FrameRecord] = []
-        self._writer: VideoWriter | None = None
+        self._open: dict[int, _Open] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -379,8 +402,8 @@ class SegmentWriter:
     ) -> None:
         if kind is None:
             self.close()
-        elif self._writer is not None:
-            self._writer.abort()
+        for segment in self._open.values():
+            segment.writer.abort()
 
     def add(self, first: int, images: Tensor, records: Sequence[FrameRecord]) -> None:
         """Append protected frames ``(B, 3, H, W)`` of one segment, and what is known about them.
@@ -394,28 +417,28 @@ class SegmentWriter:
             MediaWriteError: they cannot be written.
         """
         number = first // self.segments.length
-        if number != self._number:
-            self.close()
-            self._number = number
-        if self._writer is None:
+        if number not in self._open:
             # The true times are in the records.
             path = self.segments.path(number, self.round, "mkv")
-            self._writer = VideoWriter(path, Fraction(25), (images.shape[2], images.shape[3]))
-        self._writer.write(images)
-        self._records += records
-        if len(self._records) == self.segments.length:
-            self.close()
+            self._open[number] = _Open(VideoWriter(path, Fraction(25), (images.shape[2], images.shape[3])), [])
+        segment = self._open[number]
+        segment.writer.write(images)
+        segment.records.extend(records)
+        if len(segment.records) == self.segments.length:
+            self._complete(number)
 
     def close(self) -> None:
-        """Complete the segment that was begun.
+        """Complete what was begun.
 
         Raises:
             MediaWriteError: it cannot be written.
         """
-        if self._writer is not None:
-            self._writer.close()
-            self.segments.add(self._number, self.round, self._records)
-        self._writer, self._records, self._number = None, [], -1
+        for segment in sorted(self._open):
+            self._complete(segment)
+
+    def _complete(self, number: int) -> None:
+        self._open[number].writer.close()
+        self.segments.add(number, self.round, self._open.pop(number).records)
 
 
 def _name(number: int, round_: int) -> str:

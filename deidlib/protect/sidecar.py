@@ -11,14 +11,7 @@ from typing import Any
 
 import torch
 
-from deidlib.faces import Faces
-from deidlib.keys.key import Key
-from deidlib.keys.record import KeyRecord
-from deidlib.media import MediaWriteError
-from deidlib.models.base import TargetModel
-from deidlib.models.keyed import Keyed
-from deidlib.protect.segments import REGIONS
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     MOST_FRAMES,
     SHA256,
     BoundsError,
@@ -31,6 +24,13 @@ from deidlib.records.bounded import (
     truth,
     whole,
 )
+from deidlib.faces import Faces
+from deidlib.keys.key import Key
+from deidlib.keys.record import KeyRecord
+from deidlib.media import MediaWriteError
+from deidlib.models.base import TargetModel
+from deidlib.models.keyed import Keyed
+from deidlib.protect.segments import REGIONS
 from deidlib.records.files import atomic_write, name_beside, sha256_of, sync_folder, write_json
 
 FORMAT = "deidlib-protection/1"
@@ -96,15 +96,15 @@ class Sidecar:
                     "get it, or name it with --sidecar."
                 )
             return None
-        data = read_json(place, most=_MOST_BYTES)
-        if data is None or not _is_ours(data):
+        data = read_json(place, most=MOST_BYTES)
+        if data is None or not is_ours(data):
             if wanted:
                 raise ValueError(f"{place} does not describe a protected file: its format is not {FORMAT!r}.")
             # Others call files so too.
             return None
         try:
             _SHAPE(data, "it")
-            said = _said_of(Path(protected), data)
+            said = said_of(Path(protected), data)
             record = None if said["key"] is None else KeyRecord.from_dict(said["key"])
         except ValueError as error:
             raise ValueError(f"{place} is damaged: {error} Get the file that was written.") from error
@@ -133,6 +133,32 @@ class Sidecar:
         """Whether a file lies there as it was written, with its description."""
         return cls.of_whole(protected) is not None
 
+    @staticmethod
+    def add(protected: Path, options: Mapping[str, Any]) -> None:
+        """Note in a file's description what options it was made with, for :meth:`options`; the rest stays as it is.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        place = Sidecar.path_of(protected)
+        data = read_json(place, most=MOST_BYTES)
+        if data is not None and is_ours(data):
+            write_json(place, data | {"options": dict(options)}, indent=2)
+
+    @staticmethod
+    def options(path: Path) -> dict[str, Any]:
+        """The options noted in a description.
+
+        Raises:
+            ValueError: it is no description, or none are noted there.
+        """
+        data = read_json(path, most=MOST_BYTES)
+        if data is None or not is_ours(data):
+            raise ValueError(f"{path} does not describe a protected file: its format is not {FORMAT!r}.")
+        if not isinstance(options := data.get("options"), dict):
+            raise ValueError(f"{path} notes no options: the file was not written by the command line.")
+        return options
+
     def reader(self, model: TargetModel[Any], key: Key) -> Keyed:
         """A model that reads the protected file, for the holder of the key.
 
@@ -151,7 +177,7 @@ def check_place(protected: Path) -> None:
         MediaWriteError: something else lies there.
     """
     place = Sidecar.path_of(protected)
-    if os.path.lexists(place) and (place.is_symlink() or not _is_ours(read_json(place, most=_MOST_BYTES))):
+    if os.path.lexists(place) and (place.is_symlink() or not is_ours(read_json(place, most=MOST_BYTES))):
         raise MediaWriteError(
             f"{place} is no description of a protected file, and that of {protected.name} would replace it. Move it, "
             "or choose another name."
@@ -176,13 +202,13 @@ def publish(file: Path, protected: Path, description: Mapping[str, Any]) -> None
     """
     check_place(protected)
     place, last = Sidecar.path_of(protected), Sidecar.path_of(file)
-    known = read_json(place, most=_MOST_BYTES)
-    before = None if known is None else read_bounded(place, _MOST_BYTES)
+    known = read_json(place, most=MOST_BYTES)
+    before = None if known is None else read_bounded(place, MOST_BYTES)
     Sidecar.write(file, description)
     first, bridge = last, known is not None and protected.exists()
     if known is not None and bridge:
         first = last.with_name("both.json")
-        write_json(first, _described(description) | {_PREVIOUS: _said_of(protected, known)}, indent=2)
+        write_json(first, _described(description) | {PREVIOUS: said_of(protected, known)}, indent=2)
     try:
         os.replace(first, place)
         os.replace(file, protected)
@@ -228,23 +254,30 @@ def opened(sidecar: Sidecar | None, key: Key | None, protected: Path) -> KeyReco
     )
 
 
-_PREVIOUS = "previous"
+PREVIOUS = "previous"
+"""In the description of a file, while it gets its name: that of the file which lies there until then."""
 
 
 def _described(description: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT} | dict(description)
 
 
-def _is_ours(data: Mapping[str, Any] | None) -> bool:
+def is_ours(data: Mapping[str, Any] | None) -> bool:
+    """Whether this is the description of a protected file."""
     return data is not None and data.get("format") == FORMAT
 
 
-def _said_of(protected: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of the file that lies there, where two are described."""
-    alone = {name: value for name, value in data.items() if name != _PREVIOUS}
-    previous: Any = data.get(_PREVIOUS)
+def said_of(protected: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the file that lies there, where two are described.
+
+    Args:
+        protected: the file, or a copy of it.
+        data: its description.
+    """
+    alone = {name: value for name, value in data.items() if name != PREVIOUS}
+    previous: Any = data.get(PREVIOUS)
     try:
-        _SHAPE(previous, _PREVIOUS)
+        _SHAPE(previous, PREVIOUS)
     except BoundsError:
         return alone
     same = protected.exists() and previous["output"]["sha256"] == sha256_of(protected)
@@ -262,8 +295,8 @@ def _places_of(regions: Sequence[Sequence[Sequence[int]] | None] | None, frames:
     return [Faces(table, torch.ones(len(table))) for table in boxes]
 
 
-# Settings and readings of a clip fill a few thousand.
-_MOST_BYTES = 1 << 24
+MOST_BYTES = 1 << 24
+"""Of a description; settings and readings of a clip fill a few thousand."""
 _SHAPE = fields(
     {
         "format": text(100),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from deidlib.protect.readback import Readback
 from deidlib.protect.segments import FrameRecord
+from deidlib.records.html_table import html_table
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,44 @@ class Summary:
     readback: Readback | None = None
     swaps: Mapping[str, int] = field(default_factory=dict)
     doubtful: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{value} {name}" for name, value in self._counts() if name != "frames")
+        read = ", ".join(self._read())
+        return f"Summary({self.frames} frame{'s' * (self.frames != 1)}: {said}{'; ' if read else ''}{read})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: counts that are not zero, and how the file is read."""
+        rows: list[tuple[str, object]] = [*self._counts(), *((f"loss of {n}", loss) for n, loss in self.losses.items())]
+        rows += [("read back", line) for line in self._read()]
+        if doubtful := len(self.doubtful):
+            rows.append(("to be looked at", f"{doubtful} frame{'s' * (doubtful != 1)}"))
+        return html_table(rows, caption=f"Summary of {self.frames} frame{'s' * (self.frames != 1)}")
+
+    def _counts(self) -> list[tuple[str, int]]:
+        names = (
+            "frames",
+            "found",
+            "filled",
+            "held",
+            "partly_held",
+            "whole_frame",
+            "kept",
+            "turned",
+            "disputed",
+            "beyond",
+        )
+        known = {name.replace("_", " "): getattr(self, name) for name in names} | dict(self.swaps)
+        return [(name, value) for name, value in known.items() if value]
+
+    def _read(self) -> list[str]:
+        """How each model reads the file, in words."""
+        lines = []
+        for name, read in (self.readback.models if self.readback else {}).items():
+            known = {"IoU": read.mean_iou, "NME": read.mean_nme, "degrees off": read.mean_gaze}
+            values = [f"{measure} {value:.3g}" for measure, value in known.items() if value is not None]
+            lines.append(" ".join([f"{name} finds {read.found:.0%} of {read.faces},", *values]).rstrip(","))
+        return lines
 
     @classmethod
     def of(cls, frames: Iterable[FrameRecord], readback: Readback | None = None) -> Summary:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import check_paths
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource, path_of
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.live import Recording
 from deidlib.protect.output import Output
 from deidlib.protect.segments import discard
 from deidlib.protect.sidecar import Sidecar
+from deidlib.protect.source import ClipSource, path_of
 from deidlib.protect.summary import Summary
 
 
@@ -28,10 +31,12 @@ def protect_video(
     check: Check | None = Check(),
     faces: Given | None = None,
     key: Key | KeyRecord | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
+    workers: int | Literal["auto"] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
+    on_step: Callable[[AttackStep], object] | None = None,
 ) -> Summary:
     """Protect a video, frame by frame with its time stamps. Of the input's metadata nothing is taken over.
 
@@ -51,10 +56,17 @@ def protect_video(
             :class:`~deidlib.records.detections.Detections` they are also checked against size and hash of the file.
         key: the models read for the holder of this key only; the file beside the output says how. Or the record of the
             key, where the models have been wrapped in :class:`~deidlib.Keyed` by hand.
-        batch_size: frames attacked at a time; memory grows with it, and the result does not depend on it.
+        batch_size: frames attacked at a time, with a :class:`~deidlib.Chain` as many chains side by side. Memory grows
+            with it; on a CPU nothing depends on it. None: on a CPU frames are attacked one at a time, which is as fast
+            there; elsewhere 16 if they fit into memory. A live source has one chain at a time.
+        workers: processes that do the work, on a CPU on one thread each, and what they give does not depend on how many
+            they are; ``"auto"``: one for every core or GPU. None: this process, on as many threads as torch has.
         limit: frames after which a live source ends.
         progress: called with the number of frames protected since the last call.
         stage: called with what begins: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
+        on_step: called after every step of an attack, and before its first, with an
+            :class:`~deidlib.attack.AttackStep`, whose frames are numbered from the clip's first; what it raises ends
+            the work, which can be continued.
 
     Returns:
         What happened, in numbers.
@@ -83,6 +95,8 @@ def protect_video(
         discard(target)
     if isinstance(source, int) or source == "-":
         check_paths(str(source), target, codec=output.codec)
+        if workers is not None:
+            raise ValueError(f"workers need a file that each of them can read, got source {source!r}. Leave them out.")
         if output.audio == "copy" or faces is not None:
             raise ValueError(f"audio='copy' and faces need a file that can be read twice, got source {source!r}.")
         recording = Recording(source, limit)
@@ -99,8 +113,10 @@ def protect_video(
         output,
         check,
         batch_size=batch_size,
+        workers=workers,
         faces=faces,
         key=key,
         progress=progress,
         stage=stage,
+        on_step=on_step,
     ).run()

@@ -1,18 +1,18 @@
-"""``Detections``: what was read on every frame of a clip, as a file: ours in JSON, and the challenge's csv."""
+"""``Detections``: what was read on every frame of a clip, as a file: ours in JSON, the challenge's csv, COCO, CVAT."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from deidlib.faces import Faces
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     MOST_FRAMES,
     BoundsError,
     fields,
@@ -22,7 +22,11 @@ from deidlib.records.bounded import (
     read_bounded,
     whole,
 )
-from deidlib.records.bounded import text as text_of
+from deidlib.bounded import text as text_of
+from deidlib.faces import Faces
+from deidlib.records.annotated import Annotated
+from deidlib.records.coco import is_coco, read_coco
+from deidlib.records.cvat import read_cvat
 from deidlib.records.faces_json import faces_from_json, faces_to_json
 from deidlib.records.files import write_json
 
@@ -94,6 +98,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __repr__(self) -> str:
+        said = [f"{len(self)} frames, {sum(len(faces) > 0 for faces in self.frames)} of them with faces"]
+        said += [] if self.size is None else [f"{self.size[1]} x {self.size[0]}"]
+        return f"Detections({'; '.join([*said, *self.readers])})"
+
 
 def write_detections(path: str | Path, detections: Detections) -> None:
     """Write detections as JSON; the file appears complete or not at all.
@@ -129,27 +138,38 @@ def write_detections(path: str | Path, detections: Detections) -> None:
         tensor([0.9000])
     """
     path = Path(path)
-    pts = detections.pts or (None,) * len(detections)
     try:
-        frames = [{"pts": tick} | faces_to_json(faces) for faces, tick in zip(detections.frames, pts, strict=True)]
+        data = detections_json(detections)
     except ValueError as error:
         raise DetectionsError(f"{path} cannot be written: {error}") from error
-    data = {
-        "format": FORMAT,
-        "size": None if detections.size is None else list(detections.size),
-        "sha256": detections.sha256,
-        "readers": list(detections.readers),
-        "time_base": None if detections.time_base is None else str(detections.time_base),
-        "frames": frames,
-    }
     try:
         write_json(path, data)
     except OSError as error:
         raise DetectionsError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
 
 
+def detections_json(detections: Detections) -> dict[str, Any]:
+    """The object that :func:`write_detections` writes.
+
+    Raises:
+        ValueError: a number is infinite.
+    """
+    pts = detections.pts or (None,) * len(detections)
+    return {
+        "format": FORMAT,
+        "size": None if detections.size is None else list(detections.size),
+        "sha256": detections.sha256,
+        "readers": list(detections.readers),
+        "time_base": None if detections.time_base is None else str(detections.time_base),
+        "frames": [{"pts": tick} | faces_to_json(faces) for faces, tick in zip(detections.frames, pts, strict=True)],
+    }
+
+
 def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, frames: int | None = None) -> Detections:
-    """Read detections: our JSON, or a ``.csv`` of the driving road safety challenge.
+    """Read detections: our JSON, COCO's, the ``.xml`` of CVAT, or a ``.csv`` of the driving road safety challenge.
+
+    Of COCO (:func:`~deidlib.records.coco.read_coco`) and CVAT (:func:`~deidlib.records.cvat.read_cvat`) the boxes are
+    taken that are called ``face``, or all if there is one name only, of all frames in their order.
 
     The csv has the columns ``frame`` (counted from 1), ``score``, ``x``, ``y``, ``w``, ``h`` and ``point_00_x``,
     ``point_00_y`` to ``point_04_y``, which are our five points in our order; other columns are passed over. Several
@@ -159,7 +179,8 @@ def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, fr
     Args:
         path: the file.
         size: (height, width) that the frames have; a JSON with another one is refused, a csv takes it.
-        frames: how many frames the clip has; another length is refused, a shorter csv is filled up without faces.
+        frames: how many frames the clip has; another length is refused, a shorter csv is filled up without faces, and a
+            track of CVAT that nobody ended goes on to there.
 
     Raises:
         DetectionsError: missing, of another format, damaged, with NaN or infinity, or not of this size and length.
@@ -169,17 +190,21 @@ def read_detections(path: str | Path, *, size: tuple[int, int] | None = None, fr
         # A byte order mark is what spreadsheets write.
         text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
     except BoundsError as error:
-        raise DetectionsError(f"{error}. Expected detections as .json or .csv.") from error
+        raise DetectionsError(f"{error}. Expected detections as .json, .csv or .xml.") from error
     except OSError as error:
-        raise DetectionsError(f"{path} cannot be read ({error.strerror}). Expected a .json or .csv file.") from error
+        raise DetectionsError(
+            f"{path} cannot be read ({error.strerror}). Expected a .json, .csv or .xml file."
+        ) from error
     except UnicodeDecodeError as error:
-        raise DetectionsError(f"{path} is no text. Expected detections as .json or .csv.") from error
+        raise DetectionsError(f"{path} is no text. Expected detections as .json, .csv or .xml.") from error
     if path.suffix.lower() == ".csv":
         found = Detections(_from_csv(path, text, frames))
         if size is not None:
             found = replace(found, size=size)
         if frames is not None and len(found) < frames:
             found = replace(found, frames=[*found.frames, *(Faces.empty() for _ in range(frames - len(found)))])
+    elif path.suffix.lower() == ".xml":
+        found = _annotated(path, lambda: read_cvat(text, frames))
     else:
         found = _from_json(path, text)
     if size is not None and found.size is not None and found.size != tuple(size):
@@ -200,6 +225,8 @@ def _from_json(path: Path, text: str) -> Detections:
         data = json_of(text)
     except BoundsError as error:
         raise DetectionsError(f"{path}: {error}. Expected a file of the format {FORMAT!r}.") from error
+    if is_coco(data):
+        return _annotated(path, lambda: read_coco(data))
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         got = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise DetectionsError(f"{path} must say that its format is {FORMAT!r}, got {got!r}.")
@@ -231,6 +258,14 @@ def _from_json(path: Path, text: str) -> Detections:
         return replace(head, frames=frames, pts=tuple(known) if known else None, time_base=base if known else None)
     except DetectionsError as error:
         raise DetectionsError(f"{path}: {error}") from error
+
+
+def _annotated(path: Path, read: Callable[[], Annotated]) -> Detections:
+    try:
+        found = read()
+    except BoundsError as error:
+        raise DetectionsError(f"{path}: {error}.") from error
+    return Detections(found.faces, found.size)
 
 
 _CSV_POINTS = tuple((f"point_{k:02d}_x", f"point_{k:02d}_y") for k in range(5))

@@ -10,20 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
+import logging
 import os
-import pickle
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import Literal
 
 from deidlib.weights.table import CHECKPOINTS, Checkpoint, by_name, checkpoint
 
+_log = logging.getLogger(__name__)
 _FOLDER_VARIABLE = "DEIDLIB_WEIGHTS"
 _CACHE_VARIABLE = "DEIDLIB_CACHE"
 _SUFFIXES = (".pth", ".pt", ".tar", ".zip", ".onnx", ".tflite", ".ckpt", ".bin", ".safetensors")
@@ -83,6 +79,7 @@ def find(name_or_path: str | Path) -> Path:
         # Nobody publishes a hash: later readers at least get what the first one got.
         with contextlib.suppress(OSError):  # a cache that is shared and read-only
             _record_of(path).write_text(f"{_digests(path).sha256}  {path.name}\n")
+    _log.info("%s: %s, %s", wanted.name, path, state)
     return path
 
 
@@ -156,87 +153,6 @@ def checkpoint_of(path: str | Path) -> Checkpoint | None:
     return None
 
 
-def load(name_or_path: str | Path) -> Any:
-    """What is in a checkpoint, on the CPU. Only tensors and plain containers are read, never code.
-
-    Raises:
-        ValueError, WeightsNotFound: as :func:`find`.
-        CorruptWeights: the file is no checkpoint, is cut short, unpacks to much more than it has bytes, or holds more
-            than data.
-    """
-    path = find(name_or_path)
-    _check_unpacked(path)
-    try:
-        return torch.load(_content(path), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        with open(path, "rb") as file:
-            is_pickle = file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        if not is_pickle:
-            raise CorruptWeights(f"{path} is no file of PyTorch weights. Get it again, or give another one.") from error
-        raise CorruptWeights(
-            f"{path} holds more than tensors, and deidlib runs no code from weight files. If you trust where it "
-            "comes from, save its state dict once: "
-            f"torch.save(torch.load({path.name!r}, weights_only=False).state_dict(), 'new.pth')."
-        ) from error
-    except CorruptWeights:
-        raise
-    except Exception as error:  # what a reader of pickles raises over wrong bytes is any of Python's errors
-        # Some list all signatures of a function in C++.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CorruptWeights(
-            f"{path} cannot be read as PyTorch weights: it is cut short or another kind of file ({reason}). "
-            "Get it again."
-        ) from error
-
-
-def load_state(name_or_path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, on the CPU.
-
-    It may lie under ``state_dict``, ``model`` or ``model_state``, and its keys may carry the ``module.`` of
-    ``DataParallel``: both are taken off.
-
-    Raises:
-        ValueError, WeightsNotFound: as :func:`find`.
-        CorruptWeights: as :func:`load`, or the file holds something else than a state dict, tensors larger than itself,
-            or numbers that are not finite.
-    """
-    state = load(name_or_path)
-    for key in ("state_dict", "model", "model_state"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        found = f"keys {list(state)[:5]}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
-        raise CorruptWeights(
-            f"{name_or_path} holds no state dict (names and tensors), found {found}. "
-            "Save one: torch.save(net.state_dict(), 'new.pth')."
-        )
-    _check_tensors(name_or_path, state)
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
-
-
-def fill(net: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
-    """Put a state dict into a net, all of it.
-
-    Args:
-        net: whose parameters and buffers they are.
-        state: names and tensors.
-        source: where they come from, for messages.
-
-    Raises:
-        CorruptWeights: names or shapes are not the net's.
-    """
-    try:
-        net.load_state_dict(dict(state))
-    except (RuntimeError, TypeError) as error:
-        # The first line tells the net, the others one name each.
-        wrong = [line.strip() for line in str(error).splitlines()[1:4]] or [str(error)]
-        raise CorruptWeights(
-            f"{source if isinstance(source, str | Path) else 'the state dict given'} is not of this net "
-            f"({type(net).__name__}): {' '.join(wrong)[:400]} Give the weights that belong to it."
-        ) from error
-
-
 # --- hashes -----------------------------------------------------------------------------------------------
 
 
@@ -260,7 +176,7 @@ def _digests_once(path: str, mtime: int, size: int) -> _Digests:
         while block := file.read(1 << 20):
             sha256.update(block)
             git_blob.update(block)
-    member = _single_member(Path(path))
+    member = single_member(Path(path))
     if member is None:
         return _Digests(sha256.hexdigest(), git_blob.hexdigest(), None)
     inner = hashlib.sha256()
@@ -312,63 +228,13 @@ def _refuse(wanted: Checkpoint, path: Path) -> str:
     return f"{message} Replace the file, or remove it to have it downloaded from {wanted.url or wanted.origin}."
 
 
-def _single_member(path: Path) -> zipfile.ZipInfo | None:
+def single_member(path: Path) -> zipfile.ZipInfo | None:
     """The one file in a zip archive. PyTorch's own format is a zip as well, but of many files."""
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
         files = [info for info in archive.infolist() if not info.is_dir()]
     return files[0] if len(files) == 1 else None
-
-
-def _content(path: Path) -> Path | io.BytesIO:
-    """What torch.load is to read: the file, or what a zip archive around it holds."""
-    member = _single_member(path)
-    if member is None:
-        return path
-    with zipfile.ZipFile(path) as archive:
-        content = io.BytesIO(archive.read(member))
-    _check_archive(path, content, len(content.getbuffer()))
-    content.seek(0)
-    return content
-
-
-# How much more a file may hold than it has bytes: weights are nearly random, and PyTorch packs nothing.
-_MOST_TIMES = 4
-_SPARE = 1 << 20
-
-
-def _check_unpacked(path: Path) -> None:
-    _check_archive(path, path, path.stat().st_size)
-
-
-def _check_archive(path: Path, content: Path | io.BytesIO, size: int) -> None:
-    """A few bytes may unpack to more than there is memory: look before it is done."""
-    try:
-        if not zipfile.is_zipfile(content):
-            return
-        with zipfile.ZipFile(content) as archive:
-            total = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        # Whoever reads it says what is wrong.
-        return
-    if total > _MOST_TIMES * size + _SPARE:
-        raise CorruptWeights(
-            f"{path} has {size} bytes and would unpack to {total}: no weights are like that. Get the file again."
-        )
-
-
-def _check_tensors(source: str | Path, state: Mapping[Any, Tensor]) -> None:
-    """Tensors may claim to be larger than what is stored of them; and what is not finite spoils whatever it meets."""
-    size = find(source).stat().st_size
-    total = sum(value.numel() * value.element_size() for value in state.values())
-    if total > _MOST_TIMES * size + _SPARE:
-        raise CorruptWeights(
-            f"{source} has {size} bytes and claims tensors of {total}: no weights are like that. Get the file again."
-        )
-    for name, value in state.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise CorruptWeights(f"{source}: {name} holds numbers that are not finite. Get the file again.")
 
 
 # --- download ---------------------------------------------------------------------------------------------
@@ -379,6 +245,7 @@ def _fetch(wanted: Checkpoint) -> Path:
     cache = cache_folder()
     cause: Exception | None = None
     if wanted.url is not None:
+        _log.info("%s: downloading %s", wanted.name, wanted.url)
         try:
             _download(wanted.url, cache / wanted.file)
             return cache / wanted.file

@@ -247,9 +247,16 @@ def grey(level: float) -> Tensor:
 def link(chain: Chain, model: Judged, reading: list[Faces], hidden: Tensor, steps: int, start: Tensor | None) -> Any:
     attacker = IFGSMAttacker([model], epsilon=0.2, max_iterations=steps, step=SignStep(), until=Tolerance(iou=0.5))
     before = None if start is None else PreviousFrame(start, model.box)
-    return chain.attack(
-        attacker, hidden, {"judged": reading}, reading[0], mask=torch.ones(1, 1, SIZE, SIZE), number=1, previous=before
+    (result,) = chain.attack(
+        attacker,
+        hidden,
+        {"judged": reading},
+        reading,
+        mask=torch.ones(1, 1, SIZE, SIZE),
+        numbers=[1],
+        previous=[before],
     )
+    return result
 
 
 QUARTER = SignStep(0.25 / 255)
@@ -308,14 +315,14 @@ def test_without_a_tolerance_nothing_is_tried_twice() -> None:
     model, reading = told(120)
     attacker = IFGSMAttacker([model], epsilon=0.2, max_iterations=3, step=SignStep())
     mask = torch.ones(1, 1, SIZE, SIZE)
-    result = Chain(iterations=2).attack(
+    (result,) = Chain(iterations=2).attack(
         attacker,
         grey(100),
         {"judged": reading},
-        reading[0],
+        reading,
         mask=mask,
-        number=1,
-        previous=PreviousFrame(grey(110), model.box),
+        numbers=[1],
+        previous=[PreviousFrame(grey(110), model.box)],
     )
     assert result.iterations.tolist() == [2]
     with pytest.raises(ValueError, match="only attacks with a tolerance can be compared"):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deidlib.attack import loop
+from deidlib.attack import fine_steps
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.fine_steps import FineSteps
 from deidlib.attack.reading_step import ReadingStep, Slopes, offset_length, window_of
 from deidlib.attack.steps import SignStep
 from deidlib.attack.tolerance import Tolerance, offsets_of
@@ -71,24 +72,21 @@ def ball(picture: Tensor, levels: int = 8) -> tuple[Tensor, Tensor]:
 
 
 WHOLE = Rectangle(0, 0, SIDE, SIDE)
-# All that a step is to take away is taken, so that a linear reading is right after one with all its rows known.
-FULL = ReadingStep(share=1.0, inner=12)
+# A linear reading is right after one step with all its slopes known.
+FULL = ReadingStep(inner=12)
 
 
 def jacobian(model: LinearDetector) -> Slopes:
-    return Slopes(WHOLE, {"m": torch.eye(4)}, {"m": model.slopes / 255})  # type: ignore[dict-item, operator]
+    return Slopes(WHOLE, {"m": model.slopes / 255})  # type: ignore[dict-item, operator]
 
 
-def test_with_all_rows_known_one_step_brings_a_linear_reading_to_where_it_is_to_be() -> None:
+def test_with_all_slopes_known_one_step_brings_a_linear_reading_to_where_it_is_to_be() -> None:
     model, picture = LinearDetector(), grey()[0]
     offset = torch.tensor([0.9, -0.6, 0.3, -0.2])
-    direction = offset / offset.norm()
-    gradient = torch.einsum("i,ichw->chw", direction, model.slopes)
-    moved, known = FULL(picture, ball(picture), {"m": offset}, {"m": gradient}, WHOLE, jacobian(model))
+    moved = FULL(picture, ball(picture), {"m": offset}, jacobian(model))
     change = model._boxes(moved[None])[0] - model._boxes(picture[None])[0]
     # A pixel's level moves an edge by about a thousandth: nothing nearer can be asked for than a few of those.
     torch.testing.assert_close(change, -offset, atol=0.02, rtol=0)
-    assert known.directions["m"].shape[1] == 4
 
 
 def test_a_step_stays_in_the_ball_on_the_grid_and_in_the_window_and_changes_few_pixels() -> None:
@@ -97,8 +95,8 @@ def test_a_step_stays_in_the_ball_on_the_grid_and_in_the_window_and_changes_few_
     low[:, :6], high[:, :6] = picture[:, :6], picture[:, :6]
     window = window_of(low, high)
     assert window == Rectangle(0, 6, SIDE, SIDE)
-    offset = torch.tensor([0.5, 0.0, 0.0, 0.0])
-    moved, _ = ReadingStep()(picture, (low, high), {"m": offset}, {"m": model.slopes[0]}, window, None)  # type: ignore[index]
+    slope = model.slopes[:1, :, 6:] / 255  # type: ignore[index]
+    moved = ReadingStep(share=0.75)(picture, (low, high), {"m": torch.tensor([0.5])}, Slopes(window, {"m": slope}))
     levels = (moved - picture) * 255
     assert torch.equal(levels.round().abs().amax(), torch.tensor(1.0))
     torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
@@ -109,21 +107,32 @@ def test_a_step_stays_in_the_ball_on_the_grid_and_in_the_window_and_changes_few_
     assert float(after - before) == pytest.approx(-0.375, abs=0.01)
 
 
+def test_slopes_learned_say_what_the_gradient_said_and_change_as_little_else_as_can_be() -> None:
+    before = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    gradient, offset = torch.ones(3, 2, 2), torch.tensor([3.0, 0.0, 4.0, 0.0])
+    known = Slopes(Rectangle(0, 0, 2, 2), {"m": before}).learned({"m": offset}, {"m": gradient}).gradients["m"]
+    # Directions beside the offset are as before, and so is a model that was not asked.
+    torch.testing.assert_close(0.6 * known[0] + 0.8 * known[2], gradient)
+    torch.testing.assert_close(0.8 * known[0] - 0.6 * known[2], 0.8 * before[0] - 0.6 * before[2])
+    assert torch.equal(known[1::2], before[1::2])
+    assert Slopes(WHOLE, {"m": before}).learned({"m": offset}, {}).gradients["m"] is before
+
+
 def test_slopes_learned_are_those_that_there_are() -> None:
-    """With as many independent offsets as numbers, the rows say of every combination what the model's slopes say."""
-    model, picture = LinearDetector(), grey()[0]
-    known: Slopes | None = None
-    for offset in torch.randn(8, 4, generator=torch.Generator().manual_seed(1)):
-        gradient = torch.einsum("i,ichw->chw", offset / offset.norm(), model.slopes)
-        _, known = ReadingStep()(picture, ball(picture), {"m": offset}, {"m": gradient}, WHOLE, known)
-    assert known is not None
-    said = torch.einsum("mi,ichw->mchw", known.directions["m"], model.slopes) / 255
-    torch.testing.assert_close(known.gradients["m"], said, atol=1e-6, rtol=1e-3)
-    assert torch.linalg.matrix_rank(known.directions["m"], tol=0.05) == 4
+    """With as many independent offsets as numbers, they say of every one what the model's slopes say."""
+    model = LinearDetector()
+    known = Slopes(WHOLE, {})
+    for offset in torch.eye(4) + 0.1:
+        gradient = torch.einsum("i,ichw->chw", offset / offset.norm(), model.slopes / 255)  # type: ignore[operator]
+        known = known.learned({"m": offset}, {"m": gradient})
+    for offset in 20 * [*torch.randn(20, 4, generator=torch.Generator().manual_seed(1))]:
+        gradient = torch.einsum("i,ichw->chw", offset / offset.norm(), model.slopes / 255)  # type: ignore[operator]
+        known = known.learned({"m": offset}, {"m": gradient})
+    torch.testing.assert_close(known.gradients["m"], model.slopes / 255, atol=1e-6, rtol=1e-3)  # type: ignore[operator]
 
 
 def test_slopes_go_to_another_window_in_their_places() -> None:
-    known = Slopes(Rectangle(2, 3, 6, 7), {"m": torch.ones(1, 1)}, {"m": torch.arange(48.0).view(1, 3, 4, 4)})
+    known = Slopes(Rectangle(2, 3, 6, 7), {"m": torch.arange(48.0).view(1, 3, 4, 4)})
     moved = known.moved(Rectangle(4, 0, 10, 5)).gradients["m"]
     assert moved.shape == (1, 3, 5, 6)
     assert torch.equal(moved[..., 3:, :2], known.gradients["m"][..., :2, 2:])
@@ -132,11 +141,10 @@ def test_slopes_go_to_another_window_in_their_places() -> None:
     assert not known.moved(Rectangle(20, 20, 24, 24)).gradients["m"].any()
 
 
-def test_slopes_of_other_faces_are_forgotten() -> None:
-    picture, slope = grey()[0], torch.ones(3, SIDE, SIDE)
-    known = Slopes(WHOLE, {"m": torch.eye(4)}, {"m": torch.ones(4, 3, SIDE, SIDE)})
-    _, after = ReadingStep()(picture, ball(picture), {"m": torch.ones(8)}, {"m": slope}, WHOLE, known)
-    assert after.directions["m"].shape == (1, 8)
+def test_slopes_of_another_reading_are_forgotten() -> None:
+    known = Slopes(WHOLE, {"m": torch.ones(4, 3, SIDE, SIDE)})
+    after = known.learned({"m": torch.ones(10)}, {"m": torch.ones(3, SIDE, SIDE)})
+    assert after.gradients["m"].shape[0] == 10
 
 
 def test_an_attack_comes_nearer_than_sign_steps_ever_do_and_says_so_by_predict() -> None:
@@ -151,21 +159,25 @@ def test_an_attack_comes_nearer_than_sign_steps_ever_do_and_says_so_by_predict()
     off = models[0].predict(fine.images)[0].boxes - faces[0].boxes
     assert float(off.abs().max()) < 0.01
     assert ((fine.images - grey()) * 255).abs().max() <= 8.01
-    assert fine.slopes[0] is not None
+    assert fine.slopes[0][0].gradients.keys() == {"lineardetector"}
+    assert int(fine.gradients) <= int(fine.iterations) < 20
 
 
 def test_frames_do_not_influence_each_other_and_what_is_known_saves_steps() -> None:
-    attack = IFGSMAttacker([LinearDetector()], max_iterations=40, until=Tolerance(iou=0.9999), fine=ReadingStep())
+    model = LinearDetector()
+    attack = IFGSMAttacker([model], max_iterations=40, until=Tolerance(iou=0.9999), fine=FULL)
     faces = wanted((0.3, -0.2, 0.4, 0.1), (-0.5, 0.1, 0.0, 0.6), (0.2, 0.2, -0.3, -0.3))
     together = attack(grey(3), faces)
     for i in range(3):
         alone = attack(grey(), faces[i : i + 1])
         assert torch.equal(alone.images[0], together.images[i])
         assert alone.iterations[0] == together.iterations[i]
-    warm = attack(grey(), faces[2:], slopes=together.slopes[:1])
+        assert alone.gradients[0] == together.gradients[i]
+    known = Slopes(WHOLE, {"lineardetector": model.slopes / 255})  # type: ignore[operator, dict-item]
+    warm = attack(grey(), faces[2:], slopes=[[known]])
     assert warm.within is not None
     assert bool(warm.within)
-    assert warm.iterations[0] < together.iterations[2]
+    assert (int(warm.gradients), int(warm.iterations)) == (0, 1), "the reading is linear, and all slopes are known"
 
 
 def test_where_a_frame_may_change_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +187,7 @@ def test_where_a_frame_may_change_is_looked_up_once(monkeypatch: pytest.MonkeyPa
         asked.append(len(low))
         return window_of(low, high)
 
-    monkeypatch.setattr(loop, "window_of", counted)
+    monkeypatch.setattr(fine_steps, "window_of", counted)
     attack = IFGSMAttacker([LinearDetector()], max_iterations=40, until=Tolerance(iou=0.9999), fine=ReadingStep())
     result = attack(grey(2), wanted((0.3, -0.2, 0.4, 0.1), (-0.5, 0.1, 0.0, 0.6)))
     assert int(result.iterations.min()) > 1
@@ -194,7 +206,7 @@ def test_offsets_are_shares_of_the_face_and_degrees_and_nothing_where_nothing_is
     box = torch.tensor([[[10.0, 10.0, 110.0, 110.0]]])
     goal = FaceBatch(box, torch.ones(1, 1), torch.tensor([[[[20.0, 20.0]] * 4 + [[torch.nan] * 2]]]))
     read = FaceBatch(box + torch.tensor([1.0, 0.0, -2.0, 0.0]), torch.ones(1, 1), torch.full((1, 1, 5, 2), 21.0))
-    row = offsets_of(goal, read, "boxes")[0]
+    row = offsets_of(goal, read, "boxes")[0, 0]
     assert row.tolist() == pytest.approx([1.0, 0.0, -2.0, 0.0, *[1.0] * 8, 0.0, 0.0])
     ahead = torch.tensor([[[0.0, 0.0, -1.0]]])
     turned = torch.tensor([[[torch.sin(torch.tensor(0.01)), 0.0, -torch.cos(torch.tensor(0.01))]]])
@@ -202,14 +214,64 @@ def test_offsets_are_shares_of_the_face_and_degrees_and_nothing_where_nothing_is
     assert float(looks.norm()) == pytest.approx(0.573, abs=1e-3)
 
 
-def test_a_face_that_is_not_read_is_not_near() -> None:
-    step = ReadingStep(near=1.0)
-    offsets = {"a": torch.tensor([[0.5, 0.5], [1.2, 1.2], [torch.nan, 0.0]]), "b": torch.zeros(3, 1)}
-    assert step.is_near(offsets) == [True, False, False]
+def asked(steps: FineSteps, *lengths: float) -> tuple[bool, list[bool]]:
+    """Whether a frame is near, and of which of its faces a gradient is asked, where so much is missing of each."""
+    offsets = torch.tensor(lengths)[None, :, None].expand(1, len(lengths), 4)
+    low, high = ball(grey())
+    said = steps.ask({"m": offsets}, [0], [False], (low, high))
+    return said.near[0], list(said.faces["m"][0])
+
+
+def two_faces(step: ReadingStep, known: list[Slopes] | None = None) -> FineSteps:
+    boxes = torch.tensor([[0.0, 0.0, 6.0, 6.0], [14.0, 14.0, 22.0, 22.0]])
+    return FineSteps(step, {"m": [Faces(boxes, torch.ones(2))]}, None if known is None else [known])
+
+
+def test_a_frame_is_near_if_all_its_faces_are_read_nearly_right() -> None:
+    step = ReadingStep(near=1.0, most=1)
+    assert not asked(two_faces(step), 0.5, 1.2)[0]
+    assert not asked(two_faces(step), 0.5, float("nan"))[0]
+    steps = two_faces(step)
+    assert asked(steps, 0.5, 0.9)[0]
+    assert not asked(steps, 0.5, 0.9)[0], "one fine step at most"
+
+
+def test_a_gradient_is_asked_where_nothing_is_known_and_where_a_step_did_little() -> None:
+    steps = two_faces(ReadingStep(poor=0.5))
+    assert asked(steps, 1.0, 1.0) == (True, [True, True])
+    known = [Slopes(Rectangle(0, 0, 9, 9), {"m": torch.ones(4, 3, 9, 9)})]
+    steps = two_faces(ReadingStep(poor=0.5), known)
+    # The first is known from the frame before.
+    assert asked(steps, 1.0, 1.0) == (True, [False, True])
+    assert asked(steps, 0.4, 0.6) == (True, [False, True])
+    assert asked(steps, 0.3, 0.1) == (True, [True, True])
+
+
+def test_each_face_takes_a_step_of_its_own() -> None:
+    """What is missing of a face is brought by its own pixels, and what is right stays."""
+    slopes = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(2)) / 9
+    mine, others = (
+        Slopes(Rectangle(0, 0, 9, 9), {"m": slopes}),
+        Slopes(Rectangle(10, 10, 24, 24), {"m": torch.ones(4, 3, 14, 14)}),
+    )
+    steps, (low, high) = two_faces(ReadingStep(inner=12), [mine, others]), ball(grey())
+    offsets = torch.tensor([[[0.6, 0.0, -0.3, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    said = steps.ask({"m": offsets}, [0], [False], (low, high))
+    (image,) = steps.take(said, [0], grey(), (low, high), {}).values()
+    levels = ((image - grey()[0]) * 255).round()
+    assert not levels[:, 9:].any()
+    assert not levels[:, :, 9:].any()
+    change = torch.einsum("ichw,chw->i", slopes, levels[:, :9, :9])
+    torch.testing.assert_close(change, -offsets[0, 0], atol=0.06, rtol=0)  # half of what a level is worth
+
+
+def test_lengths_are_differentiated_in_the_direction_of_what_is_missing() -> None:
     assert offset_length(torch.tensor([[3.0, 4.0], [torch.nan, 2.0]])).tolist() == pytest.approx([5.0, 2.0])
 
 
-@pytest.mark.parametrize("setting", [{"rows": 0}, {"share": 0.0}, {"share": 1.5}, {"near": 0.0}, {"most": -1}])
+@pytest.mark.parametrize(
+    "setting", [{"inner": 0}, {"poor": -1.0}, {"share": 0.0}, {"share": 1.5}, {"near": 0.0}, {"most": -1}]
+)
 def test_settings_out_of_range(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         ReadingStep(**setting)  # type: ignore[arg-type]

@@ -25,9 +25,9 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
 from deidlib.protect import folder
-from deidlib.protect.clip import ClipSource, path_of
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.inputs import Inputs
+from deidlib.protect.source import ClipSource, path_of
 from deidlib.protect.video import protect_video
 from deidlib.records.detections import Detections, write_detections
 from deidlib.records.files import sha256_of
@@ -128,7 +128,7 @@ def test_protect_a_video(video: Path) -> None:
     result = deidlib("protect", video, target, "--iterations", "1", "--batch", "2")
     assert result.exit_code == 0, result.output
     assert "3 frames, 3 with faces" in result.stdout
-    assert "3/3" in result.stderr
+    assert "3.0/3 frames" in result.stderr
     after = read_video(target)
     assert after.shape == (3, 3, 128, 128)
     assert (after - read_video(video)).abs().amax(dim=(1, 2, 3)).min() > 0.2
@@ -433,8 +433,6 @@ Attempt = Callable[[Path, Path], Sequence[str | Path]]
         (lambda image, video: [video, "out.mkv", "--codec", "h264-lossless", "--quality", "9"], ["quality belongs to"]),
         (lambda image, video: [image, image], ["output equals input", "in.png", "Choose another name"]),
         (lambda image, video: [video, video], ["output equals input", "in.mp4", "Choose another name"]),
-        (lambda image, video: [image, "folder"], ["is a file, so the output must be one", "folder/in.png"]),
-        (lambda image, video: [video, "folder"], ["is a file, so the output must be one", "folder/in.mkv"]),
         (lambda image, video: ["folder", image], ["is a folder, so the output must be one", "in.png is a file"]),
         (lambda image, video: ["folder", "folder"], ["must not be the input folder", "Choose another"]),
         (lambda image, video: ["folder", "folder/deeper/out"], ["must not be the input folder or lie inside it"]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,42 @@ def test_a_value_out_of_range_is_refused_as_if_typed(image: Path) -> None:
     result = deidlib("protect", image, image.with_name("out.png"), "--config", config)
     assert result.exit_code == 2
     assert "less than or equal to 255" in result.stderr
+
+
+# The description of a file is a file of settings
+
+
+def test_a_description_makes_the_same_file_again(image: Path) -> None:
+    first, second = image.with_name("first.png"), image.with_name("second.png")
+    options = ("--hide", "pixelate", "--blocks", 3, "--shape", "ellipse", "--iterations", 2, "--grid", 4)
+    done(deidlib("protect", image, first, *options, "--detectors", "mtcnn", "--silence", "none", "--no-verify"))
+    done(deidlib("protect", image, second, "--config", image.with_name("first.png.json")))
+    assert second.read_bytes() == first.read_bytes()
+    told = [json.loads(path.with_name(f"{path.name}.json").read_text()) for path in (first, second)]
+    assert told[0]["fingerprint"] == told[1]["fingerprint"]
+    assert told[0]["options"] == told[1]["options"]
+    # What is typed goes before it.
+    done(deidlib("protect", image, second, "--config", image.with_name("first.png.json"), "--blocks", 5))
+    assert second.read_bytes() != first.read_bytes()
+
+
+def test_a_description_names_no_file_and_nothing_of_the_run(image: Path) -> None:
+    target, key = image.with_name("out.png"), image.with_name("secret.key")
+    done(deidlib("key", "new", key))
+    more = ("--key", key, "--json", image.with_name("told.json"), "--preview", image.with_name("look.png"), "--force")
+    done(deidlib("protect", image, target, "--iterations", 0, "--no-verify", "--detectors", "mtcnn", *more))
+    options = json.loads(image.with_name("out.png.json").read_text())["options"]
+    assert not {"key", "json", "preview", "force", "config", "device", "batch", "words"} & set(options)
+    assert str(image.parent) not in json.dumps(options)
+    assert options["targets"] == "mtcnn"
+    assert options["verify"] is False
+
+
+def test_what_is_no_description_or_notes_nothing_is_said_to_be(image: Path) -> None:
+    from deidlib import MTCNN, Deidentifier, IFGSMAttacker, protect_image
+
+    target, wrong = image.with_name("out.png"), image.with_name("wrong.json")
+    wrong.write_text("{}")
+    refused(deidlib("protect", image, target, "--config", wrong), "does not describe a protected file")
+    protect_image(Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0)), image, target)
+    refused(deidlib("protect", image, target, "--config", image.with_name("out.png.json")), "notes no options")

@@ -15,7 +15,7 @@ from deidlib import cli
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.cli import astronaut as demo
 from deidlib.cli.astronaut import UNTIL, moving_astronaut, run
-from deidlib.cli.demo import show
+from deidlib.cli.demo import _at_hand, show
 from deidlib.geometry.boxes import iou
 from deidlib.media import VideoReader, read_image
 from deidlib.models.mtcnn import MTCNN
@@ -78,7 +78,7 @@ def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     (batch,) = unattacked.frames([before])
     hidden = batch.hidden
     assert float((after - hidden).abs().max()) * 255 == pytest.approx(report["perturbation"]["largest"], abs=0.51)
-    # Three rows of four pictures, each 256 wide.
+    # Three rows of four pictures, each 256 wide, with who finds the face below.
     sheet = read_image(folder / "sheet.png")
     assert sheet.shape[2] > 3 * 256
     assert sheet.shape[3] > 4 * 256
@@ -127,32 +127,46 @@ def test_the_command_prints_what_was_reported(tmp_path: Path, monkeypatch: pytes
     text = " ".join(result.stdout.split())
     assert "changed by 4.6 of 255 levels on average, 8 at most, and 0 outside" in text
     assert "reached in 2 of 3 frames" in text
-    assert "protected frames: yunet 2 of 3; on those only hidden: none." in text
-    assert "A key keeps them out" in text
+    assert "YuNet (OpenCV) 3 of 3 0 of 3 2 of 3" in text
+    assert "others see too: that there is a face and where, not whose" in text
+    assert "With a key none of eleven detectors found any" in text
     assert str(tmp_path / "here" / "sheet.png") in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("others", "said", "unsaid"),
+    ("found", "said", "unsaid"),
     [
-        ({}, "None is on this machine to be asked", "A key"),
-        (
-            {"yunet": {stage: {"faces": 3, "found": 0} for stage in ("obfuscated", "protected")}},
-            "yunet 0 of 3",
-            "A key",
-        ),
+        (0, "These see nothing, but networks that were trained as MTCNN was", "others see too"),
+        (1, "What one detector is made to see, others see too", "These see nothing"),
     ],
 )
 def test_what_others_see_is_said_as_it_is(
-    others: dict[str, Any], said: str, unsaid: str, capsys: pytest.CaptureFixture[str]
+    found: int, said: str, unsaid: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"faces": 3, "found": 3, "iou": 1.0, "points": 0.0, "head_pose_deg": 0.0}
     change = {"largest": 8.0, "mean_inside": 4.0, "outside": 0.0}
+    stages = {"original": 3, "obfuscated": 0, "protected": found}
+    others = {"lbp": {stage: {"faces": 3, "found": count} for stage, count in stages.items()}}
     show({"stages": {"original": row}, "others": others, "within": 3, "tolerance": {"iou": 0.95, "points": 0.02},
           "perturbation": change, "seconds": 1.0, "frames": {"all": 3}})  # fmt: skip
-    text = " ".join(capsys.readouterr().out.split())
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 79
+    text = " ".join(" ".join(lines).split())
+    assert f"scikit-image's cascade 3 of 3 0 of 3 {found} of 3" in text
     assert said in text
     assert unsaid not in text
+    assert "With a key none of eleven detectors found any" in text
+
+
+def test_somebody_whom_nobody_authorised_is_asked_without_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("deidlib.weights.store.cache_folder", lambda: tmp_path / "empty")
+    others = _at_hand()
+    assert "lbp" in others
+    assert not {"yunet", "centerface", "retinaface"} & set(others)
+    assert [len(faces) for faces in others["lbp"].predict(moving_astronaut(3))] == [1] * 3
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

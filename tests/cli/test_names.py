@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pytest
+import torch
 import typer
 from toys import Pixels, Points
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from deidlib.attack.aggregation import GradientNorm, Sum
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.steps import MomentumSignStep, SignStep
 from deidlib.attack.tolerance import Tolerance
+from deidlib.cli.hiding import hiding_of
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -29,6 +31,7 @@ from deidlib.cli.names import (
     step_of,
     tolerance_of,
 )
+from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.keys.scramble import CellPermutation
@@ -202,3 +205,20 @@ def test_tolerances_that_are_none(text: str, message: str) -> None:
 def test_distortions_that_are_none(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         distortion_of(name)
+
+
+def test_the_ellipse_hides_all_that_the_box_would_hide() -> None:
+    faces = [Faces(torch.tensor([[20.0, 31.0, 41.0, 77.0]]), torch.ones(1))]
+    ellipse = hiding_of("solid", shape="ellipse").mask(faces, 120, 90) > 0
+    # The pixels whose middles lie in the box of 1.2 times the size.
+    x, y = torch.arange(90) + 0.5, torch.arange(120) + 0.5
+    inside = ((y - 54).abs() <= 1.2 * 23)[:, None] & ((x - 30.5).abs() <= 1.2 * 10.5)
+    assert ellipse[0, 0][inside].all()
+    assert int(ellipse.sum()) > int(inside.sum())
+    # Round: the corners of the rectangle around it are open.
+    rows, columns = ellipse[0, 0].any(dim=1).nonzero().flatten(), ellipse[0, 0].any(dim=0).nonzero().flatten()
+    assert not ellipse[0, 0, rows[0], columns[0]]
+    for text in ("pixelate", "blur"):
+        assert torch.equal(hiding_of(text, shape="ellipse").mask(faces, 120, 90) > 0, ellipse)
+    with pytest.raises(ValueError, match="shows a face in its own outline"):
+        hiding_of("swap:face.png", shape="ellipse")

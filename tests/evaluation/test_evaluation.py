@@ -530,7 +530,7 @@ def test_hashes_settings_and_versions_are_there(clip: tuple[Path, Path]) -> None
     from deidlib.records.files import sha256_of
 
     data = evaluate(*clip, authorised={"red": Patches()}, reading=ReadingSettings(min_iou=0.25)).to_json()
-    assert data["original"] == {"name": "before.mkv", "sha256": sha256_of(clip[0])}
+    assert "original" not in data
     assert data["protected"]["sha256"] == sha256_of(clip[1])
     assert data["settings"]["min_iou"] == 0.25
     assert data["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -636,3 +636,32 @@ def test_real_frames_against_the_challenge_truth(shared: Path, tmp_path: Path) -
     assert result.readers["pfld"].all("landmarks_px")[0] == pytest.approx(0)
     assert result.readers["pfld"].protected[0].landmarks is not None
     assert result.readers["pfld"].protected[0].landmarks.shape == (1, 68, 2)
+
+
+def test_nothing_that_is_written_tells_which_recording_it_was(tmp_path: Path) -> None:
+    from deidlib.evaluation import write_evaluation
+    from deidlib.evaluation.report import write_report
+    from deidlib.evaluation.tables import write_table
+
+    for folder in ("canary-folder", "protected"):
+        (tmp_path / folder).mkdir()
+        place = LEFT if folder == "protected" else MOVED
+        make_video(tmp_path / folder / "a.mkv", [frame(place)] * 2)
+        make_video(tmp_path / folder / "b.mkv", [frame(place)] * 2)
+    (tmp_path / "canary-folder" / "canary-notes.txt").write_text("...")
+    single = make_video(tmp_path / "canary.mkv", [frame(MOVED)] * 2), tmp_path / "protected" / "a.mkv"
+    both = tmp_path / "canary-folder", tmp_path / "protected"
+    for original, protected in (single, both):
+        result = evaluate(original, protected, authorised={"red": Patches()})
+        secrets = ["canary", str(tmp_path), result.sha256["original"]]
+        assert result.sha256["original"] != result.sha256["protected"]
+        write_evaluation(tmp_path / "out.json", result)
+        write_report(tmp_path / "out.html", result)
+        for suffix in (".csv", ".tex"):
+            write_table(tmp_path / f"out{suffix}", result)
+        for suffix in (".json", ".html", ".csv", ".tex"):
+            text = (tmp_path / f"out{suffix}").read_text(encoding="utf-8")
+            assert [secret for secret in secrets if secret in text] == [], suffix
+        assert not any(secret in repr(result) + result._repr_html_() for secret in secrets)
+    data = json.loads((tmp_path / "out.json").read_text())
+    assert data["passed_over"] == [{"reason": "neither an image nor a video", "files": 1}]

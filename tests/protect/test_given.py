@@ -20,9 +20,10 @@ from deidlib.faces import Faces
 from deidlib.media import read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect import Deidentifier, protect_image, protect_video
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.given import check_places
 from deidlib.protect.output import Output
+from deidlib.protect.source import ClipSource
 from deidlib.records.detections import Detections, DetectionsError, write_detections
 from deidlib.records.fingerprint import fingerprint
 

@@ -21,9 +21,10 @@ from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.media import MediaReadError, MediaWriteError, write_image
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.output import Output
+from deidlib.protect.source import ClipSource
 from deidlib.protect.video import protect_video
 from deidlib.records.files import sha256_of
 from deidlib.records.fingerprint import described, fingerprint

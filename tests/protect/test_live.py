@@ -14,10 +14,11 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.media import VideoReader, VideoWriter
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.live import Recording
 from deidlib.protect.output import Output
+from deidlib.protect.source import ClipSource
 from deidlib.protect.summary import Summary
 from deidlib.tracking import FaceTracker
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -22,25 +23,29 @@ from deidlib.keys.key import Key
 from deidlib.media import VideoWriter, read_image, write_image
 from deidlib.obfuscate import Concealment, GaussianBlur, Obfuscator, Pixelate, Solid
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.live import Recording
 from deidlib.protect.look import ExposedError, LastLook, Written, check_alike
 from deidlib.protect.output import Output
 from deidlib.protect.segments import ChangedError, SegmentStore, WorkFolder
+from deidlib.protect.source import ClipSource
 from deidlib.protect.video import protect_video
 from deidlib.records.files import sha256_of
 from deidlib.swap.base import FaceSwapper, Patch
 
-SIDE, COUNT, SEGMENT = 64, 8, 4
+SIDE, COUNT, SEGMENT = 64, 4, 2
 BOX = [16.0, 12.0, 48.0, 52.0]
 
 
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deidlib.protect.deidentifier._PART", SEGMENT)
+    # Nobody pulls the plug here.
+    monkeypatch.setattr("os.fsync", lambda handle: None)
 
 
+@functools.cache
 def face() -> Tensor:
     """The astronaut's face, from chin to hair, in a box: ``(COUNT, 3, SIDE, SIDE)``."""
     picture = torch.from_numpy(astronaut()).permute(2, 0, 1)[None] / 255
@@ -128,10 +133,10 @@ def test_a_clean_file_passes(source: Path, tmp_path: Path, hide: Concealment, ou
     assert target.exists()
 
 
-@pytest.mark.parametrize("quality", [0, 40, 51])
+@pytest.mark.parametrize("quality", [0, slow(40), 51])
 def test_a_clean_file_passes_at_any_quality(source: Path, tmp_path: Path, quality: int) -> None:
     target = named(tmp_path / "out", "h264")
-    run(source, target, output=Output("h264", quality))
+    run(source, target, output=Output("h264", quality), check=None)
     assert target.exists()
 
 
@@ -149,7 +154,7 @@ def test_hiding_by_chance_passes(source: Path, tmp_path: Path) -> None:
 def test_frames_without_a_face_pass(tmp_path: Path) -> None:
     """Held, hidden altogether, or left as they came, since that was asked for."""
     source, first = make_video(tmp_path / "in.mkv", face()), face()[0]
-    for missing, expected in (("hold", (1, 1, 6, 0)), ("whole-frame", (1, 0, 7, 0)), ("keep", (1, 1, 0, 6))):
+    for missing, expected in (("hold", (1, 1, 2, 0)), ("whole-frame", (1, 0, 3, 0)), ("keep", (1, 1, 0, 2))):
         seen = Sees(lambda image, number: [BOX] if torch.equal(image, first) else [])
         tracker = tracking({"window": 1, "hold": 1, "on_missing": missing})
         deidentifier = Deidentifier(IFGSMAttacker([seen], max_iterations=1), tracker=tracker)

@@ -118,6 +118,15 @@ def test_who_finds_something_looks_at_all_frames_around() -> None:
     assert counts[6].disputed
 
 
+def test_who_sees_a_face_reach_farther_looks_at_all_frames_around() -> None:
+    """What lies on its side is seen upright as less than it is, in the frames between two looks, too."""
+    larger = (10, 8, 50, 68)
+    second = Reports({i: [larger] for i in range(3, 7)})
+    faces, _ = searched(Lookout(every=4), [[(10, 10, 50, 50)]] * 13, second)
+    assert sorted(second.looked) == [*range(9), 12]
+    assert [known.boxes[0].tolist() == list(larger) for known in faces] == [3 <= i < 7 for i in range(13)]
+
+
 def test_every_frame_if_told_so_and_upright_only_if_told_so() -> None:
     second = Reports({})
     searched(Lookout(every=1), [[HERE]] * 5, second)

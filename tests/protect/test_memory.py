@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +13,17 @@ from clips import astronauts, make_video, read_video
 from command import deidlib, refused
 from PIL import Image
 
+from benchmarks.memory import Middle, flat
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.media import MediaReadError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.protect import memory
 from deidlib.protect.check import Check
-from deidlib.protect.clip import ClipJob, ClipSource
+from deidlib.protect.clip import ClipJob
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.image import protect_image
 from deidlib.protect.output import Output
+from deidlib.protect.source import ClipSource
 from deidlib.protect.video import protect_video
 
 CPU = torch.device("cpu")
@@ -76,6 +79,24 @@ frame = torch.nn.functional.interpolate(face, (80, 80), mode="area").repeat(1, 1
 assert (batch.treatment, len(batch.faces[0])) == (["found"], 192)
 """
     assert megabytes(code) < 1500
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc")
+def test_no_frame_is_kept() -> None:
+    """Four hundred frames, of which one takes 49 kB as bytes and 197 kB as numbers, are 20 MB and more."""
+    rows = flat(510, folder=False, detector=Middle())
+    for stage in ("protecting", "checking"):
+        used = {row.done: row.used for row in rows if row.stage == stage}
+        assert used[500] - used[100] < 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc")
+def test_no_clip_of_a_folder_is_kept() -> None:
+    rows = [row for row in flat(16, folder=True, detector=Middle()) if row.stage == "protecting"]
+    used = {row.done: row.used for row in rows}
+    assert used[15] - used[5] < 1
 
 
 def huge(path: Path, width: int, height: int) -> Path:

@@ -15,9 +15,10 @@ from toys import Sees, tracking
 
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.keys.key import Key
-from deidlib.media import MediaWriteError
+from deidlib.media import MediaWriteError, write_image
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.image import protect_image
 from deidlib.protect.sidecar import Sidecar, opened, publish
 from deidlib.protect.video import protect_video
 from deidlib.records.files import sha256_of
@@ -79,6 +80,24 @@ def test_a_second_run_that_fails_leaves_the_first(
     protect(source, target, NEW)
     assert opened(Sidecar.read(target), NEW, target) is not None
     assert sorted(path.name for path in target.parent.iterdir()) == ["out.mkv", "out.mkv.json"]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_second_picture_that_fails_leaves_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    model = Sees(lambda image, number: [[8.0, 8.0, 24.0, 24.0]])
+    deidentifier = Deidentifier(IFGSMAttacker([model], max_iterations=1))
+    (tmp_path / "out").mkdir()
+    picture, target = tmp_path / "in.png", tmp_path / "out" / "out.png"
+    write_image(picture, torch.rand(1, 3, 32, 32))
+    protect_image(deidentifier, picture, target, key=OLD)
+    before = {path.name: path.read_bytes() for path in target.parent.iterdir()}
+    monkeypatch.setattr(os, "replace", failing(nth, OSError(28, "No space left on device")))
+    with pytest.raises(MediaWriteError, match="No space left on device"):
+        protect_image(deidentifier, picture, target, key=NEW)
+    assert {name: (target.parent / name).read_bytes() for name in before} == before
+    assert opened(Sidecar.read(target), OLD, target) is not None
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit()])

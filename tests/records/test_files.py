@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from deidlib.records.bounded import read_json
+from deidlib.bounded import read_json
+from deidlib.media import VideoWriter
 from deidlib.records.files import atomic_write, sha256_of, write_json
 
 
@@ -79,6 +83,31 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: 
     write_json(tmp_path / "a.json", {"a": 1})
     # The file, its name, the folder's list of names.
     assert done == ["fsync", "replace", "fsync"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open files in /proc")
+def test_pictures_and_their_names_are_on_the_disk_before_the_name_of_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def noted(handle: int) -> None:
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        sync(handle)
+
+    def named(old: Path, new: Path) -> None:
+        done.append(f"named {Path(new).name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", named)
+    with VideoWriter(tmp_path / "out", Fraction(25), (8, 8), codec="png-folder") as writer:
+        writer.write(torch.zeros(2, 3, 8, 8))
+    *pictures, folder, name, above = done
+    assert sorted(pictures) == ["000000.png", "000001.png", "frames.json"]
+    assert folder.endswith(".partial")
+    assert (name, above) == ("named out", tmp_path.name)
 
 
 def test_json_is_there_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Curves over the frames, as SVG."""
+"""Curves over the frames, or over steps, as SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_POINTS = 700
 
 @dataclass(frozen=True)
 class Line:
-    """One value per frame; None, where there is none, is a gap.
+    """One value per frame, or per step; None, where there is none, is a gap.
 
     Args:
         name: in the legend.
@@ -41,6 +41,7 @@ def chart(
     top: float | None = None,
     bottom: float | None = 0.0,
     mark: float | None = None,
+    over: str = "frame",
 ) -> str:
     """A figure: the curves, axes with numbers, and a legend.
 
@@ -51,6 +52,7 @@ def chart(
         top: greatest value that is to be seen; what fits the lines if not given.
         bottom: value that is to be seen if all are greater; None for what fits the lines.
         mark: a value at which a line runs across.
+        over: what is counted from left to right, from 0.
 
     Returns:
         HTML with an SVG in it.
@@ -88,7 +90,8 @@ def chart(
         for frame in _frame_ticks(count)
     ]
     parts.append(
-        f'<text class="axis" fill="currentColor" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">frame</text>'
+        f'<text class="axis" fill="currentColor" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">'
+        f"{escape(over)}</text>"
     )
     if mark is not None:
         stroke = 'stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 4"'
@@ -106,7 +109,7 @@ def chart(
         f'<line {_stroke(line)} x1="0" x2="28" y1="4" y2="4"/></svg>{escape(line.name)}</li>'
         for line in lines
     )
-    label = escape(f"{title}, {unit}, over {count} frames")
+    label = escape(f"{title}, {unit}, over {count} {over}s")
     return (
         f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> ({escape(unit)})</figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'

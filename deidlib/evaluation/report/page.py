@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from deidlib.evaluation import Evaluation, EvaluationError
+from deidlib.evaluation.goodness import LOWER, UPPER
 from deidlib.evaluation.movement import LABELS
 from deidlib.evaluation.pairs import pairs
 from deidlib.evaluation.reading import ReaderResult, Role
@@ -71,6 +72,8 @@ def write_report(
         ],
         frames=frames,
         show_originals=show_originals,
+        upper=UPPER,
+        lower=LOWER,
         exact=hidden is not None,
         note=note,
         light=LIGHT,

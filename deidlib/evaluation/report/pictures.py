@@ -135,7 +135,11 @@ def panels(
     )
     masked = {}
     if hidden is not None:
-        masked = _frames(evaluation, choices, {pair.name: pair.protected for pair in hidden})
+        masked = _frames(
+            evaluation,
+            choices,
+            {pair.name: other.protected for pair, other in zip(evaluation.pairs, hidden, strict=True)},
+        )
     rows = []
     for choice in choices:
         frame, reader = protected[choice.number], choice.reader

@@ -8,6 +8,7 @@ from deidlib.models.strangers.dlib_models import DlibHOG as DlibHOG
 from deidlib.models.strangers.dlib_models import DlibPoints as DlibPoints
 from deidlib.models.strangers.dlib_models import DlibRecogniser as DlibRecogniser
 from deidlib.models.strangers.facemesh import FaceMesh as FaceMesh
+from deidlib.models.strangers.lbp import LBPCascade as LBPCascade
 from deidlib.models.strangers.net_detector import NetDetector as NetDetector
 from deidlib.models.strangers.net_points import NetPoints as NetPoints
 from deidlib.models.strangers.pfld import PFLD as PFLD
@@ -23,6 +24,7 @@ __all__ = [
     "DlibPoints",
     "DlibRecogniser",
     "FaceMesh",
+    "LBPCascade",
     "NetDetector",
     "NetPoints",
     "YuNet",

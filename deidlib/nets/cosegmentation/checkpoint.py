@@ -13,7 +13,7 @@ from deidlib.nets.cosegmentation.motion import SegmentMotion
 from deidlib.nets.cosegmentation.part_swap import PartSwap
 from deidlib.nets.cosegmentation.reconstruction import Generator
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
-from deidlib.weights import CorruptWeights
+from deidlib.weights import CorruptWeights, plain_state
 
 _DENSE_MOTION = "dense_motion_network."
 # What a first-order model calls the heads of its key point detector.
@@ -106,9 +106,9 @@ def _layout_of(checkpoint: Mapping[str, Any]) -> _Layout:
 
 def _state(checkpoint: Mapping[str, Any], entry: str) -> dict[str, Tensor]:
     state = checkpoint[entry]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping):
         raise CorruptWeights(f"{entry} must hold names and tensors, got a {type(state).__name__}.")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return plain_state(state, entry)
 
 
 def _segmentation(state: Mapping[str, Tensor], layout: _Layout, temperature: float) -> PartSegmentation:

@@ -40,6 +40,16 @@ def read_bounded(path: Path, most: int = _MOST_BYTES) -> bytes:
         OSError: it cannot be read.
         BoundsError: it is no regular file, or larger.
     """
+    return read_regular(path, most)[0]
+
+
+def read_regular(path: Path, most: int) -> tuple[bytes, os.stat_result]:
+    """What a regular file holds, as :func:`read_bounded` reads it, and what the system says of the file that was read.
+
+    Raises:
+        OSError: it cannot be read.
+        BoundsError: it is no regular file, or larger.
+    """
     # Without waiting: a pipe would be opened when somebody writes into it, if ever.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
@@ -51,7 +61,7 @@ def read_bounded(path: Path, most: int = _MOST_BYTES) -> bytes:
         content = file.read(most + 1)
     if len(content) > most:
         raise BoundsError(f"{path} grows while it is read, beyond the {most} bytes that such a file may have")
-    return content
+    return content, known
 
 
 def json_of(text: str) -> Any:
@@ -175,6 +185,7 @@ def mapped(shape: Shape, most: int = 1000) -> Shape:
         if len(value) > most:
             raise BoundsError(f"{name} holds {len(value)} entries, more than {most}")
         for key, entry in value.items():
+            text()(key, f"a name in {name}")
             shape(entry, f"{name}.{key[:40]}")
 
     return check
@@ -189,7 +200,7 @@ def fields(needed: Mapping[str, Shape], besides: Mapping[str, Shape] | None = No
         >>> shape({"frames": 10}, "note")
         Traceback (most recent call last):
         ...
-        deidlib.records.bounded.BoundsError: note.frames must lie in 1 to 9, got 10
+        deidlib.bounded.BoundsError: note.frames must lie in 1 to 9, got 10
     """
     besides = besides or {}
 

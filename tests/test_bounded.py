@@ -12,14 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from deidlib.faces import Faces
-from deidlib.keys.key import Key, KeyFileError
-from deidlib.keys.record import KeyRecord
-from deidlib.keys.scramble import CellPermutation
-from deidlib.media import MediaReadError, VideoWriter
-from deidlib.media.clip import open_frames
-from deidlib.protect.sidecar import Sidecar, opened
-from deidlib.records.bounded import (
+from deidlib.bounded import (
     BoundsError,
     fields,
     json_of,
@@ -31,6 +24,13 @@ from deidlib.records.bounded import (
     text,
     whole,
 )
+from deidlib.faces import Faces
+from deidlib.keys.key import Key, KeyFileError
+from deidlib.keys.record import KeyRecord
+from deidlib.keys.scramble import CellPermutation
+from deidlib.media import MediaReadError, VideoWriter
+from deidlib.media.clip import open_frames
+from deidlib.protect.sidecar import Sidecar, opened
 from deidlib.records.detections import Detections, DetectionsError, read_detections, write_detections
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices of Unix")

@@ -1,0 +1,1 @@
+"""What is on the page; the only place that knows Gradio, which is an extra."""

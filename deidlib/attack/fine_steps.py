@@ -1,0 +1,200 @@
+"""``FineSteps``: which frames of an attack are near, what must be asked of whom, and their fine steps, face by face."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deidlib.attack.reading_step import ReadingStep, Slopes, window_of
+from deidlib.faces import FaceBatch, Faces
+from deidlib.geometry.boxes import Rectangle, iou
+
+# Boxes of two models that overlap by this are of one face.
+_SAME = 0.5
+# How much of a face's longer side lies in its window beside it: at least what is hidden of it.
+_AROUND = 0.5
+
+
+class Asked(NamedTuple):
+    """What a step of some frames, K of them, needs to know.
+
+    Args:
+        near: which frames take a fine step; the others take the rule's.
+        offsets: per model ``(K, N, R)`` with a graph, what is read of each face less what is to be read.
+        faces: per model and frame, of which faces a gradient is asked.
+    """
+
+    near: Sequence[bool]
+    offsets: Mapping[str, Tensor]
+    faces: Mapping[str, Sequence[Sequence[bool]]]
+
+    def gradient(self, row: int) -> bool:
+        """Whether a frame, by its place among the K, costs a backward pass of some model."""
+        return not self.near[row] or any(any(frames[row]) for frames in self.faces.values())
+
+
+@dataclass(eq=False)
+class _Face:
+    """A face of a frame: where it may change, which number it has for each model, and what is known of it.
+
+    Args:
+        slopes: how it depends on its pixels.
+        numbers: per model that reads it.
+        missing: per model the length of the offset before the last step; without one, the slopes are tried as they are.
+    """
+
+    slopes: Slopes
+    numbers: dict[str, int]
+    missing: dict[str, float] = field(default_factory=dict)
+
+
+class FineSteps:
+    """The fine steps of an attack on some frames.
+
+    Args:
+        step: the step.
+        readings: per model what it is to read, one entry per frame.
+        slopes: per frame what is known of the frame before it.
+    """
+
+    def __init__(
+        self, step: ReadingStep, readings: Mapping[str, Sequence[Faces]], slopes: Sequence[Sequence[Slopes]] | None
+    ) -> None:
+        self.step = step
+        self._boxes = {name: FaceBatch.of(faces).boxes for name, faces in readings.items()}
+        frames = len(next(iter(self._boxes.values())))
+        self._before = list(slopes or [()] * frames)
+        self._left = [step.most] * frames
+        self._faces: dict[int, list[_Face]] = {}
+
+    def slopes(self) -> list[Sequence[Slopes]]:
+        """Per frame what is known by now."""
+        return [
+            tuple(face.slopes for face in self._faces[i]) if i in self._faces else before
+            for i, before in enumerate(self._before)
+        ]
+
+    def ask(
+        self, offsets: Mapping[str, Tensor], numbers: Sequence[int], done: Sequence[bool], ball: tuple[Tensor, Tensor]
+    ) -> Asked:
+        """Look at what is read, and say what a step needs. The lengths of the offsets are waited for.
+
+        Args:
+            offsets: per model ``(K, N, R)``, NaN for what is not read.
+            numbers: which frames of the batch they are.
+            done: which of them need no step.
+            ball: lowest and highest values, ``(K, 3, H, W)`` each.
+        """
+        far = {name: offset.detach().square().mean(dim=2).sqrt() for name, offset in offsets.items()}
+        table = torch.cat(list(far.values()), dim=1).tolist()
+        lengths, first = {}, 0
+        for name, values in far.items():
+            lengths[name] = [row[first : first + values.shape[1]] for row in table]
+            first += values.shape[1]
+        near, faces = [], {name: [[False] * len(row) for row in rows] for name, rows in lengths.items()}
+        for k, i in enumerate(numbers):
+            is_near = self._left[i] > 0 and all(length <= self.step.near for length in table[k]) and not done[k]
+            near.append(is_near)
+            if not is_near:
+                continue
+            self._left[i] -= 1
+            if i not in self._faces:
+                self._faces[i] = self._found(i, (ball[0][k], ball[1][k]))
+            for face in self._faces[i]:
+                for name, n in face.numbers.items():
+                    length, known = lengths[name][k][n], face.slopes.gradients.get(name)
+                    unknown = known is None or len(known) != offsets[name].shape[2]
+                    faces[name][k][n] = unknown or length > self.step.poor * face.missing.get(name, math.inf)
+                    face.missing[name] = length
+        return Asked(near, offsets, faces)
+
+    def take(
+        self,
+        asked: Asked,
+        numbers: Sequence[int],
+        images: Tensor,
+        ball: tuple[Tensor, Tensor],
+        gradients: Mapping[str, Tensor],
+    ) -> dict[int, Tensor]:
+        """The steps of the frames that are near.
+
+        Args:
+            asked: what :meth:`ask` said.
+            numbers: which frames of the batch they are.
+            images: ``(K, 3, H, W)`` the frames, on the uint8 grid.
+            ball: lowest and highest values, ``(K, 3, H, W)`` each.
+            gradients: per model ``(K, 3, H, W)``, of the lengths of the offsets of the faces asked for.
+
+        Returns:
+            By their numbers the next frames, ``(3, H, W)``.
+        """
+        stepped = {}
+        for k, i in enumerate(numbers):
+            if not asked.near[k]:
+                continue
+            image, within = images[k], (ball[0][k], ball[1][k])
+            for face in self._faces[i]:
+                offsets = {name: asked.offsets[name][k, n].detach() for name, n in face.numbers.items()}
+                left, top, right, bottom = face.slopes.window
+                told = {
+                    name: gradients[name][k, :, top:bottom, left:right] / 255
+                    for name, n in face.numbers.items()
+                    if asked.faces[name][k][n]
+                }
+                face.slopes = face.slopes.learned(offsets, told)
+                image = self.step(image, within, offsets, face.slopes)
+            stepped[i] = image
+        return stepped
+
+    def _found(self, number: int, ball: tuple[Tensor, Tensor]) -> list[_Face]:
+        """The faces of a frame, each with what is known of the face in its place in the frame before."""
+        free, faces = window_of(*ball), list[_Face]()
+        boxes: list[Tensor] = []
+        for name, table in self._boxes.items():
+            for n, box in enumerate(table[number].cpu()):
+                if not bool(box.isfinite().all()):
+                    continue
+                mine = [
+                    m for m, other in enumerate(boxes)
+                    if name not in faces[m].numbers and float(iou(box[None], other[None])) >= _SAME
+                ]  # fmt: skip
+                if mine:
+                    faces[mine[0]].numbers[name] = n
+                    continue
+                window = _around(box, free)
+                if window.left < window.right and window.top < window.bottom:
+                    boxes.append(box)
+                    faces.append(_Face(self._known(number, window), {name: n}))
+        return faces
+
+    def _known(self, number: int, window: Rectangle) -> Slopes:
+        """What is known of the face whose window overlaps this one most."""
+        before = max(self._before[number], key=lambda slopes: _overlap(slopes.window, window), default=None)
+        # Less than half of it is another face's.
+        if before is None or 2 * _overlap(before.window, window) < _overlap(window, window):
+            return Slopes(window, {})
+        return before.moved(window)
+
+
+def _around(box: Tensor, free: Rectangle) -> Rectangle:
+    """A face's surroundings, within what may change."""
+    left, top, right, bottom = box.tolist()
+    more = _AROUND * max(right - left, bottom - top)
+    return Rectangle(
+        max(free.left, math.floor(left - more)),
+        max(free.top, math.floor(top - more)),
+        min(free.right, math.ceil(right + more)),
+        min(free.bottom, math.ceil(bottom + more)),
+    )
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> int:
+    """The pixels that two windows share."""
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    return max(width, 0) * max(height, 0)

@@ -1,0 +1,111 @@
+"""What a command says, and how much of it: ``say``, ``note``, ``warn``; ``-q`` and ``-v``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Annotated
+
+import typer
+
+from deidlib.cli.options import RUNNING
+
+_quiet = ContextVar("quiet", default=False)
+_muted = ContextVar("muted", default=False)
+
+
+def say(text: str = "") -> None:
+    """Print a result, above the bars; with ``-q``, or where standard output is for JSON, it is left out."""
+    if not silent():
+        _print(text, err=False)
+
+
+def note(text: str) -> None:
+    """Print what is good to know; with ``-q`` it is left out."""
+    if not is_quiet():
+        _print(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning or an error, always."""
+    _print(text, err=True)
+
+
+def is_quiet() -> bool:
+    """Whether the command that runs was told to say no more than what is wrong."""
+    return _quiet.get()
+
+
+def silent() -> bool:
+    """Whether nothing is to be said on standard output."""
+    return _quiet.get() or _muted.get()
+
+
+def mute() -> None:
+    """From here on, the command that runs leaves standard output to what it writes there."""
+    _muted.set(True)
+
+
+def _print(text: str, *, err: bool) -> None:
+    from tqdm.auto import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        typer.echo(text, err=err)
+
+
+class _Teller(logging.Handler):
+    """Writes what the library logs above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _print(self.format(record), err=True)
+
+
+def _log(context: typer.Context, count: int) -> int:
+    if count:
+        logger, teller = logging.getLogger("deidlib"), _Teller()
+        teller.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+        before = logger.level
+        logger.addHandler(teller)
+        logger.setLevel(logging.INFO if count == 1 else logging.DEBUG)
+
+        def end() -> None:
+            logger.removeHandler(teller)
+            logger.setLevel(before)
+
+        context.call_on_close(end)
+    return count
+
+
+def _lower(context: typer.Context, wanted: bool) -> bool:
+    if wanted and context.params.get("verbose"):
+        raise typer.BadParameter("--quiet and --verbose say the contrary. Leave one out.")
+
+    def end() -> None:
+        _quiet.set(False)
+        _muted.set(False)
+
+    context.call_on_close(end)
+    _quiet.set(wanted)
+    return wanted
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        is_eager=True,
+        callback=_log,
+        rich_help_panel=RUNNING,
+        help="Say what is done while it is done; -vv says more. In Python: logging, under the logger deidlib.",
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", callback=_lower, rich_help_panel=RUNNING, help="Say nothing but warnings and errors: no bar."
+    ),
+]

@@ -1,0 +1,404 @@
+"""``protect_remote``: all clips below a URL, each fetched, protected, and published whole under another URL."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deidlib.bounded import BoundsError, fields, json_of, listed, maybe, text
+from deidlib.keys.key import Key
+from deidlib.media.errors import MediaReadError, MediaWriteError
+from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from deidlib.protect.check import Check
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.folder import protect_file
+from deidlib.protect.inputs import suffix_for
+from deidlib.protect.outcome import ClipResult, RunSummary
+from deidlib.protect.output import Output
+from deidlib.protect.segments import BusyError
+from deidlib.protect.sidecar import MOST_BYTES, PREVIOUS, Sidecar, is_ours, said_of
+from deidlib.protect.source import ClipSource
+from deidlib.protect.summary import Summary
+from deidlib.records.files import sha256_of
+from deidlib.records.fingerprint import described, fingerprint
+from deidlib.records.versions import versions
+from deidlib.storage.errors import StorageError
+from deidlib.storage.place import Place, Stat
+from deidlib.storage.scratch import ORIGINAL, WORK, Scratch, ScratchBusyError
+
+RECORDS = ".deidlib"
+"""The folder beside the outputs with a record of each: ``.deidlib/drive.mkv.json``."""
+_MOST_RECORD = 1 << 16
+_TEXT = text(_MOST_RECORD)
+_RECORD = fields(
+    {"status": _TEXT, "input": _TEXT, "fingerprint": _TEXT},
+    {"input_version": _TEXT, "output_sha256": maybe(_TEXT), "output_version": listed(_TEXT), "error": _TEXT},
+)
+
+
+@dataclass(frozen=True)
+class RemotePair:
+    """A clip to be done, by the names below the two folders.
+
+    Args:
+        source: the input; empty if the folder is the file itself.
+        target: the output, likewise.
+    """
+
+    source: str
+    target: str
+
+
+def remote_pairs(source: Place, target: Place, codec: str, summary: RunSummary) -> Iterator[RemotePair]:
+    """The clips below a URL, as they are listed: images and videos by their names.
+
+    What two inputs would both be written to is a failure of the second; all else, and what is hidden, is passed over.
+    Both are counted in the summary.
+
+    Args:
+        source: the file or folder.
+        target: the file, or the folder for the outputs.
+        codec: one of ``deidlib.media.CODECS``.
+        summary: where they are counted.
+
+    Raises:
+        MediaReadError: there is nothing to be protected.
+        MediaWriteError: the outputs would lie among the inputs, or the codec writes a folder.
+        StorageError: the folder cannot be listed.
+    """
+    if codec == "png-folder":
+        raise MediaWriteError(
+            "png-folder writes a folder of files, which no store publishes as one. Choose --codec ffv1, which loses "
+            "nothing either."
+        )
+    if source.stat() is not None:
+        yield RemotePair("", "")
+        return
+    if source.holds(target):
+        raise MediaWriteError(
+            f"the output folder {target} must not be the input folder or lie inside it. Choose another place."
+        )
+    found, names = False, _Names()
+    for one in source.files():
+        if any(part.startswith(".") for part in one.name.split("/")):
+            summary.pass_over(one.name, "hidden")
+            continue
+        # No paths: Python remembers all of their parts.
+        stem, suffix = os.path.splitext(one.name)
+        if suffix.lower() not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            summary.pass_over(one.name, "not called as an image or a video")
+            continue
+        found, out = True, stem + suffix_for(suffix.lower() in IMAGE_SUFFIXES, codec)
+        if (other := names.taken(one.name, stem, out)) is None:
+            yield RemotePair(one.name, out)
+        else:
+            error = f"{source / one.name}: {other} would be written to {target / out} too. Rename one."
+            summary.add(ClipResult(str(source / one.name), str(target / out), error=error))
+    if not found:
+        also = f" Passed over: {summary.passed_over_in_words()}." if summary.passed_over else ""
+        raise MediaReadError(f"{source} holds no image or video, or does not exist.{also}")
+
+
+class RemoteWork:
+    """What is done to each clip below a URL, by whichever process or machine.
+
+    A clip is copied into a scratch folder, protected there, and published: first the description, then the file, each
+    appearing whole; so whoever finds the file finds what describes it, and nothing else ever has its name. Then a
+    record says that it is done, by which a later run knows it without reading either file.
+
+    Args:
+        deidentifier: what happens to the frames.
+        source: the file or folder.
+        target: the file, or the folder for the outputs.
+        output: how videos are written.
+        check: what the files must show their authorised readers.
+        key: the models read for its holder only.
+        batch_size: frames attacked at a time.
+        scratch: where clips lie while they are worked on.
+    """
+
+    def __init__(
+        self,
+        deidentifier: Deidentifier,
+        source: Place,
+        target: Place,
+        *,
+        output: Output = Output(),
+        check: Check | None = Check(),
+        key: Key | None = None,
+        batch_size: int = 8,
+        scratch: Scratch | None = None,
+    ) -> None:
+        self.deidentifier, self.source, self.target = deidentifier, source, target
+        self.output, self.check, self.key, self.batch_size = output, check, key, batch_size
+        self.scratch = scratch or Scratch()
+        self._secret = None if key is None else key.derive("input")
+        settings: dict[str, Any] = {
+            "deidentifier": described(deidentifier),
+            "output": described(output),
+            "check": described(check),
+            "key": None if key is None else key.id,
+            "versions": versions(),
+        }
+        self._mark = fingerprint(settings)
+
+    def one(
+        self,
+        pair: RemotePair,
+        *,
+        progress: Callable[[int], object] | None = None,
+        stage: Callable[[str], object] | None = None,
+    ) -> ClipResult:
+        """Do a clip, unless it is finished, and say what became of it: nothing is raised that is the clip's fault.
+
+        Args:
+            pair: the clip.
+            progress: as for :func:`~deidlib.protect_video`.
+            stage: as for :func:`~deidlib.protect_video`.
+        """
+        source = self.source / pair.source if pair.source else self.source
+        target = self.target / pair.target if pair.target else self.target
+        try:
+            return ClipResult(str(source), str(target), self._one(source, target, progress, stage))
+        except (BusyError, ScratchBusyError):
+            return ClipResult(str(source), str(target), elsewhere=True)
+        except Exception as error:
+            # Whatever is wrong with one clip does not stop the others.
+            message = " ".join(str(error).split())
+            return ClipResult(
+                str(source), str(target), error=message if str(source) in message else f"{source}: {message}"
+            )
+
+    def _one(
+        self,
+        source: Place,
+        target: Place,
+        progress: Callable[[int], object] | None,
+        stage: Callable[[str], object] | None,
+    ) -> Summary | None:
+        stat = source.stat()
+        if stat is None:
+            raise StorageError(f"{source} is gone since it was listed.")
+        record_place = self._record_of(target)
+        line = {"input": source.name, "fingerprint": self._mark, "input_version": self._version(source, stat)}
+        if self._is_done(_record(record_place), line, target):
+            return None
+        description = Sidecar.path_of(Path(target.name)).name
+        known = _description(_beside(target, description))
+        with self.scratch.folder(target.url) as folder:
+            # What it is called tells nothing, and fits every file system.
+            original = folder / ORIGINAL / f"clip{Path(source.name).suffix}"
+            made = folder / WORK / f"clip{Path(target.name).suffix}"
+            try:
+                if stage is not None:
+                    stage("fetching")
+                source.fetch(original)
+                clip = ClipSource.of_file(original)
+                summary = protect_file(
+                    self.deidentifier, clip, made, output=self.output, check=self.check, key=self.key,
+                    batch_size=self.batch_size, progress=progress, stage=stage,
+                )  # fmt: skip
+                if source.stat() != stat:
+                    raise StorageError(
+                        f"{source} was changed or removed while it was worked on, so that nothing was published. "
+                        "Leave it alone and run again."
+                    )
+                if stage is not None:
+                    stage("publishing")
+                self._publish(made, target, _beside(target, description), known, folder)
+                written = target.stat()
+                record_place.write(
+                    json.dumps(
+                        line
+                        | {
+                            "status": "done",
+                            "output_sha256": sha256_of(made),
+                            "output_version": [] if written is None else [*written.times, *written.content],
+                        }
+                    ).encode()
+                )
+            except BusyError:
+                raise
+            except Exception as error:
+                message = str(error).replace(str(original), str(source)).replace(str(made), str(target))
+                raise StorageError(message.replace(str(folder), "the scratch folder")) from error
+        return summary
+
+    def _publish(self, made: Path, target: Place, place: Place, known: dict[str, Any] | None, folder: Path) -> None:
+        """The description, then the file: until that is there, the description carries that of the file before it."""
+        last, first = Sidecar.path_of(made), folder / "both.json"
+        before = known
+        if known is not None and target.stat() is not None:
+            if PREVIOUS in known:
+                # An earlier run was killed in between: which of the two it is, its bytes decide.
+                copy = folder / "before"
+                target.fetch(copy)
+                before = said_of(copy, known)
+                copy.unlink()
+            both = json.loads(last.read_text(encoding="utf-8")) | {PREVIOUS: before}
+            first.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
+        else:
+            first = last
+        place.put(first)
+        try:
+            target.put(made)
+        except BaseException:
+            # If the store is gone, what stays describes the old file as well, or no file at all.
+            if before is None:
+                place.remove()
+            else:
+                place.write((json.dumps(before, indent=2) + "\n").encode())
+            raise
+        if first is not last:
+            place.put(last)
+
+    def _record_of(self, target: Place) -> Place:
+        inside = target.url.removeprefix(self.target.url).lstrip("/")
+        if inside:
+            return self.target / f"{RECORDS}/{inside}.json"
+        return _beside(target, f"{RECORDS}/{target.name}.json")
+
+    def _version(self, source: Place, stat: Stat) -> str:
+        """What an original is known by: for the holder of the key its bytes, too; a plain hash confirms who guesses."""
+        if self._secret is None:
+            return fingerprint([source.url, *stat.times])
+        return self._secret.mac(json.dumps([source.url, *stat.times, *stat.content]))
+
+    def _is_done(self, record: dict[str, Any] | None, line: dict[str, Any], target: Place) -> bool:
+        if record is None or record["status"] != "done" or any(record.get(name) != line[name] for name in line):
+            return False
+        written = target.stat()
+        if written is None or record.get("output_version") != [*written.times, *written.content]:
+            return False
+        return _beside(target, Sidecar.path_of(Path(target.name)).name).stat() is not None
+
+
+def protect_remote(
+    deidentifier: Deidentifier,
+    source: str | Path,
+    target: str | Path,
+    *,
+    output: Output = Output(),
+    check: Check | None = Check(),
+    key: Key | None = None,
+    batch_size: int = 8,
+    scratch: str | Path | None = None,
+    patience: float = 60.0,
+    begin: Callable[[str], object] | None = None,
+    done: Callable[[ClipResult], object] | None = None,
+    progress: Callable[[int], object] | None = None,
+    stage: Callable[[str], object] | None = None,
+) -> RunSummary:
+    """Protect a clip, or all images and videos below a folder, from store to store: ``s3://``, ``gs://``, paths.
+
+    One clip at a time is copied to this machine and worked on. Its output appears whole under its name, with its
+    description. A record in the folder ``.deidlib`` beside the outputs says that it is done: called again, what is
+    finished with the same settings is left as it is. :func:`deidlib.cluster.protect` does the same on many machines.
+
+    Args:
+        deidentifier: what happens to the frames.
+        source: a file or folder, by URL or path.
+        target: the file, or the folder for the outputs, with the same tree below.
+        output: how videos are written; no ``png-folder``.
+        check: what the files must show their authorised readers.
+        key: the models read for its holder only.
+        batch_size: frames attacked at a time.
+        scratch: a folder for what is worked on; by default one in the system's folder for temporary files.
+        patience: seconds for which a store that does not answer is asked again.
+        begin: told the clip that is begun.
+        done: told what became of it.
+        progress: as for :func:`~deidlib.protect_video`.
+        stage: as for :func:`~deidlib.protect_video`, and ``"fetching"`` and ``"publishing"``.
+
+    Returns:
+        What became of all, in numbers; a clip that fails stops no other.
+
+    Raises:
+        MediaError: there is nothing to be protected, or the outputs would lie among the inputs.
+        StorageError: a store is not known, or its folder cannot be listed.
+
+    Example:
+        >>> from deidlib import MTCNN, IFGSMAttacker, write_image
+        >>> import tempfile, torch
+        >>> hide = Deidentifier(IFGSMAttacker([MTCNN()], max_iterations=0))
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_image(folder / "a.png", torch.rand(1, 3, 32, 32))
+        >>> protect_remote(hide, folder, "memory://protected").finished
+        1
+        >>> sorted(listed.name for listed in Place("memory://protected").files())
+        ['.deidlib/a.png.json', 'a.png', 'a.png.json']
+    """
+    summary, places = RunSummary(), (Place(str(source), patience), Place(str(target), patience))
+    work = RemoteWork(
+        deidentifier, *places, output=output, check=check, key=key, batch_size=batch_size,
+        scratch=Scratch(None if scratch is None else Path(scratch)),
+    )  # fmt: skip
+    for pair in remote_pairs(*places, output.codec, summary):
+        if begin is not None:
+            begin(str(places[0] / pair.source if pair.source else places[0]))
+        result = work.one(pair, progress=progress, stage=stage)
+        summary.add(result)
+        if done is not None:
+            done(result)
+    return summary
+
+
+class _Names:
+    """Which outputs are taken, of inputs that come in the order of their names: as many as one name has beginnings.
+
+    Inputs of one output begin alike, with its stem; so when a name comes that begins otherwise, no other of that stem
+    comes any more.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str, str, str]] = []
+
+    def taken(self, name: str, stem: str, out: str) -> str | None:
+        """The input that an output belongs to already; None if it is free, and from now on it is this one's."""
+        while self._open and not name.startswith(self._open[-1][0]):
+            self._open.pop()
+        for _, other, known in self._open:
+            if known == out:
+                return other
+        self._open.append((stem, name, out))
+        return None
+
+
+def _beside(target: Place, name: str) -> Place:
+    return Place(f"{target.url.rpartition('/')[0]}/{name}", target.patience)
+
+
+def _record(place: Place) -> dict[str, Any] | None:
+    """The record of an output; None if there is none, or something else."""
+    content = place.read(_MOST_RECORD)
+    try:
+        record: dict[str, Any] = json_of((content or b"").decode())
+        _RECORD(record, "it")
+    except (BoundsError, UnicodeDecodeError):
+        return None
+    return record
+
+
+def _description(place: Place) -> dict[str, Any] | None:
+    """What describes the output that is there; None if nothing does.
+
+    Raises:
+        MediaWriteError: something else lies there, and would be lost.
+    """
+    content = place.read(MOST_BYTES)
+    if content is None:
+        return None
+    try:
+        known: dict[str, Any] = json_of(content.decode())
+    except (BoundsError, UnicodeDecodeError):
+        known = {}
+    if not is_ours(known):
+        raise MediaWriteError(
+            f"{place} is no description of a protected file, and would be replaced by one. Move it, or choose another "
+            "place."
+        )
+    return known
