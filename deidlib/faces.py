@@ -75,9 +75,10 @@ class Faces:
             )
         if self.gaze is not None and self.gaze.shape != (n, 3):
             raise ValueError(f"Faces.gaze must have shape ({n}, 3), got {tuple(self.gaze.shape)}.")
-        if n and not bool(torch.isfinite(self.boxes).all()):
-            raise ValueError("Faces.boxes holds NaN or infinity; drop such detections before building Faces.")
-        if n and not bool((self.boxes[:, 2:] >= self.boxes[:, :2]).all()):
+        # One wait for both; NaN is in no order.
+        if n and not bool(torch.isfinite(self.boxes).all() & (self.boxes[:, 2:] >= self.boxes[:, :2]).all()):
+            if not bool(torch.isfinite(self.boxes).all()):
+                raise ValueError("Faces.boxes holds NaN or infinity; drop such detections before building Faces.")
             raise ValueError("Faces.boxes must be xyxy with x2 >= x1 and y2 >= y1; for xywh add w and h to x and y.")
 
     def __len__(self) -> int:

@@ -191,6 +191,29 @@ def from_pixels(pixels: Pixels) -> Tensor:
     return from_uint8(torch.from_numpy(np.ascontiguousarray(rearrange(pixels, "... h w c -> ... c h w"))))
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The floating type with most digits that a device has: float64, and float32 on Apple's (MPS).
+
+    Example:
+        >>> widest(torch.device("cpu")), widest(torch.device("mps"))
+        (torch.float64, torch.float32)
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def in_double(values: Tensor) -> Tensor:
+    """Values in float64: where they are, or on the CPU if they are on a device that has none.
+
+    Args:
+        values: of any shape and floating type.
+
+    Example:
+        >>> in_double(torch.ones(1)).dtype
+        torch.float64
+    """
+    return (values.cpu() if widest(values.device) != torch.float64 else values).double()
+
+
 def sum_in_order(terms: Tensor) -> Tensor:
     """Sum over the first dimension, in an order that hangs on its length alone.
 

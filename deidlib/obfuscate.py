@@ -15,7 +15,7 @@ from torch import Tensor
 from deidlib.faces import Faces, check_per_frame
 from deidlib.geometry.boxes import Rectangle, expand
 from deidlib.geometry.region import FaceRegion
-from deidlib.images import check_image_shape, check_images, sum_in_order
+from deidlib.images import check_image_shape, check_images, sum_in_order, widest
 
 
 class Concealment(Protocol):
@@ -331,7 +331,7 @@ def _wide(values: Tensor) -> Tensor:
 
     MPS has no float64: there they stay as they are.
     """
-    return values if values.device.type == "mps" else values.double()
+    return values.to(widest(values.device))
 
 
 def _surroundings(image: Tensor, inside: Rectangle, reach: int) -> Tensor:

@@ -22,7 +22,7 @@ from deidlib.attack.steps import SignStep, StepRule
 from deidlib.attack.tolerance import Examiner, Tolerance
 from deidlib.faces import Faces
 from deidlib.images import check_images, to_grid
-from deidlib.models.base import TargetModel, by_name, check_precision
+from deidlib.models.base import TargetModel, by_name, check_kind
 from deidlib.records.html_table import html_table
 
 _log = logging.getLogger(__name__)
@@ -367,15 +367,9 @@ def _same_shape(name: str, tensor: Tensor, images: Tensor) -> None:
 def _fits(name: str, model: TargetModel[Any], images: Tensor) -> None:
     """A model on the device of the images, of their precision, and through which gradients can be taken."""
     parameter = next(model.parameters(), None)
-    if parameter is not None and parameter.device != images.device:
+    check_kind(name, parameter, images)
+    if parameter is not None and parameter.is_inference():
         raise ValueError(
-            f"model {name!r} is on {parameter.device}, the images on {images.device}. "
-            f"Move one: model.to({str(images.device)!r}) or images.to({str(parameter.device)!r})."
+            f"model {name!r} was made within torch.inference_mode(), so that no gradient goes through it. Make it "
+            "outside; using it there is no problem."
         )
-    if parameter is not None:
-        check_precision(name, parameter, images)
-        if parameter.is_inference():
-            raise ValueError(
-                f"model {name!r} was made within torch.inference_mode(), so that no gradient goes through it. Make it "
-                "outside; using it there is no problem."
-            )

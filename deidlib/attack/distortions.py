@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -113,14 +114,10 @@ class JPEG(Distortion):
         luma, chroma = torch.split(mixed(levels, even), [1, 2], dim=1)
         # Means of whole numbers are exact in whatever order.
         chroma = _whole(functional.avg_pool2d(_whole(chroma, -128, 127), 2), -128, 127)
-        fine, coarse = (self._steps(table).to(images) for table in (_LUMA_STEPS, _CHROMA_STEPS))
+        fine, coarse = (_steps(self.quality, which, images.device, images.dtype) for which in ("luma", "chroma"))
         luma = _whole(_coded(_whole(luma) - 128, 8, fine, 0.5) + 128, 0, 255)
         chroma = _whole(_coded(chroma, 8, coarse, 0.5), -128, 127)
         return _seen(mixed(_back(_BT601), luma, doubled(doubled(chroma, 2), 3)))[..., :height, :width]
-
-    def _steps(self, table: Tensor) -> Tensor:
-        percent = 5000 // self.quality if self.quality < 50 else 200 - 2 * self.quality
-        return ((table * percent + 50) / 100).floor().clamp(1, 255)
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ class H264(Distortion):
     def __call__(self, images: Tensor) -> Tensor:
         """Quantise the transform of luma and halved chroma."""
         luma, chroma = _video_planes(images)
-        fine, coarse = (luma.new_tensor(2 ** ((qp - 4) / 6)) for qp in (self.crf, _chroma_qp(self.crf)))
+        fine, coarse = (luma.new_full((), 2 ** ((qp - 4) / 6)) for qp in (self.crf, _chroma_qp(self.crf)))
         return _video_rgb(_coded(luma, 8, fine, _ROUNDING), _coded(chroma, 4, coarse, _ROUNDING))
 
 
@@ -174,6 +171,15 @@ _CHROMA_QP = (29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38
 def _chroma_qp(qp: float) -> float:
     qp += _CHROMA_OFFSET
     return qp if qp < 30 else _CHROMA_QP[round(qp) - 30]
+
+
+@lru_cache(maxsize=16)
+def _steps(quality: int, which: Literal["luma", "chroma"], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """JPEG's quantiser steps at a quality: ``(8, 8)``. Sent to a device once, and outside of inference mode."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    with torch.inference_mode(False):
+        table = _LUMA_STEPS if which == "luma" else _CHROMA_STEPS
+        return ((table * percent + 50) / 100).floor().clamp(1, 255).to(device, dtype)
 
 
 # Annex K of the JPEG standard (ITU-T T.81): quantiser steps at quality 50.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.geometry.boxes import Rectangle
+from deidlib.images import in_double, widest
 
 # Halvings in which the slope is found from which on a pixel is changed.
 _HALVINGS = 20
@@ -157,7 +158,7 @@ class ReadingStep:
         """
         size = torch.linalg.vector_norm(rows, dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
         rows, rest = rows / size[:, None], missing / size
-        values, basis = torch.linalg.eigh((rows @ rows.T).double())
+        values, basis = torch.linalg.eigh(in_double(rows @ rows.T))
         inverse = values / (values.square() + (_NOISE * values[-1]) ** 2)
         weights = ((basis * inverse) @ basis.T).to(rows)
         change, reach = torch.zeros_like(down), torch.ones_like(size[0])
@@ -201,6 +202,6 @@ def _floor(gain: Tensor, wanted: Tensor) -> Tensor:
     low, high = torch.zeros_like(wanted), gain.amax()
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        enough = (gain * (gain > middle)).sum(dtype=torch.float64) >= wanted
+        enough = (gain * (gain > middle)).sum(dtype=widest(gain.device)) >= wanted
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
     return low

@@ -14,6 +14,7 @@ from deidlib.attack.loop import Goal, Iterate
 from deidlib.faces import FaceBatch, Faces, comparable_points
 from deidlib.geometry.boxes import iou_of_pairs
 from deidlib.geometry.matching import assign
+from deidlib.images import in_double
 from deidlib.metrics.functional import gaze_angle, nme_box
 from deidlib.models.base import Reading, TargetModel
 from deidlib.models.observe import observe, observe_each, united
@@ -376,7 +377,7 @@ def _paired(wanted: Sequence[Faces], read: Sequence[Faces]) -> tuple[FaceBatch, 
     """Tables of what is wanted, and of what is read in its places: of pairs that overlap, those that overlap most."""
     goal, found = FaceBatch.of(wanted), FaceBatch.of(read)
     # One wait for all frames, rather than one for each.
-    overlap = iou_of_pairs(goal.boxes[:, :, None].double(), found.boxes.detach()[:, None].double()).cpu()
+    overlap = iou_of_pairs(in_double(goal.boxes[:, :, None]), in_double(found.boxes.detach()[:, None])).cpu()
     partner = torch.full(goal.scores.shape, found.boxes.shape[1])
     for i, gain in enumerate(overlap):
         rows, columns = assign(gain, gain >= _FOUND)

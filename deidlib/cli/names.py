@@ -329,13 +329,18 @@ def device_of(wanted: str) -> str:
     """The device, once it is known to be there."""
     import torch
 
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    there += ["mps"] if torch.backends.mps.is_available() else []
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = there[0].removesuffix(":0") if there else "cpu"
     kind, _, index = wanted.partition(":")
     if kind not in ("cpu", "cuda", "mps") or not (index.isdigit() or wanted == kind):
         raise ValueError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {wanted!r}. Try --device auto.")
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(index or 0) >= there:
-        raise ValueError(f"--device {wanted}, but this machine has {there} usable {kind} devices. Use --device cpu.")
+    if {"cpu": f"cpu:{index or 0}", "cuda": f"cuda:{index or 0}", "mps": "mps"}[kind] not in ["cpu:0", *there]:
+        why = "" if kind != "cuda" or torch.version.cuda or torch.version.hip else " This torch was built without CUDA."
+        raise ValueError(
+            f"--device {wanted}: this machine has {', '.join(['cpu', *there])} that torch can use.{why} "
+            f"Use --device {there[0] if there else 'cpu'}, or auto."
+        )
     note(f"device: {wanted}")
     return wanted

@@ -57,4 +57,6 @@ Processes = Annotated[
         "The file does not depend on how many they are. By default this one does it.",
     ),
 ]
-Device = Annotated[str, typer.Option(rich_help_panel=RUNNING, help="auto, cpu, cuda, cuda:1 ...")]
+Device = Annotated[
+    str, typer.Option(rich_help_panel=RUNNING, help="auto (a GPU if there is one), cpu, cuda, cuda:1 ..., mps.")
+]

@@ -72,7 +72,8 @@ def match(boxes: Tensor, others: Tensor, *, min_iou: float = SAME_FACE_IOU) -> d
         >>> match(boxes, boxes[[2, 0]])
         {0: 1, 2: 0}
     """
-    overlap = iou(boxes.double(), others.to(boxes.device, torch.float64))
+    # On the CPU, where pairs are found: few numbers, and one wait for each table.
+    overlap = iou(boxes.detach().cpu().double(), others.detach().cpu().double())
     rows, columns = assign(overlap, (overlap >= min_iou) & (overlap > 0))
     return dict(zip(rows.tolist(), columns.tolist(), strict=True))
 

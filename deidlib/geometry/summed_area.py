@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from deidlib.geometry.warp import area_spans
+from deidlib.images import in_double
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +38,7 @@ class SummedArea:
     @classmethod
     def of(cls, images: Tensor) -> Self:
         """Of images ``(B, C, H, W)``."""
-        there = images.cpu() if images.device.type == "mps" else images
-        sums = there.permute(0, 2, 3, 1).double().cumsum(1).cumsum(2)
+        sums = in_double(images.permute(0, 2, 3, 1)).cumsum(1).cumsum(2)
         return cls(pad(sums, (0, 0, 1, 0, 1, 0)), images.dtype, images.device)
 
     def resized(self, size: tuple[int, int]) -> Tensor:

@@ -62,16 +62,18 @@ def pair(original: Faces, protected: Faces, *, min_iou: float = 0.0) -> Pairing:
         ([0, 2], [1, 0], [1], [])
     """
     check_min_iou(min_iou)
-    device = original.boxes.device
-    overlap = iou(original.boxes.double(), protected.boxes.to(device).double())
+    place = original.boxes
+    # On the CPU, where pairs are found: few numbers, fetched once.
+    original, protected = (faces.map(lambda values: values.detach().cpu()) for faces in (original, protected))
+    overlap = iou(original.boxes.double(), protected.boxes.double())
     allowed = overlap > min_iou
-    rows, columns = assign(overlap - _TIE * _disagreement(original, protected.to(device)), allowed)
+    rows, columns = assign(overlap - _TIE * _disagreement(original, protected), allowed)
     return Pairing(
-        rows,
-        columns,
-        overlap[rows, columns].to(original.boxes.dtype),
-        _others(rows, len(original)),
-        _others(columns, len(protected)),
+        rows.to(place.device),
+        columns.to(place.device),
+        overlap[rows, columns].to(place),
+        _others(rows, len(original)).to(place.device),
+        _others(columns, len(protected)).to(place.device),
     )
 
 

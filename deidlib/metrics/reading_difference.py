@@ -12,6 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
+from deidlib.images import widest
 from deidlib.metrics.difference import Miss, difference
 from deidlib.metrics.pairing import check_min_iou
 
@@ -87,9 +88,11 @@ class ReadingDifference(Metric):
                 result.iou, result.landmarks, result.nme_interocular, result.nme_box, result.gaze, result.head_pose
             )  # fmt: skip
             unknown = result.iou.new_full((len(known),), torch.nan)
-            rows = [unknown if column is None else column.to(self.device) for column in columns]
-            # Joined, not stacked: poses are float64 where they are fitted, and lose nothing here.
-            self.faces.append(torch.cat([row[:, None] for row in rows], dim=1).to(self.device))
+            rows = [(unknown if column is None else column).cpu()[:, None] for column in columns]
+            # Joined, not stacked: poses are float64 where they are fitted, and lose nothing where the device has it.
+            table = torch.cat(rows, dim=1)
+            kind = widest(self.device) if table.dtype == torch.float64 else table.dtype
+            self.faces.append(table.to(kind).to(self.device))
             counts = [len(known), len(result.pairing), len(result.pairing.spurious)]
             self.frames.append(torch.tensor([counts], dtype=torch.long, device=self.device))
         for pieces in (self.faces, self.frames):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deidlib.images import in_double
+
 # Two rows correlate by 1 or -1 whatever they are.
 _LEAST = 3
 # Correlations closer than this are equal; between equals the shorter lag is the simpler explanation.
@@ -107,7 +109,7 @@ def rmse(original: Tensor, protected: Tensor) -> float:
         5.0
     """
     known = known_of_both(original, protected)
-    apart = (original[known] - protected[known]).double()
+    apart = in_double(original[known] - protected[known])
     squares = apart.square() if apart.ndim == 1 else apart.square().sum(dim=-1)
     return float(squares.mean().sqrt())
 
@@ -197,5 +199,5 @@ def known_of_both(a: Tensor, b: Tensor) -> Tensor:
 
 def _about_its_mean(rows: Tensor) -> Tensor:
     """Each number about its mean; of one that stands still exactly 0, which the mean alone would not give."""
-    moved = (rows - rows[:1]).double()
+    moved = in_double(rows - rows[:1])
     return moved - moved.mean(dim=0)

@@ -168,7 +168,8 @@ class TemporalFidelity(Metric):
         values["faces"] = float(len(faces))
         for count in ("compared", "missed", "unread"):
             values[count] = float(sum(getattr(face, count) for face in faces))
-        return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
+        table = torch.tensor(list(values.values()), device=self.device)
+        return dict(zip(values, table.unbind(), strict=True))
 
     def per_face(self) -> list[FollowedFace]:
         """Each face through the clip, in the order of their first frames."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from deidlib.images import in_double
+
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of the angle between every embedding in ``a`` and every one in ``b``.
@@ -105,9 +107,9 @@ def auc(genuine: Tensor, impostors: Tensor) -> Tensor:
         tensor(0.8750, dtype=torch.float64)
     """
     if not len(genuine) or not len(impostors):
-        return genuine.new_tensor(torch.nan, dtype=torch.float64)
-    known = genuine.double().nan_to_num(nan=-torch.inf)
-    ordered = impostors.double().nan_to_num(nan=-torch.inf).sort().values
+        return in_double(genuine.new_tensor(torch.nan))
+    known = in_double(genuine).nan_to_num(nan=-torch.inf)
+    ordered = in_double(impostors).nan_to_num(nan=-torch.inf).sort().values
     below, upto = (torch.searchsorted(ordered, known, right=right).double() for right in (False, True))
     return (below + upto).mean() / (2 * len(ordered))
 

@@ -337,8 +337,8 @@ def by_name(models: N | Mapping[str, N] | Iterable[N]) -> dict[str, N]:
     return named
 
 
-def check_precision(name: str, parameter: Tensor | None, images: Tensor) -> None:
-    """Make sure that a model and the images that it is given are of one floating type.
+def check_kind(name: str, parameter: Tensor | None, images: Tensor) -> None:
+    """Make sure that a model and the images that it is given are on one device, and of one floating type.
 
     Args:
         name: of the model.
@@ -348,6 +348,11 @@ def check_precision(name: str, parameter: Tensor | None, images: Tensor) -> None
     Raises:
         ValueError: they are not; the message says how to convert either.
     """
+    if parameter is not None and parameter.device != images.device:
+        raise ValueError(
+            f"model {name!r} is on {parameter.device}, the images on {images.device}. "
+            f"Move one: model.to({str(images.device)!r}) or images.to({str(parameter.device)!r})."
+        )
     if parameter is not None and parameter.is_floating_point() and parameter.dtype != images.dtype:
         raise ValueError(
             f"model {name!r} computes in {_WORDS.get(parameter.dtype, parameter.dtype)}, and the images are "

@@ -37,6 +37,8 @@ from deidlib.nets.mpiigaze import MPIIGazeNet
 
 # Moved geometries for eye patches: they are small, a pixel of the frame is two of theirs.
 _EYE_JITTER = 8
+# Of red, green and blue, as cv2.cvtColor adds them up in whole numbers.
+_GREY = (9798 / 32768, 19235 / 32768, 3735 / 32768)
 # A gaze that is this far off has loss 1.
 _UNIT = math.radians(10)
 
@@ -342,7 +344,7 @@ class GazeResNet(TargetModel[GazeTarget]):
         else:
             if self.mode.channels == "BGR":
                 patches = patches.flip(1)
-            mean, std = (patches.new_tensor(values)[:, None, None] for values in (self.mode.mean, self.mode.std))
+            mean, std = (_per_channel(v, patches.device, patches.dtype) for v in (self.mode.mean, self.mode.std))
             angles = self.net((patches - mean) / std)
         vectors = denormalize(angles_to_vectors(angles), rows.basis.to(images).flatten(0, 2))
         return vectors.reshape(faces, geometries, parts, 3)
@@ -358,7 +360,7 @@ def _grey(patches: Tensor) -> Tensor:
 
     The rounding passes the gradient through.
     """
-    weights = _grey_weights(patches.device, patches.dtype)
+    weights = _per_channel(_GREY, patches.device, patches.dtype)
     smooth = (patches * weights).sum(dim=1, keepdim=True)
     with torch.no_grad():
         levels = (patches * 255).round()
@@ -366,11 +368,11 @@ def _grey(patches: Tensor) -> Tensor:
     return smooth + (grey - smooth).detach()
 
 
-@lru_cache(maxsize=4)
-def _grey_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
+@lru_cache(maxsize=16)
+def _per_channel(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     # Sent to a device once; through what is made in inference mode, by whoever asks first, no gradient would go.
     with torch.inference_mode(False):
-        return torch.tensor([9798.0, 19235.0, 3735.0], device=device, dtype=dtype)[:, None, None] / 32768
+        return torch.tensor(values, device=device, dtype=dtype)[:, None, None]
 
 
 def _squared_angle(chord_squared: Tensor) -> Tensor:

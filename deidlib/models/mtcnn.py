@@ -19,7 +19,7 @@ from deidlib.geometry.cut import Place, cut
 from deidlib.geometry.matching import SAME_FACE_IOU
 from deidlib.geometry.summed_area import SummedArea
 from deidlib.geometry.warp import area_spans, averages
-from deidlib.images import check_image_shape, check_images
+from deidlib.images import check_image_shape, check_images, widest
 from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_mean, frame_of, huber, rows_of
 from deidlib.models.mtcnn_cascade import (
     CELL,
@@ -579,9 +579,8 @@ def _refined(moved: Tensor, boxes: Tensor, score: Tensor, owner: Tensor) -> tupl
     """What R-Net hands on: crops that pass, without overlaps, as squares."""
     passed = (score > _THRESHOLDS[1]).nonzero().squeeze(1)
     apart, rank = boxes[passed], score[passed]
-    if boxes.device.type != "mps":
-        # batched_nms moves owners apart by adding to their boxes, which would round those of a later frame more.
-        apart, rank = apart.double(), rank.double()
+    # batched_nms moves owners apart by adding to their boxes, which would round those of a later frame more.
+    apart, rank = (values.to(widest(boxes.device)) for values in (apart, rank))
     passed = passed[batched_nms(apart, rank, owner[passed], 0.7)]
     return square(moved[passed]), owner[passed]
 

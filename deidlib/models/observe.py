@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deidlib.faces import Faces
 from deidlib.geometry.matching import union
-from deidlib.models.base import ORDER, FaceModel, TargetModel, by_name, check_precision, one_or_several
+from deidlib.models.base import ORDER, FaceModel, TargetModel, by_name, check_kind, one_or_several
 
 
 def observe(
@@ -29,7 +29,7 @@ def observe(
         B entries with every field that the models can fill in.
 
     Raises:
-        ValueError: no detector among the models, or one that is not of the images' floating type.
+        ValueError: no detector among the models, or one that is not on the images' device or of their floating type.
 
     Example:
         >>> import torch
@@ -44,7 +44,7 @@ def observe(
     known = None if faces is None else list(faces)
     for model in ordered:
         if isinstance(model, nn.Module):
-            check_precision(model.name, next(model.parameters(), None), images)
+            check_kind(model.name, next(model.parameters(), None), images)
         seen = model.predict(images, known)
         if len(seen) != len(images):
             raise ValueError(

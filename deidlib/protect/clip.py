@@ -25,10 +25,11 @@ from deidlib.media.images import image_size
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
+from deidlib.protect.forwards import Forwards
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
-from deidlib.protect.memory import chains_that_fit, frames_that_fit
+from deidlib.protect.memory import chains_that_fit, frames_that_fit, free_memory, is_out_of_memory
 from deidlib.protect.output import Output
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.promise import why_not_proved
@@ -114,7 +115,7 @@ class ClipJob:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
         check_place(target)
         self.source, self.target, self.output, self.check = source, target, output, check
-        self.progress, self.stage, self.on_step = progress or _ignore, stage or _ignore, on_step
+        self.progress, self.stage, self.on_step = Forwards(progress or _ignore), stage or _ignore, on_step
         attacked = deidentifier.attacker.max_iterations > 0
         if source.path is not None and (known := image_size(source.path)) is not None:
             # Before all of a picture is in memory.
@@ -122,6 +123,8 @@ class ClipJob:
         self.reader: FrameReader | None = source.open()
         # What was opened must be what was hashed.
         source.check()
+        # Whether it was said that memory is short.
+        self._told = False
         # Whether something was taken from the source long after it was hashed.
         self.reread = False
         self.info = self.reader.info
@@ -197,6 +200,47 @@ class ClipJob:
         return summary
 
     def _work(self, store: SegmentStore) -> Summary:
+        """What is left to do, on as many frames at a time as there turns out to be memory for."""
+        while True:
+            try:
+                return self._whole(store)
+            except Exception as error:  # of other processes, too
+                if not is_out_of_memory(error):
+                    raise
+                why = error.with_traceback(None)
+            # Here nothing of the attempt is held any more. What segments it finished are there.
+            self._take_fewer(why)
+            self.progress.again()
+
+    def _take_fewer(self, error: Exception) -> None:
+        """Half as many frames at a time: what becomes of a frame depends on none beside it.
+
+        Raises:
+            ValueError: there was one alone, or what comes live cannot be read again.
+        """
+        device, height, width = self.deidentifier.device(), self.info.height, self.info.width
+        many = max(self.size, self.chains)
+        if many == 1 or self.live:
+            alone = (
+                "Scale it down, or work where there is more memory (--device cpu)."
+                if many == 1
+                else "What comes live cannot be read again: begin with --batch 1."
+            )
+            raise ValueError(
+                f"{self.source.path or 'the clip'}: the memory of {device} is not enough for {many} "
+                f"frame{'' if many == 1 else 's'} of {width}x{height} at a time. {alone}"
+            ) from error
+        free_memory(device)
+        self.chains = max(1, self.chains // 2)
+        self.size = max(n for n in range(1, max(1, self.size // 2) + 1) if self.length % n == 0)
+        _log.log(
+            logging.INFO if self._told else logging.WARNING,
+            "%s: the memory of %s is not enough for %d frames at a time; going on with %d",
+            *(self.target, device, many, max(self.size, self.chains)),
+        )
+        self._told = True
+
+    def _whole(self, store: SegmentStore) -> Summary:
         self._fill(store)
         repaired: set[int] = set()
         for number in range(self.rounds + 1):

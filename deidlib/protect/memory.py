@@ -1,8 +1,9 @@
-"""``frames_that_fit``, ``chains_that_fit``: how much may be worked on at a time, or what to do if nothing may."""
+"""How much may be worked on at a time: ``frames_that_fit``, ``chains_that_fit``; and ``is_out_of_memory``, if less."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 from pathlib import Path
@@ -64,6 +65,31 @@ def chains_that_fit(size: tuple[int, int], wanted: int, length: int, device: tor
     free = available(device)
     each = 2 * 3 * length * size[0] * size[1]
     return wanted if free is None else max(1, min(wanted, int(free * _WAITING // each)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory: of an accelerator, of torch on the CPU, or of Python.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+        (True, False)
+    """
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    # torch has no class of its own for these.
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT)
+
+
+_OUT = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what is held of a device's memory without being used."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def available(device: torch.device) -> int | None:

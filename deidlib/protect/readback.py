@@ -99,11 +99,15 @@ class ReadbackComparison:
         self, images: Tensor, numbers: Sequence[int], truth: Sequence[Mapping[str, Faces]], rows: list[int]
     ) -> None:
         models = {name: model.at([numbers[i] for i in rows]) for name, model in self.models.items()}
-        given = None
-        if not any(model.task == "boxes" for model in models.values()):
-            # Nobody authorised looks for faces, so the places are known from elsewhere.
+        given, tasks = None, {model.task for model in models.values()}
+        if "boxes" not in tasks:
+            # Nobody authorised looks for faces, so the places are known from elsewhere; so are the points that gaze is
+            # read at, where nobody authorised reads them.
             given = [next(iter(truth[i].values())) for i in rows]
-            given = [Faces(faces.boxes, faces.scores).to(images.device) for faces in given]
+            given = [
+                Faces(faces.boxes, faces.scores, None if "landmarks" in tasks else faces.landmarks).to(images.device)
+                for faces in given
+            ]
         read = observe_each(images[rows], models, given)
         for name, model in models.items():
             known = [_own(truth[i].get(name, Faces.empty()), model.task) for i in rows]

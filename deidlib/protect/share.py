@@ -128,7 +128,7 @@ def mean_face(frames: Sequence[Faces], size: tuple[int, int]) -> list[Faces]:
         if not whole:
             continue
         moved, around = mean_proportions(torch.stack([points for *_, points in whole]), camera)
-        read = torch.stack([frames[k].boxes[row] for k, row, _ in whole]).double().cpu()
+        read = torch.stack([frames[k].boxes[row] for k, row, _ in whole]).cpu().double()
         middle, half = (around[:, :2] + around[:, 2:]) / 2, (around[:, 2:] - around[:, :2]) / 2
         needed = (torch.maximum(middle - read[:, :2], read[:, 2:] - middle) / half).max()
         grown = max(1.0, math.ceil(float(needed) / _STEP) * _STEP)

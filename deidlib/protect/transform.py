@@ -81,5 +81,6 @@ class Deidentify(v2.Transform):  # type: ignore[misc]  # torchvision is not type
         return changed.reshape(pictures.shape)
 
     def _protected(self, frames: Tensor) -> Tensor:
-        """``(B, 3, H, W)``, one clip."""
-        return torch.cat([batch.images for batch in self.deidentifier.frames(torch.split(check_images(frames), 8))])
+        """``(B, 3, H, W)``, one clip; it comes back to where it was."""
+        batches = (part.to(self.deidentifier.device()) for part in torch.split(check_images(frames), 8))
+        return torch.cat([batch.images for batch in self.deidentifier.frames(batches)]).to(frames.device)

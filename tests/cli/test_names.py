@@ -23,6 +23,7 @@ from deidlib.cli.names import (
     Steps,
     aggregator_of,
     detectors_of,
+    device_of,
     distortion_of,
     models_of,
     readers_for,
@@ -221,3 +222,38 @@ def test_the_ellipse_hides_all_that_the_box_would_hide() -> None:
         assert torch.equal(hiding_of(text, shape="ellipse").mask(faces, 120, 90) > 0, ellipse)
     with pytest.raises(ValueError, match="shows a face in its own outline"):
         hiding_of("swap:face.png", shape="ellipse")
+
+
+@pytest.mark.parametrize(
+    ("cards", "mps", "wanted", "given"),
+    [
+        (0, False, "auto", "cpu"),
+        (2, False, "auto", "cuda"),
+        (0, True, "auto", "mps"),
+        (2, False, "cuda:1", "cuda:1"),
+        (2, False, "cpu", "cpu"),
+        (0, True, "mps", "mps"),
+    ],
+)
+def test_a_device_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, cards: int, mps: bool, wanted: str, given: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cards)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    assert device_of(wanted) == given
+
+
+@pytest.mark.parametrize(
+    ("cards", "wanted", "message"),
+    [
+        (0, "cuda", r"--device cuda: this machine has cpu that torch can use\..*Use --device cpu, or auto"),
+        (2, "cuda:2", r"--device cuda:2: this machine has cpu, cuda:0, cuda:1 .*Use --device cuda:0, or auto"),
+        (1, "mps", r"--device mps: this machine has cpu, cuda:0 "),
+        (1, "cuda:x", r"must be auto, cpu, cuda, cuda:N or mps, got 'cuda:x'"),
+    ],
+)
+def test_a_device_that_is_not(monkeypatch: pytest.MonkeyPatch, cards: int, wanted: str, message: str) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cards)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        device_of(wanted)

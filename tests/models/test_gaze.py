@@ -20,7 +20,7 @@ from deidlib.geometry.camera import Camera, NormalizedCamera, angle_between, ang
 from deidlib.geometry.face_model import face_model
 from deidlib.models.base import TargetModel
 from deidlib.models.equalize import equalize
-from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey, _grey_weights
+from deidlib.models.gaze import GazeMode, GazeResNet, GazeTarget, _grey, _per_channel
 from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
@@ -294,7 +294,7 @@ def test_gradient_of_the_loss(mode: Mode, kind: Literal["l2", "angle"]) -> None:
 
 def test_a_gradient_is_had_after_a_first_reading_in_inference_mode() -> None:
     # As if nobody had read before.
-    _grey_weights.cache_clear()
+    _per_channel.cache_clear()
     images, faces = scene()
     model = GazeResNet(Stub(), "mpiigaze")
     with torch.inference_mode():

@@ -102,6 +102,20 @@ def test_without_a_detector_the_places_are_those_of_the_originals() -> None:
     assert tally.bad == []
 
 
+def test_gaze_alone_is_read_at_the_points_of_the_originals() -> None:
+    class AtPoints(Looks):
+        def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
+            assert faces is not None
+            assert all(known.landmarks is not None for known in faces)
+            return super().predict(images, faces)
+
+    face = Faces(torch.tensor([BOX]), torch.ones(1), torch.zeros(1, 5, 2))
+    (known,) = Looks(0).predict(torch.zeros(1, 3, 80, 80), [face])
+    tally = ReadbackComparison({"g": AtPoints(30)}, wanted=0.95)
+    tally.update(torch.zeros(1, 3, 80, 80), [0], [{"g": known}])
+    assert tally.compute(0).models["g"].mean_gaze == pytest.approx(30, abs=0.01)
+
+
 def test_nothing_read_is_nothing_wrong() -> None:
     tally = ReadbackComparison({"d": Told([[]])}, wanted=0.9)
     tally.update(torch.zeros(1, 3, 8, 8), [0], [{}])

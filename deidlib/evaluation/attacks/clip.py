@@ -123,9 +123,8 @@ class ClipAttacks:
             picture = solver.picture()
             if attack == "perturbation":
                 picture = stretched(picture)
-            ranking = ranked(
-                self.embedder, picture, solver.parroted(suspects.canvases), suspects.people, _PERSON
-            )  # fmt: skip
+            others = solver.parroted(suspects.canvases).to(picture)
+            ranking = ranked(self.embedder, picture, others, suspects.people, _PERSON)
             self.results.append(Attempt(attack, name, control, self._clip, solver.frames, ranking, picture))
         self._solvers = {}
 

@@ -55,6 +55,8 @@ class Learned:
                 if self.hidden is None
                 else nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, count))
             )
+        # The first weights are drawn on the CPU: the same on every device.
+        net.to(known)
         with torch.enable_grad():
             optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=self.decay)
             for _ in range(self.steps):

@@ -30,8 +30,8 @@ def shape_of(readings: Sequence[Faces]) -> Tensor:
     points, boxes = [], []
     for known in readings:
         if len(known) and known.landmarks is not None and bool(known.landmarks[0].isfinite().all()):
-            points.append(known.landmarks[0].double().cpu())
-            boxes.append(known.boxes[0].double().cpu())
+            points.append(known.landmarks[0].cpu().double())
+            boxes.append(known.boxes[0].cpu().double())
     if not points:
         raise ValueError("no reading has a face with landmarks, so there are no proportions to compare.")
     source = torch.stack(points)

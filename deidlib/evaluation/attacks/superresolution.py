@@ -65,7 +65,7 @@ class SuperResolution:
             raise ValueError(f"one face with landmarks is needed to align a frame by, got {face}.")
         source = five_points(face.landmarks).to(image)
         matrix = similarity(source, image.new_tensor(ARCFACE_TEMPLATE))[0]
-        scale = float(matrix[:2, 0].norm())
+        scale = float(torch.linalg.vector_norm(matrix[:2, 0]))
         sums = self.read(image, place.to(image), _PITCH / scale)
         there = carried(matrix, sums.points)[..., :2]
         spots = ((there + _MARGIN + 0.5) / _PITCH - 0.5).clamp(0, _SIDE - 1)
@@ -117,7 +117,7 @@ class SuperResolution:
             ValueError: no frame was added.
         """
         system, _ = self._solved()
-        pictures = canvases.double().cpu().flatten(2).mT.numpy()
+        pictures = canvases.cpu().double().flatten(2).mT.numpy()
         rows = [torch.from_numpy(system @ picture).float() for picture in pictures]
         return torch.stack(rows) if rows else torch.zeros(0, system.shape[0], 3)
 
@@ -136,7 +136,7 @@ class SuperResolution:
         """
         system, factor = self._solved()
         canvases = sums.new_zeros(len(sums), 3, _SIDE * _SIDE)
-        for canvas, values in zip(canvases, sums.double().cpu().numpy(), strict=True):
+        for canvas, values in zip(canvases, sums.cpu().double().numpy(), strict=True):
             mean = values.mean(axis=0)
             solved = cho_solve(factor, system.T @ (values - mean), check_finite=False) + mean
             canvas.copy_(torch.from_numpy(solved).T)
