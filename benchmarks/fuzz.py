@@ -15,6 +15,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import random
 import resource
 import select
@@ -58,8 +59,9 @@ from deidlib.records.detections import Detections, read_detections, write_detect
 from deidlib.weights import WeightsNotFound, fill, load_state
 
 SIDE, FRAMES = 32, 6
-# Seconds that a case may take: a hundred times what the slowest takes.
-PATIENCE = 20.0
+# Seconds of a processor that a case may take, a hundred times what the slowest takes; and of the clock, if it waits for
+# something, on a machine that has much else to do.
+PATIENCE, WAIT = 20.0, 240.0
 # What `deidlib.cli.errors` makes one line of.
 PLAIN = (MediaError, NoFaceError, WeightsNotFound, ValueError, OSError)
 KEY = Key(bytes(range(32)))
@@ -577,7 +579,7 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{name}:{number}\n")
         self._process.stdin.flush()
-        answer = self._answer(PATIENCE)
+        answer = self._answer(PATIENCE, WAIT)
         if answer is None:
             gone = self._process.poll()
             end = "hangs" if gone is None else f"ends the process, {gone}"
@@ -597,15 +599,27 @@ class Worker:
             bufsize=1,
             cwd=Path(__file__).parents[1],
         )
-        shares = self._answer(180)
+        shares = self._answer(180, 1800)
         assert shares is not None, "the worker does not begin"
         self.shares: dict[str, int] = shares
 
-    def _answer(self, seconds: float) -> Any:
+    def _answer(self, work: float, wait: float) -> Any:
+        """What it says; None if it has ended, or has worked or not answered for so many seconds."""
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-        line = self._process.stdout.readline() if ready else ""
-        return json.loads(line) if line else None
+        end, begun = time.monotonic() + wait, self._worked()
+        while time.monotonic() < end and self._worked() - begun < work:
+            if select.select([self._process.stdout], [], [], 1.0)[0]:
+                line = self._process.stdout.readline()
+                return json.loads(line) if line else None
+        return None
+
+    def _worked(self) -> float:
+        """Seconds that it has had a processor; Linux."""
+        with contextlib.suppress(OSError):
+            # After the name, which may hold anything: user and system time are the 12th and 13th.
+            after = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
 
     def _end(self) -> None:
         self._process.kill()

@@ -138,13 +138,15 @@ class Row(NamedTuple):
         done: how many frames or clips of it.
         resident: memory.
         used: what the C library has given out of it, without the pages in which Python keeps small objects.
-        most: resident at any time since the row before.
+        mean: resident, on average since the row before, whatever is garbage.
+        most: likewise, at any time.
     """
 
     stage: str
     done: int
     resident: float
     used: float
+    mean: float
     most: float
 
 
@@ -196,9 +198,9 @@ def flat(count: int, *, folder: bool, detector: TargetModel[Any]) -> list[Row]:
 
 def show(rows: Sequence[Row]) -> None:
     """Print them."""
-    print(f"{'':12} {'done':>6}  {'resident':>8} {'in use':>7} {'most':>7}  MiB")
+    print(f"{'':12} {'done':>6}  {'resident':>8} {'in use':>7} {'mean':>7} {'most':>7}  MiB")
     for row in rows:
-        print(f"{row.stage:12} {row.done:6}  {row.resident:8.1f} {row.used:7.1f} {row.most:7.1f}")
+        print(f"{row.stage:12} {row.done:6}  {row.resident:8.1f} {row.used:7.1f} {row.mean:7.1f} {row.most:7.1f}")
 
 
 class Resident:
@@ -231,10 +233,10 @@ class Resident:
             self._name, self._count, self._left = name, 0, self._marks.copy()
 
     def _row(self) -> None:
-        most, self._samples = max(self._samples or [_resident()]), []
+        seen, self._samples = self._samples or [_resident()], []
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        self.rows.append(Row(self._name, self._count, _resident(), _in_use(), most))
+        self.rows.append(Row(self._name, self._count, _resident(), _in_use(), sum(seen) / len(seen), max(seen)))
 
     def _watch(self) -> None:
         while True:

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.measure import Table
 
-_FRAMES = 48
+_FRAMES = 24
 
 
 @dataclass(frozen=True)
@@ -273,6 +273,22 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def draw(path: Path, table: Table) -> None:
+    """The curves, over workers ten times as many each time; matplotlib must be there."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, (x, y)), style in zip(table.curves.items(), ("-o", "--s", ":^", "-.x", "-v", "--D"), strict=True):
+        axes.semilogx(x, y, style, label=name)
+    axes.set_xlabel(table.axes[0])
+    axes.set_ylabel(table.axes[1])
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     """Measure, or simulate; without a word both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").splitlines()[0])
@@ -284,8 +300,6 @@ def main() -> None:
         for table in (per_frame, start, handing_out):
             print(table().markdown(), flush=True)
     if options.part != "measure":
-        from benchmarks.__main__ import draw
-
         for result in tables(options.clips):
             print(result.markdown(), flush=True)
             if options.picture is not None and result.curves:

@@ -29,7 +29,8 @@ def executed(path: Path, folder: Path) -> Any:
         if cell.cell_type == "code":
             cell.outputs = []
     resources = {"metadata": {"path": str(folder)}}
-    return NotebookClient(notebook, timeout=_PATIENCE, kernel_name="python3", resources=resources).execute()
+    patience = {"timeout": _PATIENCE, "startup_timeout": _PATIENCE}
+    return NotebookClient(notebook, kernel_name="python3", resources=resources, **patience).execute()
 
 
 def cleaned(notebook: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from benchmarks import __main__ as suite
 from benchmarks.measure import Spread, Table, interleaved
 from benchmarks.rules import MOST, _share
+from benchmarks.scale import Farm, simulate
 
 CURVED = Table("A", ["x", "y"], [["a", Spread(2.0, 1.0, 3.0, 9)]], {"one": ([0.0, 1.0], [0.5, 1.0])}, ("x", "y"))
 
@@ -84,3 +85,21 @@ def test_a_part_that_is_asked_for_is_measured_and_no_other(
 def test_the_page_names_every_part() -> None:
     page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert not [name for name in suite.PARTS if f"`{name}`" not in page]
+
+
+def test_a_simulated_farm_does_all_the_work_and_loses_what_it_must() -> None:
+    alone = simulate(Farm(1, clips=5, seconds=100.0, start=10.0, give=1.0))
+    # Start, then clip after clip, each given out first.
+    assert alone.seconds == pytest.approx(10 + 5 * 1 + alone.efficiency * alone.seconds)
+    # The driver gives out one clip a second: ten workers with clips of a second wait for it.
+    slow = simulate(Farm(10, clips=1000, seconds=1.0, start=0.0, give=1.0))
+    assert 1000 <= slow.seconds < 1010
+    anew, kept = (
+        simulate(Farm(32, clips=2000, seconds=100.0, between=2000.0, segment=segment)) for segment in (0.0, 5.0)
+    )
+    assert anew.failures
+    assert kept.lost < anew.lost / 5
+    assert anew.efficiency < kept.efficiency < 1
+    # Whatever fails, the work that is done is the work that there was.
+    whole = simulate(Farm(32, clips=2000, seconds=100.0))
+    assert kept.efficiency * kept.seconds == pytest.approx(whole.efficiency * whole.seconds)

@@ -19,7 +19,7 @@ from toys import Points, White, boxed, painted
 
 from deidlib import MTCNN, Faces, IFGSMAttacker, Key, from_pixels, media, observe, protect_image, recommended, to_pixels
 from deidlib.attack import AttackResult, SignStep, Tolerance
-from deidlib.attack.presets import TOLERANCES
+from deidlib.attack.presets import recommended_until
 from deidlib.cli import app
 from deidlib.evaluation import evaluate
 from deidlib.images import to_uint8
@@ -299,7 +299,7 @@ def test_the_shell_has_the_library_s_defaults(tmp_path: Path, monkeypatch: pytes
     write_image(tmp_path / "a.png", frame())
     cases: list[tuple[list[str], dict[str, Any]]] = [
         ([], {}),
-        (["--until", "quick"], {"until": TOLERANCES["quick"]}),
+        (["--until", "quick"], {"until": recommended_until(MTCNN(), "quick")}),
         (["--codec", "h264"], {"codec": "h264"}),
     ]
     for options, settings in cases:

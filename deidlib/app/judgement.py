@@ -97,7 +97,11 @@ def _of_hiding(protected: Protected) -> Iterator[Judgement]:
         yield Judgement("note", f"{_frames(summary.beyond)} not within the tolerance asked for")
     described = Sidecar.read(protected.path)
     if described is not None and described.proved:
-        yield Judgement("good", "by construction, no pixel of a hidden face has gone into the file")
+        yield Judgement(
+            "good",
+            "by construction, no pixel of a hidden face has gone into the file; what was read of it has: box, points "
+            "or gaze, as far as somebody may read them",
+        )
     elif described is not None and described.why_not is not None:
         # Over a clip, what each frame shows of a face adds up.
         kind: Kind = "note" if summary.frames == 1 else "bad"

@@ -34,7 +34,7 @@ class OpenedFile:
     """
 
     def __init__(self, folder: Path, menu: Menu) -> None:
-        self.folder = folder
+        self.folder, self.device = folder, menu.device
         keys = [path for path in folder.iterdir() if _is_key(path)]
         descriptions = [path for path in folder.iterdir() if path.suffix == ".json"]
         files = [path for path in folder.iterdir() if path not in (*keys, *descriptions)]
@@ -66,8 +66,9 @@ class OpenedFile:
         if not 0 <= number < self.clip.frames:
             raise ValueError(f"there are frames 0 to {self.clip.frames - 1}, got {number}.")
         image = self.clip.some({number})[number]
-        (faces,) = observe(image[None], [model.at([number]) for model in self.models.values()])
-        return image, faces
+        models = [model.at([number]) for model in self.models.values()]
+        (faces,) = observe(image[None].to(self.device), models)
+        return image, faces.to("cpu")
 
 
 def _is_key(path: Path) -> bool:

@@ -115,8 +115,7 @@ def serve(menu: Menu, *, port: int | None = None, browser: bool = True, said: Ca
         ModuleNotFoundError: Gradio is not installed.
         OSError: the port is taken.
     """
-    with Server(menu, port=port, browser=browser) as server:
+    # Ctrl-C is how it is meant to end, from when the address is known.
+    with Server(menu, port=port, browser=browser) as server, contextlib.suppress(KeyboardInterrupt):
         said(server.address)
-        # Ctrl-C is how it is meant to end.
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()

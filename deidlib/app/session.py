@@ -64,6 +64,7 @@ class Session:
         self.opened_file: OpenedFile | None = None
         self._swapper: tuple[Path | None, tuple[str, ...], WarpSwapper] | None = None
         self._frame: tuple[int, Tensor] | None = None
+        self._written: Clip | None = None
         self._working = threading.Lock()
         self._wanted = True
 
@@ -158,14 +159,14 @@ class Session:
                 first = 0
                 for images in clip.batches(_BATCH):
                     self._go_on()
-                    yield deidentifier.detect(images, first)
+                    yield deidentifier.detect(images.to(self.menu.device), first)
                     first += len(images)
                     tell(first)
 
             for batch, _ in deidentifier.follow(detected()):
                 turned += [count.turned for count in batch.counts]
                 disputed += [batch.first + i for i, count in enumerate(batch.counts) if count.disputed]
-                found += batch.faces
+                found += [faces.to("cpu") for faces in batch.faces]
             self.marking.found(found_faces(found, turned), disputed)
 
     # What is seen
@@ -208,7 +209,9 @@ class Session:
         """
         if self.result is None:
             raise ValueError("nothing is protected yet.")
-        return Clip.open(self.result.path).some({number})[number]
+        if self._written is None or self._written.path != self.result.path:
+            self._written = Clip.open(self.result.path)
+        return self._written.some({number})[number]
 
     def attacked_from(self, number: int) -> Tensor:
         """A frame of the file that was made as it was hidden, before it was attacked, ``(3, H, W)``.
@@ -268,7 +271,6 @@ class Session:
                     check=Check() if attacked else None,
                     faces=known,
                     key=key,
-                    batch_size=_BATCH,
                     progress=progress.progress,
                     stage=progress.stage,
                     on_step=progress.on_step,
@@ -365,11 +367,12 @@ class Session:
 
     def _hidden(self, number: int, settings: Settings, given: Sequence[Faces]) -> tuple[Tensor, TrackedFrame]:
         """A frame, hidden, and where; no other frame is looked at."""
-        image = self.frame(number)
+        image = self.frame(number).to(self.menu.device)
         deidentifier = settings.deidentifier(self.menu, self.concealment(settings))
+        given = [faces.to(image.device) for faces in given]
         batch = DetectedBatch(0, None, self.opened.size, given, [{} for _ in given])
         tracked = [frame for _, frames in deidentifier.follow([batch]) for frame in frames]
-        return deidentifier.hide(image[None], [tracked[number]])[0], tracked[number]
+        return deidentifier.hide(image[None], [tracked[number]])[0].cpu(), tracked[number]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from deidlib.app.menu import Menu
 from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain
 from deidlib.attack.tolerance import Tolerance
+from deidlib.media import read_image
 from deidlib.obfuscate import Concealment, GaussianBlur, Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.swap.warp import WarpSwapper
@@ -74,7 +75,7 @@ class Settings:
             if source is None:
                 raise ValueError("a swap needs a picture of the face to show. Drop one, or choose another way to hide.")
             landmarkers: list[Any] = [menu.hiders(self.targets)[0]]
-            return WarpSwapper(source, landmarkers, fallback=Solid())
+            return WarpSwapper(read_image(source).to(menu.device), landmarkers, fallback=Solid())
         makers: dict[str, type[Obfuscator]] = {"solid": Solid, "pixelate": Pixelate, "blur": GaussianBlur}
         return makers[self.hide]()
 

@@ -20,9 +20,11 @@ from deidlib.attack.distortion import Distortion
 from deidlib.attack.reading_step import ReadingStep
 from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
-from deidlib.models.base import TargetModel
+from deidlib.media.codecs import is_lossless
+from deidlib.models.base import Around, TargetModel
 from deidlib.models.cropped import CroppedDetector
 from deidlib.models.discreet import Discreet
+from deidlib.models.gaze import GazeResNet
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.silent import Silent
@@ -34,9 +36,13 @@ Until = Tolerance | Mapping[str, Tolerance] | None
 
 TOLERANCES: Mapping[str, Tolerance] = {
     "quick": Tolerance(iou=0.95, nme=0.015, gaze=3.0),
-    "fine": Tolerance(iou=0.99, nme=0.005, gaze=2.0),
+    "standard": Tolerance(iou=0.996, nme=0.002, gaze=0.75),
+    "fine": Tolerance(iou=0.998, nme=0.001, gaze=0.4),
 }
-"""Two to begin with, as ``--until`` names them; ``fine`` is for whoever measures how faces move."""
+"""As ``--until`` names them: a face is where it was; it moves as it moved; for whoever measures how it moves."""
+
+# What models are held to that do not say, differentiably and by parts of a pixel, what they read.
+_COARSE = TOLERANCES["quick"]
 
 
 def recommended(
@@ -66,7 +72,7 @@ def recommended(
     - **With a tolerance**: ``MomentumSignStep``, which reaches it in half the steps of ``APGDStep``, whose steps are
       long at first (13 against 25 for the first frame of T002_radio, docs/benchmarks.md).
     - **With a tolerance**, once a frame is read nearly as it should: :class:`~deidlib.attack.reading_step.ReadingStep`,
-      which ends within half a pixel in a fifth of the steps (docs/benchmarks.md).
+      which took 4.2 gradients a frame to ``fine`` where sign steps took 44.9, on T002_radio (docs/benchmarks.md).
     - **RetinaFace on MobileNet** is attacked through windows around the faces
       (:class:`~deidlib.models.cropped.CroppedDetector`): the same gradient but for the last digits, for two fifths of
       the time at 1280 x 720. On ResNet-50 it is not: nobody has seen yet how far that one looks.
@@ -113,6 +119,50 @@ def recommended(
         distortions=distortions,
         until=until,
     )
+
+
+def recommended_until(
+    models: TargetModel[Any] | Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]],
+    how: str = "standard",
+    *,
+    always: bool = False,
+    codec: str = "ffv1",
+    keyed: bool = False,
+    distortions: Sequence[Distortion] = (),
+) -> Mapping[str, Tolerance] | None:
+    """When a frame is done: each model's own tolerance.
+
+    ``standard``, the default of ``deidlib protect``, was chosen by how faces move: of a head that turns, box, head and
+    gaze change from frame to frame as those of the original do (correlation of first differences, docs/benchmarks.md).
+    That takes a sixth of the gradients of 60 fixed steps, and reads better than they do.
+
+    RetinaFace and the gaze networks are held to it, since they say by parts of a pixel what they read, and fine steps
+    follow. MTCNN reads crops of whole pixels, and 2D-FAN cells of a heat map: they are held to ``quick``, whatever is
+    asked.
+
+    Args:
+        models: the authorised models.
+        how: a name in :data:`TOLERANCES`.
+        always: also where all steps serve better, as the other arguments say.
+        codec: how the file will be stored: what reads well enough before it is stored with loss need not after it.
+        keyed: whether the models read by a key, every frame in its own way.
+        distortions: what the frames must survive.
+
+    Returns:
+        For ``recommended(until=...)``. None, all steps, with loss, a key, or distortions.
+
+    Example:
+        >>> recommended_until(MTCNN())
+        {'mtcnn': Tolerance(iou=0.95, nme=0.015, gaze=3.0, score=None)}
+        >>> recommended_until(MTCNN(), codec="h264") is None
+        True
+    """
+    if not always and (not is_lossless(codec) or keyed or distortions):
+        return None
+    return {
+        name: TOLERANCES[how] if isinstance(_innermost(model), RetinaFace | GazeResNet) else _COARSE
+        for name, model in IFGSMAttacker(models).named_models().items()
+    }
 
 
 def recommended_detectors(
@@ -209,6 +259,12 @@ def _discreet(models: dict[str, TargetModel[Any]], silence: Sequence[TargetModel
         raise ValueError(f"silence needs a detector among the models, whose faces are hidden; got {list(models)}.")
     others = [CroppedDetector(Silent(model)) if isinstance(model, RetinaFace) else Silent(model) for model in silence]
     return {**models, first: Discreet(models[first], others)}
+
+
+def _innermost(model: TargetModel[Any]) -> TargetModel[Any]:
+    while isinstance(model, Around):
+        model = model.model
+    return model
 
 
 def _cropped(model: TargetModel[Any]) -> TargetModel[Any]:

@@ -148,7 +148,7 @@ def _lasting(seconds: float) -> str:
 
     Example:
         >>> _lasting(0.4), _lasting(75), _lasting(3700)
-        ('1 s', '1 min 15 s', '1 h 2 min')
+        ('1 s', '1 min 15 s', '1 h 1 min')
     """
     whole = max(math.ceil(seconds), 1)
     minutes, hours = whole // 60, whole // 3600

@@ -11,6 +11,7 @@ from deidlib.cli.voice import note, warn
 if TYPE_CHECKING:
     from deidlib.attack.aggregation import Aggregator
     from deidlib.attack.distortion import Distortion
+    from deidlib.attack.presets import Until
     from deidlib.attack.steps import StepRule
     from deidlib.attack.tolerance import Tolerance
     from deidlib.keys.record import KeyRecord
@@ -210,12 +211,37 @@ def distortion_of(text: str) -> Distortion:
     raise ValueError(f"unknown distortion {text!r} in --survive. {known}")
 
 
-def tolerance_of(text: str | None) -> Tolerance | None:
+def until_of(
+    text: str, models: Mapping[str, TargetModel[Any]], *, codec: str, keyed: bool, distortions: Sequence[Distortion]
+) -> Until:
     """What ``--until`` means: when a frame is done.
 
     Args:
-        text: ``"quick"``, ``"fine"``, or limits such as ``"iou:0.97,nme:1%,gaze:2"``; None: it is always done after the
-            number of steps.
+        text: ``"auto"``, ``"never"``, a name in ``TOLERANCES``, or limits as for :func:`tolerance_of`.
+        models: the authorised ones.
+        codec: how the file is stored.
+        keyed: whether there is a key.
+        distortions: what the file must survive.
+
+    Raises:
+        ValueError: an unknown word, or a number that is missing or out of range.
+    """
+    from deidlib.attack.presets import TOLERANCES, recommended_until
+
+    if text == "never":
+        return None
+    if text == "auto":
+        return recommended_until(models, codec=codec, keyed=keyed, distortions=distortions)
+    if text in TOLERANCES:
+        return recommended_until(models, text, always=True)
+    return tolerance_of(text)
+
+
+def tolerance_of(text: str) -> Tolerance:
+    """The limits that a word of the command line names.
+
+    Args:
+        text: a name in ``TOLERANCES``, or limits such as ``"iou:0.97,nme:1%,gaze:2"``.
 
     Raises:
         ValueError: an unknown word, or a number that is missing or out of range.
@@ -227,9 +253,11 @@ def tolerance_of(text: str | None) -> Tolerance | None:
     from deidlib.attack.presets import TOLERANCES
     from deidlib.attack.tolerance import Tolerance
 
-    if text is None or text in TOLERANCES:
-        return None if text is None else TOLERANCES[text]
-    known = f"Known: {', '.join(TOLERANCES)}, or limits such as iou:0.97,nme:1%,gaze:2 (degrees),score:0.1."
+    if text in TOLERANCES:
+        return TOLERANCES[text]
+    known = (
+        f"Known: auto, never, {', '.join(TOLERANCES)}, or limits such as iou:0.97,nme:1%,gaze:2 (degrees),score:0.1."
+    )
     limits: dict[str, float] = {}
     for word in text.split(","):
         name, _, number = word.strip().partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -13,6 +14,11 @@ class Page(TyperCommand):
     Rich's tables give the help of an option a fourth of 80 columns once another option has many choices; a list with
     the help below what is long does not.
     """
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Arguments without the braces that Typer puts around what is required: ``SOURCE... [TARGET]``."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)
+        return [re.sub(r"^\{(.+)\}(?:\.\.\.)?$", r"\1", piece) for piece in pieces]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then options group by group."""

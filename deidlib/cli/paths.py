@@ -45,6 +45,8 @@ class Paths:
         Raises:
             ValueError: what is said is not there, or cannot be written to.
         """
+        from deidlib.media import MediaWriteError
+        from deidlib.media.files import exists
         from deidlib.protect.inputs import Inputs
 
         *first, last = words
@@ -56,6 +58,8 @@ class Paths:
             return cls(Path(first[0]), Path(last), live_source(Path(first[0])), None)
         if not first:
             return cls._beside(_expanded(last), codec, force=force)
+        # A name that the file system does not take is told in words.
+        exists(Path(last), MediaWriteError)
         sources, target = [path for word in first for path in _expanded(word)], Path(last)
         into = len(sources) > 1 or _is_pattern(first[0]) or (sources[0].is_file() and _is_folder(last, codec))
         if not into:

@@ -26,6 +26,7 @@ from deidlib.cli.names import (
     silenced_of,
     step_of,
     tolerance_of,
+    until_of,
     workers_named,
 )
 from deidlib.cli.options import (
@@ -230,18 +231,19 @@ def protect(
         typer.Option(
             rich_help_panel="The attack",
             help="Where the attack on a frame starts: its hidden self, or the protected frame before it, with "
-            "20 steps at most, which H.264 keeps better. auto: predecessor for h264 and with --until, unless there is "
-            "a key; else hidden.",
+            "20 steps at most, which H.264 keeps better. auto: hidden with a key, --paper, or "
+            "--until never; else predecessor, and for h264.",
         ),
     ] = "auto",
     until: Annotated[
-        str | None,
+        str,
         typer.Option(
             rich_help_panel="The attack",
-            help="Frames are done as soon as the models read them well enough: quick, fine, or limits such as "
-            "iou:0.97,nme:1%,gaze:2. By default after --iterations steps.",
+            help="Frames are done as soon as the models read them well enough: quick, standard, fine, or limits such "
+            "as iou:0.97,nme:1%,gaze:2; never: after --iterations steps. auto: standard, but never with a key, "
+            "--survive, --paper, or a codec that loses something.",
         ),
-    ] = None,
+    ] = "auto",
     audit: Annotated[
         Path | None,
         typer.Option(
@@ -328,7 +330,7 @@ def protect(
 
     with plain_errors():
         remote = ray is not None or any(map(is_url, words))
-        elsewhere = Elsewhere(ray, resources, None, scratch, key)
+        elsewhere = Elsewhere(ray, resources, workers_named(workers), scratch, key)
         if remote:
             elsewhere.check(
                 words, faces=faces, frames=frames, audit=audit, dry_run=dry_run, preview=preview, json=json, force=force
@@ -336,10 +338,11 @@ def protect(
         check_epsilon(epsilon)
         check_json(json)
         if hide_only:
-            check_hide_only(key=key, until=until, survive=survive, silence=said(silence))
+            check_hide_only(key=key, until=None if until == "auto" else until, survive=survive, silence=said(silence))
             iterations, verify = 0, False
         check_silence(said(silence), targets, key=key is not None, paper=paper)
-        goal = tolerance_of(until)
+        if until not in ("auto", "never"):
+            tolerance_of(until)
         shared = Share(share, grid, degrees)
         secret = None if key is None else Key.load(key)
         # Before models are loaded.
@@ -354,6 +357,9 @@ def protect(
         models = models_of(targets, where)
         step, aggregate = step_of(steps), aggregator_of(combine)
         survived = [distortion_of(name) for name in survive]
+        goal = None
+        if not (hide_only or (paper and until == "auto")):
+            goal = until_of(until, models, codec=codec, keyed=key is not None, distortions=survived)
         if paper:
             attacker = IFGSMAttacker(
                 models,

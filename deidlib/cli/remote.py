@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,14 +59,14 @@ class Elsewhere:
     Args:
         ray: the address of a cluster; ``"local"``: one on this machine; None: no cluster, but this process.
         resources: of a worker, as typed: ``"num_gpus=0.25,num_cpus=2"``.
-        workers: how many; None: as many as there is room for.
+        workers: how many, or ``"auto"``; None: in a cluster, as many as there is room for.
         scratch: where clips of a store lie meanwhile.
         key_file: of the key, if there is one.
     """
 
     ray: str | None = None
     resources: str | None = None
-    workers: int | None = None
+    workers: int | Literal["auto"] | None = None
     scratch: Path | None = None
     key_file: Path | None = None
 
@@ -132,13 +132,15 @@ class Elsewhere:
         if self.ray is not None:
             from deidlib.cluster import protect
 
+            # Of those that there is room for, all.
+            workers = None if self.workers == "auto" else self.workers
             return protect(
                 source, target, work.deidentifier, address=None if self.ray == ALONE else self.ray, told=warn,
-                key_file=self.key_file, workers=self.workers, resources=resources_of(self.resources), **settings,
+                key_file=self.key_file, workers=workers, resources=resources_of(self.resources), **settings,
             )  # fmt: skip
         from deidlib.protect.remote import protect_remote
 
-        return protect_remote(work.deidentifier, source, target, key=work.key, **settings)
+        return protect_remote(work.deidentifier, source, target, key=work.key, workers=self.workers, **settings)
 
 
 class ProtectPage(Page):

@@ -41,7 +41,7 @@ class ClusterPlan:
         output: how videos are written.
         check: what the files must show their authorised readers.
         key_file: where each node finds the key; None: everybody may read.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
         scratch: where nodes keep clips of other stores while they work; None: their folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
         versions: of what computes, where the work was planned.
@@ -52,7 +52,7 @@ class ClusterPlan:
     output: Output = Output()
     check: Check | None = Check()
     key_file: str | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     scratch: str | None = None
     patience: float = 60.0
     versions: Mapping[str, str | None] = field(default_factory=versions)

@@ -40,7 +40,7 @@ def protect(
     output: Output = Output(),
     check: Check | None = Check(),
     key_file: str | Path | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     resources: Mapping[str, Any] | None = None,
     workers: int | None = None,
     per_task: int = 1,
@@ -66,7 +66,7 @@ def protect(
         output: how videos are written.
         check: what the files must show their authorised readers.
         key_file: where every node finds the key; it is read there, and sent to nobody.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
         resources: of one actor, in Ray's words: ``num_cpus`` (1 by default), ``num_gpus``, which may be a fraction,
             ``memory`` in bytes, and whatever else ``Dataset.map`` takes. With a GPU, the models work on it.
         workers: actors; by default as many as the nodes that are there have room for.

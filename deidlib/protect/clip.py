@@ -150,9 +150,13 @@ class ClipJob:
         # Whole batches in a segment, and never more frames at a time than were asked for, or than there is memory for.
         fit = frames_that_fit(size, min(wanted, self.length), device, attacked=attacked, name=name)
         self.size = max(n for n in range(1, fit + 1) if self.length % n == 0)
+        self.workers = None
+        if workers is not None:
+            # Frames that wait in each, and one that is attacked.
+            waiting = chains_that_fit(size, workers_of(workers, device), self.length, device)
+            self.workers = frames_that_fit(size, waiting, device, attacked=attacked, name=name)
         # A processor that attacks one frame at a time is as fast as one that attacks several, and what comes live would
         # have to wait for the chains to come.
-        self.workers = None if workers is None else workers_of(workers, device)
         self.chains = 1
         if not self.live and (many or (batch_size is not None and workers is None)):
             most = frames_that_fit(size, wanted, device, attacked=attacked, name=name)
@@ -292,6 +296,8 @@ class ClipJob:
             # Enough parts for all of them.
             workers = min(workers, -(-self.info.frames // self.length) or 1)
             chains = min(chains, -(-self.info.frames // (self.length * workers)) or 1)
+        # They open it long after it was hashed.
+        self.reread = True
         spread = Spread(
             self.deidentifier, self.source, store, Plan(size, self.length, self.size, chains), self.faces, self.progress
         )
@@ -317,11 +323,12 @@ class ClipJob:
                     frames += len(tracked)
                     self.progress(len(tracked))
 
-        # The frames of a chain come and go one by one.
+        # The frames of a chain leave one by one; of chains side by side, all but the last have come when they begin.
+        behind = _WAITING if self.deidentifier.chain is None else _WAITING * self.size
         ahead = _WAITING if self.chains == 1 else max(_WAITING, self.chains * self.length // self.size)
         with (
             SegmentWriter(store, 0) as writer,
-            BackgroundSink[ProtectedFrames](lambda item: writer.add(*item), _WAITING * self.size) as sink,
+            BackgroundSink[ProtectedFrames](lambda item: writer.add(*item), behind) as sink,
             Prefetch(self._detected(store, 0, is_missing), ahead) as seen,
         ):
             try:

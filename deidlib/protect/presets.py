@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from deidlib.attack.presets import (
     recommended_chain,
     recommended_detectors,
     recommended_silence,
+    recommended_until,
 )
 from deidlib.models.base import TargetModel, by_name
 from deidlib.models.keyed import Keyed
@@ -28,7 +29,7 @@ def recommended_deidentifier(
     epsilon: float | Tensor = 8 / 255,
     max_iterations: int = 60,
     distortions: Sequence[Distortion] = (),
-    until: Until = None,
+    until: Until | Literal["auto"] = "auto",
     key: bool = False,
 ) -> Deidentifier:
     """The deidentifier that serves these models best: the one of ``deidlib protect``, from the same presets.
@@ -44,7 +45,7 @@ def recommended_deidentifier(
         epsilon: as for :func:`~deidlib.recommended`.
         max_iterations: likewise.
         distortions: likewise.
-        until: likewise.
+        until: likewise; ``"auto"``: as :func:`~deidlib.attack.presets.recommended_until` says.
         key: whether the files will be protected with a key, which keeps strangers out by itself.
 
     Raises:
@@ -52,9 +53,9 @@ def recommended_deidentifier(
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
-        >>> deidentifier = recommended_deidentifier(MTCNN(), until=None)
-        >>> deidentifier.attacker.max_iterations, deidentifier.chain
-        (60, None)
+        >>> deidentifier = recommended_deidentifier(MTCNN(), codec="h264")
+        >>> deidentifier.attacker.max_iterations, deidentifier.attacker.until, deidentifier.chain == Chain()
+        (60, None, True)
     """
     named = by_name(models)
     keyed = key or any(isinstance(model, Keyed) for model in named.values())
@@ -68,6 +69,8 @@ def recommended_deidentifier(
             warnings.warn(
                 f"strangers like RetinaFace may find the faces, as its twin is not here: {error}", stacklevel=2
             )
+    if until == "auto":
+        until = recommended_until(named, codec=codec, keyed=keyed, distortions=distortions)
     attacker = recommended(
         named,
         epsilon=epsilon,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deidlib.bounded import BoundsError, fields, json_of, listed, maybe, text
 from deidlib.keys.key import Key
@@ -117,7 +117,8 @@ class RemoteWork:
         output: how videos are written.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
+        workers: processes that do the parts of each clip, as for :func:`~deidlib.protect_video`.
         scratch: where clips lie while they are worked on.
     """
 
@@ -130,11 +131,13 @@ class RemoteWork:
         output: Output = Output(),
         check: Check | None = Check(),
         key: Key | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        workers: int | Literal["auto"] | None = None,
         scratch: Scratch | None = None,
     ) -> None:
         self.deidentifier, self.source, self.target = deidentifier, source, target
-        self.output, self.check, self.key, self.batch_size = output, check, key, batch_size
+        self.output, self.check, self.key = output, check, key
+        self.batch_size, self.workers = batch_size, workers
         self.scratch = scratch or Scratch()
         self._secret = None if key is None else key.derive("input")
         settings: dict[str, Any] = {
@@ -200,7 +203,7 @@ class RemoteWork:
                 clip = ClipSource.of_file(original)
                 summary = protect_file(
                     self.deidentifier, clip, made, output=self.output, check=self.check, key=self.key,
-                    batch_size=self.batch_size, progress=progress, stage=stage,
+                    batch_size=self.batch_size, workers=self.workers, progress=progress, stage=stage,
                 )  # fmt: skip
                 if source.stat() != stat:
                     raise StorageError(
@@ -285,7 +288,8 @@ def protect_remote(
     output: Output = Output(),
     check: Check | None = Check(),
     key: Key | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
+    workers: int | Literal["auto"] | None = None,
     scratch: str | Path | None = None,
     patience: float = 60.0,
     begin: Callable[[str], object] | None = None,
@@ -306,7 +310,8 @@ def protect_remote(
         output: how videos are written; no ``png-folder``.
         check: what the files must show their authorised readers.
         key: the models read for its holder only.
-        batch_size: frames attacked at a time.
+        batch_size: as for :func:`~deidlib.protect_video`.
+        workers: processes that do the parts of each clip, as for :func:`~deidlib.protect_video`.
         scratch: a folder for what is worked on; by default one in the system's folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
         begin: told the clip that is begun.
@@ -334,7 +339,7 @@ def protect_remote(
     """
     summary, places = RunSummary(), (Place(str(source), patience), Place(str(target), patience))
     work = RemoteWork(
-        deidentifier, *places, output=output, check=check, key=key, batch_size=batch_size,
+        deidentifier, *places, output=output, check=check, key=key, batch_size=batch_size, workers=workers,
         scratch=Scratch(None if scratch is None else Path(scratch)),
     )  # fmt: skip
     for pair in remote_pairs(*places, output.codec, summary):

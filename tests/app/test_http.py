@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import stat
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 import warnings
@@ -189,6 +193,23 @@ def test_it_talks_to_this_machine_alone(server: Server) -> None:
     assert fetched(f"{server.address}gradio_api/file=https://example.org/a.png")[0] == 403
     # What came in before is not kept in the browser, or elsewhere.
     assert fetched(f"{server.address}gradio_api/runs")[0] == 404
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are told to a process by their number here")
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_is_ended_leaves_nothing(tmp_path: Path, told: signal.Signals) -> None:
+    command = [sys.executable, "-m", "deidlib.cli", "app", "--no-browser", "--device", "cpu"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as running:
+        assert running.stdout is not None
+        line = running.stdout.readline()
+        assert line.startswith("the page: http://127.0.0.1:")
+        (place,) = tmp_path.glob("deidlib-app-*")
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        running.send_signal(told)
+        assert running.wait(300) == 0
+    assert not list(tmp_path.glob("deidlib-app-*"))
 
 
 def wait(until: Callable[[], bool]) -> None:

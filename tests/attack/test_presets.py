@@ -15,7 +15,14 @@ from deidlib import cli
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.chain import Chain
 from deidlib.attack.distortions import JPEG
-from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain, recommended_detectors
+from deidlib.attack.presets import (
+    TOLERANCES,
+    Until,
+    recommended,
+    recommended_chain,
+    recommended_detectors,
+    recommended_until,
+)
 from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.keys.key import Key
@@ -141,15 +148,16 @@ def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
 @pytest.mark.parametrize(
     ("options", "codec", "until"),
     [
-        ([], "ffv1", None),
+        ([], "ffv1", recommended_until(MTCNN())),
+        (["--until", "never"], "ffv1", None),
         (["--codec", "h264"], "h264", None),
-        (["--detectors", "mtcnn"], "ffv1", None),
-        (["--until", "quick"], "ffv1", Tolerance(iou=0.95, nme=0.015, gaze=3.0)),
+        (["--detectors", "mtcnn"], "ffv1", recommended_until(MTCNN())),
+        (["--until", "quick"], "ffv1", {"mtcnn": TOLERANCES["quick"]}),
         (["--until", "iou:0.97"], "ffv1", Tolerance(iou=0.97)),
     ],
 )
 def test_the_command_line_does_this(
-    options: list[str], codec: str, until: Tolerance | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], codec: str, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without RetinaFace's weights, mtcnn is who looks by default.
     monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
@@ -170,3 +178,22 @@ def test_the_command_line_does_this(
         chain=recommended_chain(codec, until=until),
     )
     assert [described(one) for one in seen] == [described(mine)]
+
+
+def test_each_model_is_held_to_what_it_can_be() -> None:
+    sharp, coarse = TOLERANCES["standard"], TOLERANCES["quick"]
+    models: dict[str, Any] = {
+        "a": mobilenet(),
+        "b": CroppedDetector(mobilenet()),
+        "c": MTCNN(),
+        "d": Reads("landmarks"),
+    }
+    assert recommended_until(models) == {"a": sharp, "b": sharp, "c": coarse, "d": coarse}
+    assert recommended_until(models, "quick") == dict.fromkeys("abcd", coarse)
+
+
+def test_all_steps_are_taken_where_reading_before_the_file_is_stored_says_little() -> None:
+    cases: list[dict[str, Any]] = [{"codec": "h264"}, {"codec": "mjpeg"}, {"keyed": True}, {"distortions": [JPEG(50)]}]
+    for settings in cases:
+        assert recommended_until(MTCNN(), **settings) is None
+        assert recommended_until(MTCNN(), always=True, **settings) is not None

@@ -168,12 +168,18 @@ def test_nothing_of_the_face_is_taken_unless_that_is_asked_for(image: Path, monk
     monkeypatch.setattr(folder, "protect_image", remember)
     outputs = [
         deidlib("protect", image, image.with_name("out.png"), *options).stderr
-        for options in ([], ["--paper"], ["--paper", "--hide", "solid", "--steps", "mi-fgsm"], ["--hide", "blur"])
+        for options in (
+            [],
+            ["--paper"],
+            ["--paper", "--hide", "solid", "--steps", "mi-fgsm"],
+            ["--hide", "blur", "--until", "never"],
+        )
     ]
     assert [one.obfuscator for one in seen] == [Solid(), Pixelate(4), Solid(), GaussianBlur()]
-    assert [type(one.attacker.step) for one in seen] == [APGDStep, SignStep, MomentumSignStep, APGDStep]
+    assert [type(one.attacker.step) for one in seen] == [MomentumSignStep, SignStep, MomentumSignStep, APGDStep]
     assert seen[1].attacker.aggregate == Sum()
     assert seen[1].chain is None
+    assert [one.attacker.until is None for one in seen] == [False, True, True, True]
     assert ["over a clip they add up" in text for text in outputs] == [False, True, False, True]
     refused(deidlib("protect", image, image.with_name("out.png"), "--blocks", 3), "Add --hide pixelate")
 

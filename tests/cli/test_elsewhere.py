@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 
@@ -47,8 +48,12 @@ def test_clips_go_from_store_to_store_and_what_fails_is_named(clips: Path, tmp_p
     # The same as from folder to folder.
     (clips / "c.mp4").unlink()
     done(deidlib("protect", clips, tmp_path / "out", *QUICK, "--key", tmp_path / "our.key"))
-    for name in ("a.mkv", "a.mkv.json", "b.png", "b.png.json"):
+    for name in ("a.mkv", "b.png"):
         assert (Place(target) / name).read(1 << 24) == (tmp_path / "out" / name).read_bytes()
+        here = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        # What was typed is noted beside files of this machine alone.
+        assert here.pop("options")
+        assert json.loads((Place(target) / f"{name}.json").read(1 << 24) or b"") == here
 
 
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {

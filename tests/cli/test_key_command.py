@@ -240,7 +240,7 @@ def test_outputs_replace_nothing_that_is_needed(home: Path, tmp_path: Path) -> N
     arguments = ("read", home / "out.mkv", "--key", home / "right.key")
     refused(deidlib(*arguments, "--json", home / "out.mkv.json"), "would replace", "out.mkv.json")
     refused(deidlib(*arguments, "--overlay", home / "out.mkv"), "would replace", "out.mkv")
-    refused(deidlib(*arguments, "--json", home / "right.key"), "--json must name a file that ends in .json")
+    refused(deidlib(*arguments, "--json", home / "right.key"), "--json must name a .json file")
     refused(deidlib(*arguments, "--overlay", tmp_path / "drawn.png"), "--overlay must name", ".mkv or .mp4")
     refused(deidlib(*arguments, "--json", tmp_path / "none" / "faces.json"), "does not exist")
     refused(deidlib("read", home / "none.mkv"), "none.mkv does not exist")

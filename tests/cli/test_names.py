@@ -163,9 +163,8 @@ def test_distortions() -> None:
 
 
 def test_tolerances() -> None:
-    assert tolerance_of(None) is None
     assert tolerance_of("quick") == Tolerance(iou=0.95, nme=0.015, gaze=3.0)
-    assert tolerance_of("fine") == Tolerance(iou=0.99, nme=0.005, gaze=2.0)
+    assert tolerance_of("fine") == Tolerance(iou=0.998, nme=0.001, gaze=0.4)
     assert tolerance_of("iou:0.97, nme:1%,gaze:2") == Tolerance(iou=0.97, nme=0.01, gaze=2.0)
     assert tolerance_of("nme:0.02,score:0.1") == Tolerance(nme=0.02, score=0.1)
 
@@ -173,7 +172,7 @@ def test_tolerances() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' is no limit.*Known: quick, fine, or limits such as iou:0.97"),
+        ("", "'' is no limit.*Known: auto, never, quick, standard, fine, or limits such as iou:0.97"),
         ("sharp", "--until 'sharp': 'sharp' is no limit"),
         ("iou:0.9,iou:0.8", "the second of its kind"),
         ("iou", "--until 'iou': could not convert"),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deidlib.bounded import BoundsError
 from deidlib.faces import Faces
@@ -225,3 +227,29 @@ def test_boxes_of_other_tools_hide_faces(tmp_path: Path) -> None:
     changed = (read_image(tmp_path / "o.png") - astronauts(1)).abs().amax(dim=(0, 1)) > 0
     assert changed[40:110, 30:90].float().mean() > 0.9
     assert isinstance(read_detections(tmp_path / "a.xml").frames[0], Faces)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    which=st.sampled_from(["coco", "video", "pictures"]),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.text(max_size=4)), min_size=1, max_size=3),
+)
+def test_damaged_files_are_errors_of_ours(
+    tmp_path_factory: pytest.TempPathFactory, which: str, cuts: list[tuple[float, int, str]]
+) -> None:
+    drawn = box(None, 1, 2, 30, 40, more='label="face"')
+    text = {
+        "coco": json.dumps(coco()),
+        "video": video(box(0, 1, 1, 9, 9) + box(3, 1, 1, 9, 9, outside=1)),
+        "pictures": f'<annotations><image id="0" name="a.png" width="64" height="48">{drawn}</image></annotations>',
+    }[which]
+    for where, length, instead in cuts:
+        place = int(where * len(text))
+        text = text[:place] + instead + text[place + length :]
+    path = tmp_path_factory.mktemp("damaged") / ("a.json" if which == "coco" else "a.xml")
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        found = read_detections(path, frames=6)
+    except DetectionsError:
+        return
+    assert len(found) == 6
