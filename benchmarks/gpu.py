@@ -94,8 +94,9 @@ def precision(quick: bool, device: str) -> Table:
             return work()
 
     spent = interleaved({"float32": work, "bfloat16": half}, turns=_turns(quick), device=device)
-    (full,), (less,) = work(), half()  # type: ignore[misc]
-    same = float((full.sign() == less.float().sign()).float().mean())
+    results: list[Any] = [work(), half()]
+    full, less = (gradients[0].float() for gradients in results)
+    same = float((full.sign() == less.sign()).float().mean())
     table = Table(
         f"Bare RetinaFace, {count} frames of {side} x {side}", ["precision", "ms per frame", "signs as float32"]
     )
