@@ -126,6 +126,8 @@ def test_hostile_contents(folder: Path, name: str, content: bytes) -> None:
         {"time_base": 0.04},
         {"size": [10**9, 10**9]},
         {"size": "12"},
+        {"format": "x" * 100_000},
+        {"format": ["x" * 100_000]},
         {"readers": "mtcnn"},
         {"readers": [["mtcnn"]]},
         {"sha256": ["0" * 64]},
@@ -140,8 +142,9 @@ def test_hostile_fields_of_detections(tmp_path: Path, change: dict[str, Any]) ->
     path = tmp_path / "faces.json"
     write_detections(path, Detections([Faces.empty()]))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DetectionsError, match=r"faces\.json"):
+    with pytest.raises(DetectionsError, match=r"faces\.json") as caught:
         read_detections(path)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("frame", ["1e9", "1e300", "10000001", "-1", "0", "nan", "1.5", "9" * 5000])

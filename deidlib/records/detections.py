@@ -87,7 +87,7 @@ class Detections:
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise DetectionsError(f"size must be (height, width) of at least one pixel, got {self.size}.")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise DetectionsError(f"sha256 must be 64 hexadecimal digits in lower case, got {self.sha256!r}.")
+            raise DetectionsError(f"sha256 must be 64 hexadecimal digits in lower case, got {str(self.sha256)[:80]!r}.")
         if (self.pts is None) != (self.time_base is None):
             raise DetectionsError("pts and time_base belong together: give both or neither.")
         if self.pts is not None and len(self.pts) != len(self.frames):
@@ -229,7 +229,7 @@ def _from_json(path: Path, text: str) -> Detections:
         return _annotated(path, lambda: read_coco(data))
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         got = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise DetectionsError(f"{path} must say that its format is {FORMAT!r}, got {got!r}.")
+        raise DetectionsError(f"{path} must say that its format is {FORMAT!r}, got {str(got)[:40]!r}.")
     missing = [key for key in ("size", "sha256", "readers", "time_base", "frames") if key not in data]
     if missing:
         raise DetectionsError(f"{path} is not complete: it lacks {', '.join(missing)}.")
