@@ -330,6 +330,8 @@ def protect(
 
     with plain_errors():
         remote = ray is not None or any(map(is_url, words))
+        if remote and ray is None and workers is not None:
+            raise ValueError("--workers: files by URL are done one after the other. Add --ray, or leave --workers out.")
         elsewhere = Elsewhere(ray, resources, workers_named(workers), scratch, key)
         if remote:
             elsewhere.check(
