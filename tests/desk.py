@@ -17,7 +17,7 @@ from deidlib.app.settings import Settings
 from deidlib.media import write_image
 from deidlib.models.base import TargetModel
 
-SETTINGS = Settings(("red",), iterations=3)
+SETTINGS = Settings(("red",), iterations=3, until="never")
 
 
 def red(image: Tensor, number: int) -> Sequence[Sequence[float]]:

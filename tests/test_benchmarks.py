@@ -100,6 +100,6 @@ def test_a_simulated_farm_does_all_the_work_and_loses_what_it_must() -> None:
     assert anew.failures
     assert kept.lost < anew.lost / 5
     assert anew.efficiency < kept.efficiency < 1
-    # Whatever fails, the work that is done is the work that there was.
-    whole = simulate(Farm(32, clips=2000, seconds=100.0))
-    assert kept.efficiency * kept.seconds == pytest.approx(whole.efficiency * whole.seconds)
+    # Whatever fails, the work that is done is the work that there was: 2000 clips, whose lengths are drawn.
+    for play in (anew, kept):
+        assert play.efficiency * play.seconds * 32 == pytest.approx(2000 * 100.0, rel=0.05)

@@ -62,15 +62,16 @@ def python_of(
         attack.append(f"epsilon={settings.epsilon} / 255")
     if settings.iterations != 60:
         attack.append(f"max_iterations={settings.iterations}")
-    if settings.until is not None:
-        presets.append("TOLERANCES")
+    tolerant = settings.until != "never"
+    if tolerant:
+        presets += ["recommended_chain", "recommended_until"]
         attack.append("until=until")
     if silenced and not keyed:
         presets.append("recommended_silence")
         attack.append("silence=recommended_silence(models.values())")
-    if settings.until is not None or settings.codec == "h264":
+    if tolerant or settings.codec == "h264":
         presets.append("recommended_chain")
-        until = ", until=until" if settings.until is not None else ""
+        until = ", until=until" if tolerant else ""
         options.append(f"chain=recommended_chain({_quoted(settings.codec)}, keyed={keyed}{until})")
     if settings.on_missing != "hold":
         options.append(f"tracker=FaceTracker(window=15, on_missing={_quoted(settings.on_missing)})")
@@ -81,10 +82,13 @@ def python_of(
         call.append(f'key=Key.load("{_KEY}")')
     if not (settings.epsilon and settings.iterations):
         call.append("check=None")
+    how = f"{_quoted(settings.until)}, always=True"
+    if settings.until == "auto":
+        how = f"codec={_quoted(settings.codec)}, keyed={keyed}"
     shown = f"WarpSwapper({_quoted(source or '')}, detectors[0])" if swap else f"{hiding}()"
     imports = [
         f"from deidlib import {', '.join(sorted(names))}",
-        f"from deidlib.attack.presets import {', '.join(sorted(presets))}",
+        f"from deidlib.attack.presets import {', '.join(sorted(set(presets)))}",
         *(["from deidlib.protect import Output"] if video and settings.codec != "ffv1" else []),
         "from deidlib.records.detections import read_detections",
         *(["from deidlib.tracking import FaceTracker"] if settings.on_missing != "hold" else []),
@@ -94,7 +98,7 @@ def python_of(
         "",
         f"models = {{{', '.join(f'{_quoted(name)}: {made}' for name, made in models.items())}}}",
         "detectors = recommended_detectors(models.values())",
-        *([f"until = TOLERANCES[{_quoted(settings.until)}]"] if settings.until is not None else []),
+        *([f"until = recommended_until(models, {how})"] if tolerant else []),
         "deidentifier = Deidentifier(",
         f"    recommended({', '.join(attack)}),",
         f"    obfuscator={shown},",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from deidlib.app.menu import Menu
-from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain
+from deidlib.attack.presets import TOLERANCES, recommended, recommended_chain, recommended_until
 from deidlib.attack.tolerance import Tolerance
 from deidlib.media import read_image
+from deidlib.models.base import TargetModel
 from deidlib.obfuscate import Concealment, GaussianBlur, Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.swap.warp import WarpSwapper
@@ -32,7 +34,7 @@ class Settings:
         hide: how faces are hidden.
         epsilon: largest change of a pixel, in grey levels, 1 to 255; 0: nothing is attacked.
         iterations: steps per frame at most.
-        until: when a frame is done: a name of :data:`~deidlib.attack.presets.TOLERANCES`; None: after all steps.
+        until: when a frame is done: ``auto``, ``never`` before the last step, or a name in ``TOLERANCES``.
         on_missing: what becomes of a frame without a face.
         codec: how a clip is stored.
 
@@ -44,7 +46,7 @@ class Settings:
     hide: Hiding = "solid"
     epsilon: int = 8
     iterations: int = 60
-    until: str | None = None
+    until: str = "auto"
     on_missing: OnMissing = "hold"
     codec: Codec = "ffv1"
 
@@ -53,13 +55,14 @@ class Settings:
             raise ValueError(f"the largest change is a whole number of grey levels, 0 to 255; got {self.epsilon:g}.")
         if not 0 <= self.iterations <= 1000 or self.iterations != int(self.iterations):
             raise ValueError(f"steps are a whole number from 0 to 1000; got {self.iterations:g}.")
-        if self.until is not None and self.until not in TOLERANCES:
-            raise ValueError(f"a frame can be done when it is {' or '.join(TOLERANCES)}; got {self.until}.")
+        if self.until not in ("auto", "never", *TOLERANCES):
+            raise ValueError(f"when a frame is done is auto, never, {' or '.join(TOLERANCES)}; got {self.until}.")
 
-    @property
-    def tolerance(self) -> Tolerance | None:
-        """When a frame is done."""
-        return None if self.until is None else TOLERANCES[self.until]
+    def tolerance(self, models: Mapping[str, TargetModel[Any]], *, keyed: bool) -> Mapping[str, Tolerance] | None:
+        """When a frame is done, as ``--until`` has it; None: after all steps."""
+        if self.until == "auto":
+            return recommended_until(models, codec=self.codec, keyed=keyed)
+        return None if self.until == "never" else recommended_until(models, self.until, always=True)
 
     def concealment(self, menu: Menu, source: Path | None = None) -> Concealment:
         """How faces are hidden.
@@ -88,11 +91,12 @@ class Settings:
             keyed: whether the models are to read by a key: nobody needs to be silenced then.
         """
         models = menu.models(self.targets)
+        until = self.tolerance(models, keyed=keyed)
         attacker = recommended(
             models,
             epsilon=self.epsilon / 255,
             max_iterations=self.iterations,
-            until=self.tolerance,
+            until=until,
             silence=[] if keyed else menu.silenced(self.targets),
         )
         return Deidentifier(
@@ -100,5 +104,5 @@ class Settings:
             obfuscator=concealment,
             detectors=menu.hiders(self.targets),
             tracker=FaceTracker(window=15, hold=30, on_missing=self.on_missing),
-            chain=recommended_chain(self.codec, keyed=keyed, until=self.tolerance),
+            chain=recommended_chain(self.codec, keyed=keyed, until=until),
         )

@@ -25,6 +25,7 @@ from deidlib.models.base import Around, TargetModel
 from deidlib.models.cropped import CroppedDetector
 from deidlib.models.discreet import Discreet
 from deidlib.models.gaze import GazeResNet
+from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.models.silent import Silent
@@ -93,8 +94,8 @@ def recommended(
 
     Raises:
         TypeError: a detector to be silenced does not tell its proposals.
-        ValueError: no models, two of one name, a setting out of its range, or no detector beside which others could be
-            silenced.
+        ValueError: no models, two of one name, a setting out of its range, no detector beside which others could be
+            silenced, or a model that reads by a key, with ``silence``.
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
@@ -133,8 +134,8 @@ def recommended_until(
     """When a frame is done: each model's own tolerance.
 
     ``standard``, the default of ``deidlib protect``, was chosen by how faces move: of a head that turns, box, head and
-    gaze change from frame to frame as those of the original do (correlation of first differences, docs/benchmarks.md).
-    That takes a sixth of the gradients of 60 fixed steps, and reads better than they do.
+    gaze change from frame to frame as those of the original do (correlation of first differences at least 0.8, where
+    60 fixed steps come to 0.2 to 0.5: docs/benchmarks.md). That takes 16 gradients a frame, and 35 with gaze beside it.
 
     RetinaFace and the gaze networks are held to it, since they say by parts of a pixel what they read, and fine steps
     follow. MTCNN reads crops of whole pixels, and 2D-FAN cells of a heat map: they are held to ``quick``, whatever is
@@ -254,6 +255,8 @@ def _discreet(models: dict[str, TargetModel[Any]], silence: Sequence[TargetModel
     """The models, the first detector among them beside those that are to find nothing."""
     if not silence:
         return models
+    if keyed := [name for name, model in models.items() if isinstance(model, Keyed)]:
+        raise ValueError(f"{', '.join(keyed)} reads by a key, which keeps everybody out. Leave silence out.")
     first = next((name for name, model in models.items() if model.task == "boxes"), None)
     if first is None:
         raise ValueError(f"silence needs a detector among the models, whose faces are hidden; got {list(models)}.")

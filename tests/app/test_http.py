@@ -31,7 +31,7 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SAID = (["red"], "solid", 8, 3, "", "hold", "ffv1")
+SAID = (["red"], "solid", 8, 3, "never", "hold", "ffv1")
 """What is chosen on the page, in its order."""
 
 

@@ -306,7 +306,7 @@ def test_a_key_that_is_waited_for_is_not_done_without(tmp_path: Path) -> None:
     assert "our.key" not in files(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{}, {"epsilon": 6, "until": "quick", "hide": "pixelate"}])
+@pytest.mark.parametrize("change", [{}, {"epsilon": 6, "until": "never", "hide": "pixelate"}])
 def test_the_command_and_the_python_give_the_same_file(
     tmp_path: Path, change: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +355,7 @@ def test_the_python_of_every_setting_is_python(tmp_path: Path) -> None:
         ({"epsilon": 300}, "grey levels"),
         ({"epsilon": 0.5}, "grey levels"),
         ({"iterations": -1}, "steps"),
-        ({"until": "soon"}, "quick or fine"),
+        ({"until": "soon"}, "auto, never"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change: Mapping[str, Any], words: str) -> None:

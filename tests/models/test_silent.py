@@ -17,8 +17,10 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.presets import TOLERANCES, recommended
 from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import iou
+from deidlib.keys.key import Key
 from deidlib.models.base import Target, TargetModel, frame_of
 from deidlib.models.discreet import Discreet
+from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.observe import observe, read_originals
 from deidlib.models.retinaface import RetinaFace
@@ -142,6 +144,11 @@ def test_silence_is_kept_beside_the_first_detector() -> None:
 
 class _Gaze(Bright):
     task = "gaze"
+
+
+def test_with_a_key_nobody_is_silenced() -> None:
+    with pytest.raises(ValueError, match="mtcnn reads by a key, which keeps everybody out"):
+        recommended([Keyed(MTCNN(), Key.generate())], silence=[MTCNN()])
 
 
 def test_whoever_is_silenced_finds_less_and_the_authorised_read_as_well(shared: Path) -> None:

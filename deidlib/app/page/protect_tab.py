@@ -106,8 +106,12 @@ class ProtectTab:
             with gr.Accordion("More", open=False):
                 self.iterations = gr.Slider(0, 200, 60, step=1, label="Steps of the attack at most; 0: only hide")
                 self.epsilon = gr.Slider(0, 32, 8, step=1, label="Largest change of a pixel, of 255 levels")
-                until = [("after all steps", ""), *((f"as soon as it reads well: {name}", name) for name in TOLERANCES)]
-                self.until = gr.Radio(until, value="", label="A frame is done")
+                until = [
+                    ("as is recommended", "auto"),
+                    ("after all steps", "never"),
+                    *((f"as soon as it reads well: {name}", name) for name in TOLERANCES),
+                ]
+                self.until = gr.Radio(until, value="auto", label="A frame is done")
                 self.missing = gr.Radio(_ON_MISSING, value="hold", label="A frame in which no face is known")
                 codecs = [("FFV1 in .mkv, which loses nothing", "ffv1"), ("H.264 in .mp4, smaller", "h264")]
                 self.codec = gr.Radio(codecs, value="ffv1", label="A clip is written as")
@@ -412,7 +416,7 @@ class ProtectTab:
 def _settings(*said: Any) -> Settings:
     """What was chosen; in the order of the components."""
     targets, hide, epsilon, iterations, until, missing, codec = said
-    return Settings(tuple(targets), hide, int(epsilon), int(iterations), until or None, missing, codec)
+    return Settings(tuple(targets), hide, int(epsilon), int(iterations), until, missing, codec)
 
 
 def _box(text: str) -> Box:
