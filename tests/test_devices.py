@@ -183,6 +183,10 @@ WITHOUT = {
 }
 # Single classes likewise, and what is run by a case whose own tensors lie on the CPU.
 EXEMPT = {
+    "deidlib.attack.fine_steps.Asked": "by iteration 'fine steps'",
+    "deidlib.attack.fine_steps.FineSteps": "by iteration 'fine steps'",
+    "deidlib.protect.protected_frames.ProtectedFrames": "by case 'a video is protected'",
+    "deidlib.protect.side_by_side.SideBySide": "by case 'frames are protected'",
     "deidlib.attack.attack_step.AttackStep": "what a listener is told",
     "deidlib.models.strangers.lbp.LBPCascade": "as any PixelDetector, it is given bytes",
     "deidlib.protect.estimate.Estimator": "times, of what Deidentifier does",
