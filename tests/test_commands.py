@@ -54,7 +54,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("drive.mp4", "other.mp4", "a.mp4", "b.mp4", "clips/c1.mp4", "recordings/c1.mp4"):
         (folder / name).parent.mkdir(exist_ok=True)
         make_video(folder / name, clip)
-    for name in ("face.png", "nobody.png", "people/somebody.png"):
+    for name in ("face.png", "nobody.png", "people/somebody.png", "portraits/somebody.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         write_image(folder / name, whole)
     faces = [known.replace(landmarks=None) for known in MTCNN().predict(clip)]

@@ -336,8 +336,10 @@ def _see(
             faces = asked.faces[name]
             if all(asked.near) and not any(map(any, faces)):
                 return torch.zeros_like(images)
-            near, whose = (torch.tensor(flags, device=loss.device) for flags in (asked.near, faces))
-            wanted = torch.where(near, (offset_length(asked.offsets[name]) * whose).sum(dim=1), loss)
+            # Sent at once.
+            flags = [[is_near, *whose] for is_near, whose in zip(asked.near, faces, strict=True)]
+            near, whose = torch.split(torch.tensor(flags, device=loss.device), [1, len(faces[0])], dim=1)
+            wanted = torch.where(near[:, 0], (offset_length(asked.offsets[name]) * whose).sum(dim=1), loss)
         # Without a face in the whole batch, nothing depends on the images.
         if wanted.requires_grad:
             (gradient,) = torch.autograd.grad(wanted.sum(), leaf, allow_unused=True)

@@ -54,8 +54,8 @@ def recommended_deidentifier(
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
         >>> deidentifier = recommended_deidentifier(MTCNN(), codec="h264")
-        >>> deidentifier.attacker.max_iterations, deidentifier.attacker.until, deidentifier.chain == Chain()
-        (60, None, True)
+        >>> deidentifier.attacker.max_iterations, deidentifier.attacker.until, deidentifier.chain.length
+        (60, None, 64)
     """
     named = by_name(models)
     keyed = key or any(isinstance(model, Keyed) for model in named.values())

@@ -242,7 +242,7 @@ def test_outputs_replace_nothing_that_is_needed(home: Path, tmp_path: Path) -> N
     refused(deidlib(*arguments, "--overlay", home / "out.mkv"), "would replace", "out.mkv")
     refused(deidlib(*arguments, "--json", home / "right.key"), "--json must name a .json file")
     refused(deidlib(*arguments, "--overlay", tmp_path / "drawn.png"), "--overlay must name", ".mkv or .mp4")
-    refused(deidlib(*arguments, "--json", tmp_path / "none" / "faces.json"), "does not exist")
+    refused(deidlib(*arguments, "--overlay", tmp_path / "none" / "drawn.mkv"), "does not exist")
     refused(deidlib("read", home / "none.mkv"), "none.mkv does not exist")
     assert sha256_of(home) == before
     assert not list(tmp_path.iterdir())
