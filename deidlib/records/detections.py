@@ -229,7 +229,7 @@ def _from_json(path: Path, text: str) -> Detections:
         return _annotated(path, lambda: read_coco(data))
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         got = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise DetectionsError(f"{path} must say that its format is {FORMAT!r}, got {str(got)[:40]!r}.")
+        raise DetectionsError(f"{path} must say that its format is {FORMAT!r}, got {repr(got)[:50]}.")
     missing = [key for key in ("size", "sha256", "readers", "time_base", "frames") if key not in data]
     if missing:
         raise DetectionsError(f"{path} is not complete: it lacks {', '.join(missing)}.")
