@@ -131,6 +131,14 @@ def test_what_is_none_is_not_taken_for_one(words: list[str]) -> None:
         parsed(words)
 
 
+ELSEWHERE = {
+    "demo": "is run by tests/cli/test_demo.py",
+    "app": "is run by tests/app, and serves until it is ended",
+    "://": "needs a store: tests/storage and tests/protect/test_remote.py have one",
+    "--ray": "needs a cluster: tests/cluster has one",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
 def test_the_commands_on_the_page_run(page: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +148,11 @@ def test_the_commands_on_the_page_run(page: Path, here: Path, tmp_path: Path, mo
         if words[:2] == ["weights", "fetch"]:
             left.append(f"{' '.join(words)}: needs a network")
             continue
-        if words[0] == "demo":
-            left.append(f"{' '.join(words)}: is run by tests/cli/test_demo.py")
+        elsewhere = [
+            why for part, why in ELSEWHERE.items() if part == words[0] or (part[0] in ":-" and part in str(words))
+        ]
+        if elsewhere:
+            left.append(f"{' '.join(words)}: {elsewhere[0]}")
             continue
         with monkeypatch.context() as patch:
             if words[0] == "weights":

@@ -12,7 +12,7 @@ import torch
 
 # Bytes per pixel of a frame, measured on 6 and 12 megapixels with MTCNN (tests/protect/test_memory.py): to find
 # and hide faces, and to attack them besides.
-_HIDING, _ATTACK = 160, 400
+_HIDING, _ATTACK = 200, 400
 # The share of what is free that may be filled with frames that wait.
 _WAITING = 0.25
 

@@ -29,11 +29,14 @@ from deidlib.protect.video import protect_video
 CPU = torch.device("cpu")
 # Peaks are those of a process of its own; what the libraries take is measured in it.
 HEAD = """
-import resource, torch
+import torch
 from deidlib import MTCNN, Deidentifier, Faces, IFGSMAttacker
 from deidlib.geometry.region import FaceRegion
 from deidlib.obfuscate import Solid
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():
+    # Not that of getrusage, which begins with what the process weighed that started this one.
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 before = peak()
 """
 
@@ -139,7 +142,7 @@ except ValueError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("iterations", "bytes_"), [(0, 160), (2, 400)])
+@pytest.mark.parametrize(("iterations", "bytes_"), [(0, 200), (2, 400)])
 def test_what_is_said_of_the_memory_is_true(tmp_path: Path, iterations: int, bytes_: int) -> None:
     """Six megapixels with a face; what is needed is neither more than is said nor less than a third of it."""
     faces = tmp_path / "a.png"
