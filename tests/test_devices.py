@@ -229,7 +229,7 @@ EXEMPT = {
     "deidlib.evaluation.verdict.Condition": "words",
     "deidlib.protect.batches.FaceCount": "numbers",
     "deidlib.protect.check.Check": "settings",
-    "deidlib.protect.folder.FileResult": "files",
+    "deidlib.protect.outcome.FileResult": "files",
     "deidlib.protect.folder.FolderSummary": "numbers",
     "deidlib.protect.inputs.Inputs": "files",
     "deidlib.protect.live.Recording": "frames on the CPU",

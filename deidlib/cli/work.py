@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from deidlib.keys.key import Key
     from deidlib.protect.check import Check
     from deidlib.protect.deidentifier import Deidentifier
-    from deidlib.protect.folder import FileResult
     from deidlib.protect.given import Given
     from deidlib.protect.inputs import Inputs
+    from deidlib.protect.outcome import FileResult
     from deidlib.protect.output import Output
     from deidlib.protect.readback import ModelReadback
     from deidlib.protect.summary import Summary

@@ -23,6 +23,7 @@ from deidlib.protect.given import Given
 from deidlib.protect.image import protect_image
 from deidlib.protect.inputs import Inputs
 from deidlib.protect.manifest import Manifest
+from deidlib.protect.outcome import FileResult
 from deidlib.protect.output import Output
 from deidlib.protect.segments import BusyError, discard
 from deidlib.protect.sidecar import Sidecar
@@ -36,30 +37,6 @@ from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions
 
 MANIFEST = "deidlib-manifest.jsonl"
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """What became of one file of a folder.
-
-    Args:
-        source: the input.
-        target: the output.
-        summary: what happened; None if it failed or was finished before.
-        error: why it failed, naming the file; None if it did not.
-        elsewhere: whether another process works on it, so that it was passed over.
-    """
-
-    source: Path
-    target: Path
-    summary: Summary | None = None
-    error: str | None = None
-    elsewhere: bool = False
-
-    @property
-    def finished_before(self) -> bool:
-        """Whether nothing was left to be done."""
-        return self.summary is None and self.error is None and not self.elsewhere
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""``RunSummary``: what became of a run, however many clips it had and wherever they were done."""
+"""``FileResult``, ``ClipResult``, ``RunSummary``: what became of a file, a clip, and a run of however many."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
 
 from deidlib.protect.summary import Summary
 
@@ -12,21 +14,13 @@ from deidlib.protect.summary import Summary
 _MOST_FAILURES = 10_000
 _NAMED = 5
 
+P = TypeVar("P")
+
 
 @dataclass(frozen=True)
-class ClipResult:
-    """What became of one clip.
-
-    Args:
-        source: the input, a URL or path.
-        target: the output.
-        summary: what happened; None if it failed or was finished before.
-        error: why it failed, in one line that names it; None if it did not.
-        elsewhere: whether another process works on it, so that it was passed over.
-    """
-
-    source: str
-    target: str
+class _Result(Generic[P]):
+    source: P
+    target: P
     summary: Summary | None = None
     error: str | None = None
     elsewhere: bool = False
@@ -35,6 +29,30 @@ class ClipResult:
     def finished_before(self) -> bool:
         """Whether nothing was left to be done."""
         return self.summary is None and self.error is None and not self.elsewhere
+
+
+class FileResult(_Result[Path]):
+    """What became of one file of a folder.
+
+    Args:
+        source: the input.
+        target: the output.
+        summary: what happened; None if it failed or was finished before.
+        error: why it failed, naming the file; None if it did not.
+        elsewhere: whether another process works on it, so that it was passed over.
+    """
+
+
+class ClipResult(_Result[str]):
+    """What became of one clip, wherever it lies.
+
+    Args:
+        source: the input, a URL or path.
+        target: the output.
+        summary: what happened; None if it failed or was finished before.
+        error: why it failed, in one line that names it; None if it did not.
+        elsewhere: whether another process works on it, so that it was passed over.
+    """
 
 
 @dataclass
