@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +32,6 @@ class PreviousFrame:
     image: Tensor
     boxes: Tensor
     slopes: Sequence[Slopes] = ()
-
-    @classmethod
-    def after(cls, result: AttackResult, boxes: Tensor) -> Self:
-        """The only frame of an attack, with the boxes of its faces."""
-        return cls(result.images, boxes, result.slopes[0] if result.slopes else ())
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ class Deidentifier:
                     self.chain, batch, tracked, found, hidden, readings, previous, on_step
                 )
                 for i, one in zip(found, attacks, strict=True):
-                    last[i] = PreviousFrame.after(one, tracked[i].found.boxes)
+                    last[i] = PreviousFrame(one.images, tracked[i].found.boxes, one.slopes[0] if one.slopes else ())
                 attack = AttackResult.joined(attacks)
             images = hidden.clone()
             images[found] = attack.images
@@ -498,7 +498,8 @@ class Deidentifier:
             if i != last + 1 or chain.begins(batch.numbers[i]):
                 before = None
             results += self._attack_abreast(chain, batch, tracked, [i], hidden, readings, {i: before}, on_step)
-            before, last = PreviousFrame.after(results[-1], tracked[i].found.boxes), i
+            slopes = results[-1].slopes[0] if results[-1].slopes else ()
+            before, last = PreviousFrame(results[-1].images, tracked[i].found.boxes, slopes), i
         return results
 
     def _attack_abreast(
