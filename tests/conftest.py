@@ -47,6 +47,19 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def _signals_are_heard() -> Iterator[None]:
+    """What a test starts ends by Ctrl-C and by a closed terminal, also where tests run in the background or by nohup.
+
+    What is ignored here is ignored by whoever is started from here; what is handled here starts with the default.
+    """
+    numbers = [signal.SIGINT, signal.SIGHUP]
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

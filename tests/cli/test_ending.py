@@ -16,7 +16,11 @@ from clips import astronauts, make_video, read_video
 
 from deidlib.protect.sidecar import Sidecar
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="signals of Linux")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="signals of Linux"),
+    pytest.mark.usefixtures("_signals_are_heard"),
+]
 
 COUNT = 40
 # As the command line does it, with a detector that costs nothing.

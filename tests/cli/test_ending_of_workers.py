@@ -17,7 +17,11 @@ from deidlib.media import VideoReader
 from deidlib.protect.sidecar import Sidecar
 from deidlib.records.files import sha256_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="signals and processes of Linux")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="signals and processes of Linux"),
+    pytest.mark.usefixtures("_signals_are_heard"),
+]
 
 # As the command line does it, with a detector that costs nothing, and an attack that takes its time.
 PROGRAM = """

@@ -239,8 +239,11 @@ def test_what_a_killed_worker_did_is_done_again(
         protect_video(toy(), clip, tmp_path / "there.mkv", check=None, workers=2, progress=killer)
     assert killer.killed == 1
     assert killer.frames == 14
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "there.mkv: a worker was killed by SIGKILL; what it did is done again"
+    lines = [record.getMessage() for record in caplog.records]
+    # When the last frame is being done, the one that is killed may have nothing to do any more, and nobody minds.
+    assert lines == ["there.mkv: a worker was killed by SIGKILL; what it did is done again"] or (
+        after == 13 and not lines
+    )
     assert sha256_of(tmp_path / "here.mkv") == sha256_of(tmp_path / "there.mkv")
     assert not (tmp_path / ".there.mkv.deidlib-work").exists()
 
