@@ -122,6 +122,8 @@ class Pretend:
         yield Tensor, "tolist", _tolist
         yield Tensor, "pin_memory", lambda tensor, *_: tensor
         yield torch.nn.Module, "to", _module_to
+        yield torch, "autocast", _Autocast
+        yield torch, "is_autocast_enabled", lambda device=None: _AUTOCASTS("cpu")
         # In C++ it asks for the device there.
         yield torch._C._nn, "pad_sequence", _pad_sequence
         here = self.device.type == "cuda"
@@ -307,6 +309,14 @@ def _moved(values: Tensor, device: torch.device) -> Tensor:
     return _crossed(values, device)
 
 
+class _Autocast(torch.autocast):
+    """The device's, which is the CPU's: for torch's C++ the values lie there."""
+
+    def __init__(self, device_type: str, *args: Any, **settings: Any) -> None:
+        super().__init__("cpu", *args, **settings)
+
+
+_AUTOCASTS = torch.is_autocast_enabled
 _TO, _NUMPY, _TOLIST, _MODULE_TO = Tensor.to, Tensor.numpy, Tensor.tolist, torch.nn.Module.to
 
 

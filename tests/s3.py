@@ -91,15 +91,27 @@ def s3_server() -> Iterator[tuple[Any, Wire]]:
     pytest.importorskip("s3fs", reason='needs s3fs: pip install "deidlib[s3]"')
     server_module = pytest.importorskip("moto.server", reason='needs moto: pip install "moto[s3,server]"')
     import boto3
-    import fsspec
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     port = server.get_host_and_port()[1]
     wire = Wire(port)
+    try:
+        with led_to(wire.port):
+            yield boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}"), wire
+    finally:
+        wire.cut()
+        server.stop()
+
+
+@contextlib.contextmanager
+def led_to(port: int) -> Iterator[None]:
+    """Lead the clients of this process to a server."""
+    import fsspec
+
     known = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{wire.port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -110,11 +122,9 @@ def s3_server() -> Iterator[tuple[Any, Wire]]:
     os.environ.update(known)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
-        yield boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}"), wire
+        yield
     finally:
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-        wire.cut()
-        server.stop()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from deidlib.nets.precision import autocasts
+
 
 @contextlib.contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[None]:
@@ -27,7 +29,7 @@ def plain_arithmetic(device: torch.device) -> Iterator[None]:
     with contextlib.ExitStack() as modes:
         modes.enter_context(torch.inference_mode(False))
         modes.enter_context(torch.enable_grad())
-        if _autocasts(device):
+        if autocasts(device.type):
             modes.enter_context(torch.autocast(device.type, enabled=False))
         yield
 
@@ -35,11 +37,3 @@ def plain_arithmetic(device: torch.device) -> Iterator[None]:
 def differentiable(tensor: Tensor) -> Tensor:
     """The same values in a tensor that gradients can be taken through: one made in inference mode is copied."""
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _autocasts(device: torch.device) -> bool:
-    try:
-        return torch.is_autocast_enabled(device.type)
-    except TypeError:
-        # Before torch 2.4 of CUDA alone.
-        return torch.is_autocast_enabled()

@@ -19,6 +19,7 @@ from deidlib.protect.inputs import Inputs
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output
 from deidlib.protect.remote import RemotePair, RemoteWork, remote_pairs
+from deidlib.protect.sidecar import Sidecar
 from deidlib.records.versions import versions
 from deidlib.storage.place import Place
 from deidlib.storage.scratch import Scratch
@@ -44,6 +45,7 @@ class ClusterPlan:
         batch_size: as for :func:`~deidlib.protect_video`.
         scratch: where nodes keep clips of other stores while they work; None: their folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
+        options: noted in each description.
         versions: of what computes, where the work was planned.
     """
 
@@ -55,6 +57,7 @@ class ClusterPlan:
     batch_size: int | None = None
     scratch: str | None = None
     patience: float = 60.0
+    options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=versions)
 
     @property
@@ -100,24 +103,26 @@ class ClusterPlan:
         settings["key"] = None if self.key_file is None else Key.load(self.key_file)
         if self.shared is None:
             scratch = Scratch(None if self.scratch is None else Path(self.scratch))
-            return RemoteWork(deidentifier, *self.places, scratch=scratch, **settings)
+            return RemoteWork(deidentifier, *self.places, scratch=scratch, options=self.options, **settings)
         source, target = self.shared
         if not source.exists():
             raise ClusterError(unseen(source))
         if not source.is_dir():
             source, target = source.parent, target.parent
-        return _Shared(FolderWork(deidentifier, source, target, **settings))
+        return _Shared(FolderWork(deidentifier, source, target, **settings), self.options)
 
 
 class _Shared:
     """Clips in a folder that all nodes see."""
 
-    def __init__(self, work: FolderWork) -> None:
-        self.work = work
+    def __init__(self, work: FolderWork, options: Mapping[str, Any]) -> None:
+        self.work, self.options = work, options
 
     def one(self, pair: RemotePair) -> ClipResult:
         """Do a clip, and say what became of it."""
         done = self.work.one(self.work.source / pair.source, self.work.target / pair.target)
+        if self.options and done.summary is not None:
+            Sidecar.add(done.target, self.options)
         return ClipResult(str(done.source), str(done.target), done.summary, done.error, done.elsewhere)
 
 

@@ -47,6 +47,7 @@ def protect(
     address: str | None = None,
     scratch: str | Path | None = None,
     patience: float = 60.0,
+    options: Mapping[str, Any] | None = None,
     done: Callable[[ClipResult], object] | None = None,
     told: Callable[[str], object] | None = None,
 ) -> RunSummary:
@@ -76,6 +77,7 @@ def protect(
         scratch: where nodes keep clips of a store while they work on them; by default their folder for temporary files.
             On a disk that they share, a clip that was interrupted goes on wherever it is done next.
         patience: seconds for which a store that does not answer is asked again.
+        options: of the command line, noted in each description, so that it serves as ``--config``.
         done: told what became of each clip, in the order in which they end.
         told: told in a line what is wrong with a node.
 
@@ -97,6 +99,7 @@ def protect(
         raise ValueError(f"per_task and workers must be at least 1, got {per_task} and {workers}.")
     plans = _plans(
         paths, str(out), output=output, check=check, batch_size=batch_size, patience=patience,
+        options=dict(options or {}),
         key_file=None if key_file is None else str(Path(key_file).absolute()),
         scratch=None if scratch is None else str(Path(scratch).absolute()),
     )  # fmt: skip

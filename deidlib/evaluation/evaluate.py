@@ -22,6 +22,7 @@ from deidlib.evaluation.result import Evaluation
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
 from deidlib.models.base import FaceModel
+from deidlib.nets.precision import full_precision
 from deidlib.records.detections import Detections, read_detections
 from deidlib.records.versions import versions
 
@@ -33,6 +34,7 @@ _PACKAGES = (
 _READING, _QUALITY = ReadingSettings(), QualitySettings()
 
 
+@full_precision()
 def evaluate(
     original: str | Path,
     protected: str | Path,

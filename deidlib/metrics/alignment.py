@@ -10,6 +10,7 @@ from torch import Tensor
 from deidlib.faces import Faces, five_points
 from deidlib.geometry.warp import warp_perspective
 from deidlib.images import check_image_shape
+from deidlib.nets.precision import full_precision
 
 SIZE = 112
 """Side of an aligned face, pixels."""
@@ -24,6 +25,7 @@ ARCFACE_TEMPLATE = (
 """Where ArcFace (Deng et al., arXiv 1801.07698) and its successors expect the five points, pixels of 112 x 112."""
 
 
+@full_precision()
 def similarity(source: Tensor, target: Tensor) -> Tensor:
     """The rotation, scale and shift that bring points onto others with the least squared distance (Umeyama, 1991).
 
@@ -75,6 +77,7 @@ def align(images: Tensor, faces: Sequence[Faces]) -> Tensor:
     return aligned(images, faces, margin=0)
 
 
+@full_precision()
 def aligned(images: Tensor, faces: Sequence[Faces], *, margin: int) -> Tensor:
     """As :func:`align`, with what lies around.
 

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from deidlib import weights as checkpoints
 from deidlib.images import check_image_shape
 from deidlib.nets.onnx import OnnxNet
+from deidlib.nets.precision import full_precision
 
 _FACENET_SIZE = 160
 
@@ -62,6 +63,7 @@ class OnnxEmbedder:
         self._std = _per_channel("std", std, conventions, path)
         self._net = OnnxNet(path)
 
+    @full_precision()
     def __call__(self, crops: Tensor) -> Tensor:
         """``(N, 3, 112, 112)`` RGB in [0, 1] to ``(N, D)``."""
         check_crops(crops)
@@ -90,6 +92,7 @@ class FacenetEmbedder:
         checkpoints.fill(net, {key: value for key, value in state.items() if not key.startswith("logits.")}, weights)
         self._net: torch.nn.Module = net.eval().requires_grad_(False)
 
+    @full_precision()
     @torch.no_grad()
     def __call__(self, crops: Tensor) -> Tensor:
         """``(N, 3, 112, 112)`` RGB in [0, 1] to ``(N, 512)``, on the device of ``crops``."""

@@ -17,6 +17,7 @@ from deidlib.metrics.alignment import align
 from deidlib.metrics.embedders import Embedder
 from deidlib.metrics.pairing import pair
 from deidlib.metrics.verification import accept_rate, accept_threshold, cosine, rank1, true_accept_rate
+from deidlib.nets.precision import full_precision
 
 
 class Attacker(Protocol):
@@ -108,6 +109,7 @@ class ReIdentification(Metric):
         for state in ("clear", "probes", "entries", "identity"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
+    @full_precision()
     @torch.no_grad()
     def update(
         self,
@@ -167,6 +169,7 @@ class ReIdentification(Metric):
         ):  # fmt: skip
             state.append(rows.detach().to(self.device))
 
+    @full_precision()
     def compute(self) -> dict[str, Tensor]:
         """What the attacker achieves.
 
@@ -217,6 +220,7 @@ class ReIdentification(Metric):
             "impostors": own.new_tensor(float(impostor.sum())),
         }
 
+    @full_precision()
     def per_face(self) -> dict[str, Tensor]:
         """The values of each face, in the order of frames and faces.
 

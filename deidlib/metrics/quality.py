@@ -14,11 +14,13 @@ from deidlib.faces import Faces
 from deidlib.geometry.region import FaceRegion
 from deidlib.images import check_images
 from deidlib.metrics.frame_metric import FrameMetric
+from deidlib.nets.precision import full_precision
 
 # SSIM's Gaussian window of sigma 1.5 reaches this many pixels to each side.
 _SSIM_REACH = 5
 
 
+@full_precision()
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio of each frame, -10 log10 of the mean squared error; symmetric.
 
@@ -41,6 +43,7 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     return -10 * torch.log10(_mean((a - b).square(), mask))
 
 
+@full_precision()
 def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity of each frame (Wang et al., 2004), by torchmetrics; symmetric.
 
@@ -69,6 +72,7 @@ def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     return _mean(result[1], mask)
 
 
+@full_precision()
 def flicker(changes: Tensor, mask: Tensor | None = None) -> Tensor:
     """How much a change to a video changes from frame to frame: 0 for one that stands still.
 
@@ -116,6 +120,7 @@ class LPIPS:
         network: nn.Module = self._metric.net
         return network
 
+    @full_precision()
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """``(B, 3, H, W)`` twice, in [0, 1], to ``(B,)``: 0 for equal frames."""
@@ -165,6 +170,7 @@ class ImageQuality(FrameMetric):
         self.lpips = lpips
         self._last: tuple[Tensor, Tensor] | None = None
 
+    @full_precision()
     @torch.no_grad()
     def update(self, reference: Tensor, protected: Tensor, faces: Sequence[Faces]) -> None:
         """Add frames, those that follow the ones before.

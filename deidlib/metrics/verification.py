@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from deidlib.images import in_double
+from deidlib.nets.precision import full_precision
 
 
+@full_precision()
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of the angle between every embedding in ``a`` and every one in ``b``.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from deidlib.faces import FaceBatch, Faces, five_points
+from deidlib.nets.precision import full_precision
 from deidlib.records.html_table import html_table
 
 Reading = Sequence[Faces] | FaceBatch
@@ -113,6 +115,8 @@ class FaceModel(Protocol):
 
 
 T = TypeVar("T", bound=Target)
+# Methods of a target model; they compute in the precision of its weights, whoever wrote them.
+_COMPUTE = ("predict", "target", "loss", "loss_and_reading")
 
 
 class TargetModel(nn.Module, ABC, Generic[T]):
@@ -124,7 +128,8 @@ class TargetModel(nn.Module, ABC, Generic[T]):
 
     Networks assigned as attributes are frozen and put in eval mode for ever, so that no attack can change a weight or a
     running statistic. Everything is per frame: a frame's prediction, target and loss must not depend on the frames
-    beside it.
+    beside it. And everything is in float32, within ``torch.autocast`` too: in half precision a detector reads another
+    face, and the signs of a gradient are chance (docs/benchmarks.md).
 
     Example:
         >>> from deidlib.models.mtcnn import MTCNN
@@ -147,6 +152,9 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         if "loss" in vars(cls) and "loss_and_reading" not in vars(cls):
             # Another loss than the parent's: what the parent computes beside its own does not belong to it.
             cls.loss_and_reading = TargetModel.loss_and_reading  # type: ignore[method-assign]
+        for name in _COMPUTE:
+            if name in vars(cls):
+                setattr(cls, name, _in_own_precision(vars(cls)[name], checked=name != "target"))
 
     @property
     def name(self) -> str:
@@ -259,6 +267,20 @@ class TargetModel(nn.Module, ABC, Generic[T]):
         elif isinstance(value, nn.Parameter):
             value.requires_grad_(False)
         super().__setattr__(name, value)
+
+
+def _in_own_precision(compute: Callable[..., Any], *, checked: bool) -> Callable[..., Any]:
+    """A method of a model that no autocast reaches, and whose images must be of the model's device and precision."""
+
+    @functools.wraps(compute)
+    def computed(model: TargetModel[Any], images: Any, *args: Any, **settings: Any) -> Any:
+        # What is no image batch at all, the method itself refuses.
+        if checked and isinstance(images, Tensor) and images.dtype in (torch.float32, torch.float64):
+            check_kind(model.name, next(model.parameters(), None), images)
+        with full_precision():
+            return compute(model, images, *args, **settings)
+
+    return computed
 
 
 M = TypeVar("M", bound=nn.Module)

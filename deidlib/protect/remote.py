@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -120,6 +120,7 @@ class RemoteWork:
         batch_size: as for :func:`~deidlib.protect_video`.
         workers: processes that do the parts of each clip, as for :func:`~deidlib.protect_video`.
         scratch: where clips lie while they are worked on.
+        options: noted in each description, for :meth:`Sidecar.options`.
     """
 
     def __init__(
@@ -134,11 +135,12 @@ class RemoteWork:
         batch_size: int | None = None,
         workers: int | Literal["auto"] | None = None,
         scratch: Scratch | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.deidentifier, self.source, self.target = deidentifier, source, target
         self.output, self.check, self.key = output, check, key
         self.batch_size, self.workers = batch_size, workers
-        self.scratch = scratch or Scratch()
+        self.scratch, self.options = scratch or Scratch(), options or {}
         self._secret = None if key is None else key.derive("input")
         settings: dict[str, Any] = {
             "deidentifier": described(deidentifier),
@@ -205,6 +207,8 @@ class RemoteWork:
                     self.deidentifier, clip, made, output=self.output, check=self.check, key=self.key,
                     batch_size=self.batch_size, workers=self.workers, progress=progress, stage=stage,
                 )  # fmt: skip
+                if self.options:
+                    Sidecar.add(made, self.options)
                 if source.stat() != stat:
                     raise StorageError(
                         f"{source} was changed or removed while it was worked on, so that nothing was published. "
@@ -292,6 +296,7 @@ def protect_remote(
     workers: int | Literal["auto"] | None = None,
     scratch: str | Path | None = None,
     patience: float = 60.0,
+    options: Mapping[str, Any] | None = None,
     begin: Callable[[str], object] | None = None,
     done: Callable[[ClipResult], object] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -314,6 +319,7 @@ def protect_remote(
         workers: processes that do the parts of each clip, as for :func:`~deidlib.protect_video`.
         scratch: a folder for what is worked on; by default one in the system's folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
+        options: of the command line, noted in each description, so that it serves as ``--config``.
         begin: told the clip that is begun.
         done: told what became of it.
         progress: as for :func:`~deidlib.protect_video`.
@@ -340,7 +346,7 @@ def protect_remote(
     summary, places = RunSummary(), (Place(str(source), patience), Place(str(target), patience))
     work = RemoteWork(
         deidentifier, *places, output=output, check=check, key=key, batch_size=batch_size, workers=workers,
-        scratch=Scratch(None if scratch is None else Path(scratch)),
+        scratch=Scratch(None if scratch is None else Path(scratch)), options=options,
     )  # fmt: skip
     for pair in remote_pairs(*places, output.codec, summary):
         if begin is not None:

@@ -12,6 +12,7 @@ from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_images
 from deidlib.models.base import FaceModel
+from deidlib.nets.precision import full_precision
 from deidlib.swap import outline
 from deidlib.swap.landmarks import landmarks_of, read_landmarks
 from deidlib.swap.lattice import Lattice, Pyramid
@@ -25,6 +26,7 @@ _AROUND = 16
 _STIFFNESS = 1e-3
 
 
+@full_precision()
 @torch.no_grad()
 def average_face(
     images: Sequence[Tensor],

@@ -12,6 +12,7 @@ from torch import Tensor
 from deidlib.faces import Faces, check_per_frame
 from deidlib.geometry.boxes import Rectangle
 from deidlib.images import check_images
+from deidlib.nets.precision import full_precision
 from deidlib.obfuscate import Obfuscator, Solid
 
 
@@ -96,6 +97,7 @@ class FaceSwapper(ABC):
         """
         return self.with_outcomes(images, faces)[0]
 
+    @full_precision()
     @final
     @torch.no_grad()
     def with_outcomes(self, images: Tensor, faces: Sequence[Faces]) -> tuple[Tensor, list[list[str]]]:

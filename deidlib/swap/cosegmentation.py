@@ -19,6 +19,7 @@ from deidlib.nets.bisenet import FACE_CLASSES, BiSeNet, FaceParser
 from deidlib.nets.cosegmentation.checkpoint import build
 from deidlib.nets.cosegmentation.part_swap import PartSwap, SwapSource
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
+from deidlib.nets.precision import full_precision
 from deidlib.obfuscate import Obfuscator
 from deidlib.swap.base import FaceSwapper, Patch
 
@@ -257,6 +258,7 @@ class CropSwapper(nn.Module):
             parser = FaceParser(net)
         return cls(*nets, parser, parts=parts, mask_from=mask_from, hard=hard)
 
+    @full_precision()
     @torch.no_grad()
     def source(self, image: Tensor) -> SourceFace:
         """All that is to be known of a source.
@@ -275,6 +277,7 @@ class CropSwapper(nn.Module):
         mask = None if self.mask_from == "target" else self._mask(image, parts.masks)
         return SourceFace(self.swap.source(image, parts), mask)
 
+    @full_precision()
     @torch.no_grad()
     def forward(self, source: SourceFace, crops: Tensor) -> Tensor:
         """Put the source's parts onto faces.

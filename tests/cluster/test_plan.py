@@ -19,8 +19,10 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
 from deidlib.protect.keyed import with_key
 from deidlib.protect.outcome import RunSummary
+from deidlib.protect.sidecar import Sidecar
 from deidlib.records.fingerprint import described
 from deidlib.records.versions import versions
+from deidlib.storage.place import Place
 
 BOX = [8.0, 8.0, 24.0, 24.0]
 
@@ -59,6 +61,17 @@ def test_one_file_and_a_store(clips: Path, tmp_path: Path) -> None:
     assert store.shared is None
     (pair,) = store.pairs(RunSummary())
     assert store.open(hider()).one(pair).summary is not None
+
+
+def test_options_are_noted_beside_whatever_a_node_writes(clips: Path, tmp_path: Path) -> None:
+    for out in (str(tmp_path / "out"), f"memory:/{tmp_path}/noted"):
+        plan = ClusterPlan(str(clips), out, check=None, scratch=str(tmp_path / "scratch"), options={"targets": "mtcnn"})
+        (pair,) = plan.pairs(RunSummary())
+        work = plan.open(hider())
+        assert work.one(pair).summary is not None
+        (tmp_path / "told.json").write_bytes((Place(out) / "a.mkv.json").read(1 << 20) or b"")
+        assert Sidecar.options(tmp_path / "told.json") == {"targets": "mtcnn"}
+        assert work.one(pair).finished_before
 
 
 def test_a_key_is_where_each_node_has_it(clips: Path, tmp_path: Path) -> None:

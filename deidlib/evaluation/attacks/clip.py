@@ -18,6 +18,7 @@ from deidlib.faces import Faces
 from deidlib.geometry.boxes import iou
 from deidlib.images import to_grid
 from deidlib.metrics import Embedder
+from deidlib.nets.precision import full_precision
 from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
 from deidlib.tracking import FaceTracker, TrackerState
 
@@ -94,6 +95,7 @@ class ClipAttacks:
         if "perturbation" in self.attacks:
             self._solvers["perturbation", _AVERAGE, False] = SuperResolution(as_it_is(Solid().region))
 
+    @full_precision()
     @torch.no_grad()
     def update(self, originals: Tensor, protected: Tensor, places: Sequence[Faces]) -> None:
         """Add frames of the clip.
@@ -109,6 +111,7 @@ class ClipAttacks:
             self._waiting.append((original, shown, faces))
             self._hidden([frame.smoothed for frame in self._tracker.push(faces.to("cpu"))])
 
+    @full_precision()
     def end(self) -> None:
         """The clip is over: put it together and compare."""
         if self._clip < 0:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from deidlib.metrics import auc
+from deidlib.nets.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Learned:
     steps: int = 300
     decay: float = 0.05
 
+    @full_precision()
     def scores(self, known: Tensor, people: Tensor, unknown: Tensor) -> Tensor:
         """Learn, and say of other vectors whom they show.
 

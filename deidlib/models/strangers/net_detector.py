@@ -14,6 +14,7 @@ from deidlib.models.strangers.colours import Colours
 from deidlib.models.strangers.face_code import FaceCode
 from deidlib.models.strangers.framing import Framing
 from deidlib.nets.network import Network
+from deidlib.nets.precision import full_precision
 
 
 class NetDetector:
@@ -62,6 +63,7 @@ class NetDetector:
         self.name, self._network, self._framing, self._colours = name, network, framing, colours
         self._decode, self._score_threshold = decode, score_threshold
 
+    @full_precision()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """Boxes and scores of the faces found, best first, and five points where it gives them.
 

@@ -14,6 +14,7 @@ from deidlib.images import check_images, to_grid
 from deidlib.models.base import frame_of, rows_of
 from deidlib.models.strangers.colours import Colours
 from deidlib.nets.network import Network
+from deidlib.nets.precision import full_precision
 
 
 class NetPoints:
@@ -45,6 +46,7 @@ class NetPoints:
         self.name, self._network, self._side, self._margin = name, network, side, margin
         self._colours, self._points = colours, points
 
+    @full_precision()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
         """``faces`` with their 68 landmarks, in pixels.
 
