@@ -44,8 +44,9 @@ from deidlib.protect.share import Share
 
 MEDIA = SHARED / "media"
 DRIVER = 0
-# Pixels: a photograph is scaled so that its face is as large as the driver's.
-FACE, SIDE = 100, 192
+# Pixels: photographs are cut to so many, their faces as large as the driver's, give or take; how large and where is
+# drawn by chance: placed by their boxes, faces would have their form told by where the points lie in the picture.
+SIDE, FACE, SHIFT = 224, (75, 115), 20
 NOISE = 0.7
 # Pictures of a person among the suspects.
 MOST = 3
@@ -104,7 +105,7 @@ def footage(name: str, work: Path, model: RetinaFace) -> Footage:
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """A picture of one person, ``(1, 3, 192, 192)``, and the face in it."""
+    """A picture of one person, ``(1, 3, 224, 224)``, and the face in it."""
 
     image: Tensor
     face: Faces
@@ -114,17 +115,21 @@ class Photograph:
 def photographs(people: Path, model: RetinaFace, first: int = 1) -> list[Photograph]:
     """All pictures, cut to the face's surroundings."""
     found = []
+    chance = torch.Generator().manual_seed(0)
     for person, folder in enumerate(sorted(path for path in people.iterdir() if path.is_dir()), first):
         for path in sorted(folder.iterdir()):
             image = _scaled(read_image(path), 640)
             known = model.predict(image)[0]
             if not len(known):
                 continue
-            image = _scaled(image, FACE / float((known.boxes[0, 2:] - known.boxes[0, :2]).min()) * max(image.shape[2:]))
+            face = float(torch.empty(1).uniform_(*FACE, generator=chance))
+            image = _scaled(image, face / float((known.boxes[0, 2:] - known.boxes[0, :2]).min()) * max(image.shape[2:]))
             known = model.predict(image)[0]
             if not len(known):
                 continue
-            left, top = ((known.boxes[0, :2] + known.boxes[0, 2:]) / 2 - SIDE / 2).round().int().tolist()
+            shift = torch.empty(2).uniform_(-SHIFT, SHIFT, generator=chance)
+            middle = (known.boxes[0, :2] + known.boxes[0, 2:]) / 2
+            left, top = (middle + shift - SIDE / 2).round().int().tolist()
             pad = torch.nn.functional.pad(image, (SIDE, SIDE, SIDE, SIDE), mode="constant", value=0.5)
             cut = to_grid(pad[:, :, top + SIDE : top + 2 * SIDE, left + SIDE : left + 2 * SIDE].clamp(0, 1))
             known = model.predict(cut)[0][:1]
