@@ -1,9 +1,10 @@
-"""What strangers get out of protected frames: ``python -m benchmarks.strangers [--folder FOLDER] [--clip NAME]``.
+"""What strangers get out of protected files: ``python -m benchmarks.strangers [--folder FOLDER] [--clip NAME]``.
 
 It needs the shared weights and media beside the project, all strangers that are to be asked (the extras ``onnx``,
-``tflite`` and ``dlib``, ``opencv-python<5`` for the cascade; those that are not here are left out), and about half an
-hour of a free core; interrupted, it goes on where it was. Frames are protected once per setting, and kept as they would
-be written, since FFV1 loses nothing.
+``tflite`` and ``dlib``, ``opencv-python<5`` for the cascade; those that are not here are left out), and about an hour
+of a free core; interrupted, it goes on where it was. Every setting is protected once by ``deidlib protect``, from file
+to file, frame after frame, since what strangers see of a frame comes from the frames before it, too. With a key, every
+frame starts from its hidden self: then every third of the frames that are asked about is protected, as a picture.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from footage import SHARED, frames
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from deidlib.attack.presets import TOLERANCES, recommended
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import expand, iou
-from deidlib.images import from_pixels, to_pixels
 from deidlib.keys.key import Key
+from deidlib.media import VideoReader, VideoWriter, read_image, write_image
 from deidlib.metrics import OnnxEmbedder, align
 from deidlib.metrics.functional import gaze_angle
 from deidlib.models import strangers
@@ -34,13 +36,16 @@ from deidlib.models.base import FaceModel, TargetModel
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
-from deidlib.models.observe import observe, read_originals
+from deidlib.models.observe import observe
 from deidlib.models.retinaface import RetinaFace
-from deidlib.obfuscate import Pixelate, Solid
+from deidlib.protect.sidecar import Sidecar
 
-CLIPS = {"T002_talk": range(0, 270, 30), "T002_radio": range(0, 150, 15), "talk_video00": range(0, 433, 144)}
+# Rows of the frames that are asked about.
+EVERY, THIRD = slice(None), slice(None, None, 3)
+Readers = list[dict[str, TargetModel[Any]]]
+# Frames that are protected, and every which of them is asked about.
+CLIPS = {"T002_talk": (range(270), 10), "T002_radio": (range(150), 10), "talk_video00": (range(144, 164), 2)}
 TWIN = "retinaface_mobilenet0.25_1mb"
-BATCH = 4
 # A stranger's own face counts if it lies on one that is hidden, and is found if he finds it with this overlap.
 FOUND = 0.5
 # Above this cosine, or below this distance, no two people were in the READMEs of the weights.
@@ -52,57 +57,43 @@ class Setting:
     """One line of the table.
 
     Args:
-        authorised: names of :func:`models`; none: frames are only hidden.
-        until: when a frame is done; after 60 steps if not given.
-        silence: names of detectors that are to find nothing.
-        settings: others of :func:`deidlib.recommended`.
-        keyed: whether the models read by a key.
-        blocks: of a mosaic in place of the solid colour.
+        told: what ``deidlib protect`` is told.
+        authorised: names of :attr:`Clip.models`.
+        keyed: whether they read by a key.
     """
 
+    told: tuple[str, ...] = ()
     authorised: tuple[str, ...] = ()
-    until: str | None = None
-    silence: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
     keyed: bool = False
-    blocks: int | None = None
 
 
-RETINAFACE, GAZE, BOTH = ("retinaface",), ("retinaface", "mpiigaze"), ("retinaface", "mtcnn")
+GAZE = ("retinaface", "mpiigaze")
+_GAZE = ("--targets", "retinaface,mpiigaze")
 SETTINGS = {
-    "hidden only": Setting(),
-    "RetinaFace": Setting(RETINAFACE),
-    "RetinaFace, quick": Setting(RETINAFACE, "quick"),
-    "RetinaFace + gaze": Setting(GAZE),
-    "RetinaFace + gaze, quick": Setting(GAZE, "quick"),
-    "RetinaFace + gaze, quick, twin silent": Setting(GAZE, "quick", ("twin",)),
-    "RetinaFace + MTCNN": Setting(BOTH),
-    "RetinaFace + MTCNN, quick": Setting(BOTH, "quick"),
-    "RetinaFace + MTCNN, quick, twin silent": Setting(BOTH, "quick", ("twin",)),
-    "MTCNN": Setting(("mtcnn",)),
-    "MTCNN, quick": Setting(("mtcnn",), "quick"),
-    "RetinaFace, key": Setting(RETINAFACE, keyed=True),
-    "RetinaFace, key, quick": Setting(RETINAFACE, "quick", keyed=True),
-    # Levers, on RetinaFace + gaze.
-    "RetinaFace + gaze, twin silent": Setting(GAZE, silence=("twin",)),
-    "RetinaFace + gaze, quick, epsilon 4": Setting(GAZE, "quick", settings={"epsilon": 4 / 255}),
-    "RetinaFace + gaze, quick, epsilon 4, twin silent": Setting(GAZE, "quick", ("twin",), {"epsilon": 4 / 255}),
-    "RetinaFace + gaze, quick, twin and MTCNN silent": Setting(GAZE, "quick", ("twin", "mtcnn")),
-    "RetinaFace + gaze, quick, 4 blocks": Setting(GAZE, "quick", blocks=4),
+    "hidden only": Setting(("--hide-only",)),
+    "RetinaFace + gaze (default)": Setting(_GAZE, GAZE),
+    "RetinaFace + gaze, quick": Setting((*_GAZE, "--until", "quick"), GAZE),
+    "RetinaFace + gaze, twin not silent": Setting((*_GAZE, "--silence", "none"), GAZE),
+    "MTCNN (built in)": Setting((), ("mtcnn",)),
+    "RetinaFace + gaze, key": Setting(_GAZE, GAZE, keyed=True),
 }
-# dlib's network takes seconds for a frame: it is asked about these.
-PATIENT = ("hidden only", "RetinaFace + gaze, quick", "RetinaFace + gaze, quick, twin silent", "RetinaFace, key")
+# dlib's network takes seconds for a frame: it is asked about these, and about every third frame.
+PATIENCE = "dlib CNN"
+PATIENT = ("hidden only", "RetinaFace + gaze (default)", "RetinaFace + gaze, key")
 
 
 class Clip:
-    """Some frames of a clip, what is hidden of them, and who reads the originals.
+    """A clip, and what is hidden of the frames that are asked about.
 
     Args:
         name: of the clip.
+        folder: where what is made of it is kept.
     """
 
-    def __init__(self, name: str) -> None:
-        self.originals = frames(SHARED / "media" / f"{name}.mp4", CLIPS[name])
+    def __init__(self, name: str, folder: Path) -> None:
+        whole, every = CLIPS[name]
+        self.name, self.folder, self.numbers = name, folder, list(whole[::every])
+        self.originals = frames(SHARED / "media" / f"{name}.mp4", self.numbers)
         self.models: dict[str, TargetModel[Any]] = {
             "retinaface": RetinaFace(),
             "mtcnn": MTCNN(),
@@ -110,37 +101,59 @@ class Clip:
             "twin": RetinaFace(TWIN),
         }
         detectors = [self.models["retinaface"], self.models["mtcnn"]]
-        self.hidden_faces = [known for part in self.parts() for known in observe(self.originals[part], detectors)]
+        self.hidden_faces = [known for image in self.originals for known in observe(image[None], detectors)]
 
-    def parts(self) -> Iterator[slice]:
-        """The frames, some at a time."""
-        yield from (slice(first, first + BATCH) for first in range(0, len(self.originals), BATCH))
+    def protected(self, name: str) -> tuple[Tensor, Readers]:
+        """The frames of a setting that are asked about, and the authorised models as they read each."""
+        setting = SETTINGS[name]
+        made = self.folder / name / self.name
+        models = {who: self.models[who] for who in setting.authorised}
+        if not setting.keyed:
+            made = made.with_suffix(".mkv")
+            self._run(self._cut(), made, *setting.told)
+            first = CLIPS[self.name][0].start
+            return frames(made, [number - first for number in self.numbers]), [models] * len(self.numbers)
+        key_file = self.folder / "key"
+        key = Key.load(key_file) if key_file.exists() else Key.generate()
+        if not key_file.exists():
+            key.save(key_file)
+        self._run(self._pictures(), made, *setting.told, "--key", str(key_file))
+        pictures = [made / f"{number:03d}.png" for number in self.numbers[THIRD]]
+        readers: Readers = []
+        for picture in pictures:
+            sidecar = Sidecar.read(picture)
+            assert sidecar is not None
+            assert sidecar.record is not None
+            record = sidecar.record
+            readers.append({who: Keyed.from_record(record, model, key).at([0]) for who, model in models.items()})
+        return torch.cat([read_image(picture) for picture in pictures]), readers
 
-    def protect(self, setting: Setting) -> tuple[Tensor, list[float]]:
-        """Frames protected each on its own, and how many steps each took."""
-        hide = Solid() if setting.blocks is None else Pixelate(setting.blocks)
-        images, steps = [], [0.0]
-        for part in self.parts():
-            originals, faces = self.originals[part], self.hidden_faces[part]
-            hidden = hide(originals, faces)
-            if setting.authorised:
-                models = {name: self.models[name] for name in setting.authorised}
-                if setting.keyed:
-                    key = Key(bytes(range(32)))
-                    models = {name: Keyed(model, key, nonce="benchmark") for name, model in models.items()}
-                attacker = recommended(
-                    models,
-                    until=TOLERANCES[setting.until] if setting.until else None,
-                    silence=[self.models[name] for name in setting.silence],
-                    **setting.settings,
-                )
-                mask = hide.mask(faces, *originals.shape[2:])
-                numbers = range(len(self.originals))[part]
-                result = attacker(hidden, read_originals(originals, models), mask=mask, numbers=numbers)
-                hidden = result.images
-                steps += result.iterations.tolist()
-            images.append(hidden)
-        return torch.cat(images), steps[1:] or steps
+    def _cut(self) -> Path:
+        """The frames that are protected, as a clip."""
+        source, whole = SHARED / "media" / f"{self.name}.mp4", CLIPS[self.name][0]
+        with VideoReader(source) as reader:
+            if len(whole) >= (reader.info.frames or 0):
+                return source
+        cut = self.folder / f"{self.name}.mkv"
+        if not cut.exists():
+            taken = frames(source, whole)
+            with VideoWriter(cut, Fraction(25), (taken.shape[2], taken.shape[3])) as writer:
+                writer.write(taken)
+        return cut
+
+    def _pictures(self) -> Path:
+        """Every third of the frames, as pictures."""
+        made = self.folder / f"{self.name}.pictures"
+        made.mkdir(exist_ok=True)
+        for number, image in zip(self.numbers[THIRD], self.originals[THIRD], strict=True):
+            write_image(made / f"{number:03d}.png", image[None])
+        return made
+
+    def _run(self, source: Path, target: Path, *told: str) -> None:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "deidlib.cli", "protect", str(source), str(target), *told]
+            subprocess.run(command, check=True)
 
 
 def asked() -> dict[str, FaceModel]:
@@ -180,32 +193,39 @@ class Question:
         self.originals: dict[str, list[Faces]] = {}
         self.gaze = read(clip.models["mpiigaze"], clip.originals, self.truth)
         self.embed = OnnxEmbedder()
-        self.clear = self.embed(align(clip.originals, self.truth))
+        self.clear = [self.embed(align(i[None], [f])) for i, f in zip(clip.originals, self.truth, strict=True)]
         self.dlib = strangers.DlibRecogniser() if "dlib 68" in self.readers else None
         if self.dlib is not None:
-            self.clear_dlib = self.dlib(clip.originals, self.own("dlib 68"))
+            points = zip(clip.originals, self.own("dlib 68"), strict=True)
+            self.clear_dlib = [self.dlib(image[None], [faces]) for image, faces in points]
 
-    def read(self, name: str, images: Tensor) -> list[Faces]:
+    def read(self, name: str, images: Tensor, rows: slice) -> list[Faces]:
         """A detector's faces that lie on hidden ones; whoever reads points is told RetinaFace's boxes."""
         reader = self.readers[name]
         if reader.task != "boxes":
-            return read(reader, images, self.truth)
-        return [on(faces, hidden) for faces, hidden in zip(read(reader, images), self.clip.hidden_faces, strict=True)]
+            return read(reader, images, self.truth[rows])
+        hidden = self.clip.hidden_faces[rows]
+        return [on(faces, known) for faces, known in zip(read(reader, images), hidden, strict=True)]
 
     def own(self, name: str) -> list[Faces]:
-        """What a stranger reads on the originals."""
+        """What a stranger reads on the originals; dlib's network on every third."""
         if name not in self.originals:
-            self.originals[name] = self.read(name, self.clip.originals)
+            rows = THIRD if name == PATIENCE else EVERY
+            self.originals[name] = self.read(name, self.clip.originals[rows], rows)
         return self.originals[name]
 
-    def answers(self, images: Tensor, *, patient: bool) -> dict[str, Any]:
+    def answers(self, images: Tensor, rows: slice, *, patient: bool) -> dict[str, Any]:
         """Per stranger: found of how many; the median error of points; how many are recognised."""
         answers: dict[str, Any] = {}
+        truth = self.truth[rows]
         for name, reader in self.readers.items():
-            if isinstance(reader, strangers.DlibCNN) and not patient:
+            if name == PATIENCE and not patient:
                 continue
-            seen = self.read(name, images)
-            pairs = list(zip(self.own(name), seen, strict=True))
+            if name == PATIENCE:
+                seen = self.read(name, images if rows == THIRD else images[THIRD], THIRD)
+                pairs = list(zip(self.own(name), seen, strict=True))
+            else:
+                pairs = list(zip(self.own(name)[rows], self.read(name, images, rows), strict=True))
             if reader.task == "boxes":
                 total = sum(len(known) for known, _ in pairs)
                 found = sum(int(overlaps(known, faces).gt(FOUND).sum()) for known, faces in pairs)
@@ -214,11 +234,9 @@ class Question:
                 errors = [nme(known, faces) for known, faces in pairs if len(known)]
                 answers[name] = float(torch.cat(errors).median())
             if isinstance(reader, strangers.FaceMesh):
-                sure = torch.cat(
-                    [torch.cat(reader.presence(i[None], [f])) for i, f in zip(images, self.truth, strict=True)]
-                )
+                sure = torch.cat([torch.cat(reader.presence(i[None], [f])) for i, f in zip(images, truth, strict=True)])
                 answers["FaceMesh believes"] = [int((sure > 0.5).sum()), len(sure)]
-        cosine = cosine_similarity(self.embed(align(images, self.truth)), self.clear)
+        cosine = cosine_similarity(self.embed(align(images, truth)), torch.cat(self.clear[rows]))
         answers["MobileFaceNet"] = [
             int((cosine > COSINE).sum()),
             len(cosine),
@@ -226,28 +244,26 @@ class Question:
             float(cosine.max()),
         ]
         if self.dlib is not None:
-            far = (self.dlib(images, self.own("dlib 68")) - self.clear_dlib).norm(dim=1)
+            far = (self.dlib(images, self.own("dlib 68")[rows]) - torch.cat(self.clear_dlib[rows])).norm(dim=1)
             answers["dlib recogniser"] = [int((far < DISTANCE).sum()), len(far), float(far.mean()), float(far.min())]
         return answers
 
-    def authorised(self, setting: Setting, images: Tensor) -> dict[str, float]:
+    def authorised(self, images: Tensor, rows: slice, readers: Readers) -> dict[str, float]:
         """IoU of each authorised detector with its reading of the originals, and degrees of gaze along the chain."""
-        answers: dict[str, float] = {}
-        for name in setting.authorised:
-            model = self.clip.models[name]
-            if setting.keyed:
-                model = Keyed(model, Key(bytes(range(32))), nonce="benchmark")
-            if model.task == "boxes":
-                own = [faces for i in range(len(images)) for faces in model.at([i]).predict(images[i : i + 1])]
-                known = read(self.clip.models[name], self.clip.originals)
-                best = torch.cat([overlaps(one, seen) for one, seen in zip(known, own, strict=True)])
-                answers[f"{name} IoU"] = float(best.mean())
-                answers[f"{name} found"] = float((best > FOUND).float().mean())
-            else:
-                seen = read(model, images, read(self.clip.models["retinaface"], images))
-                angles = [closest_gaze(one, other) for one, other in zip(self.gaze, seen, strict=True)]
-                answers["gaze"] = float(torch.cat(angles).mean())
-        return answers
+        found: dict[str, list[Tensor]] = {}
+        originals, truth, gaze = self.clip.originals[rows], self.truth[rows], self.gaze[rows]
+        for number, (image, models) in enumerate(zip(images[:, None], readers, strict=True)):
+            own = known = truth[number]
+            for name, model in models.items():
+                if model.task == "boxes":
+                    own = model.predict(image)[0]
+                    if name != "retinaface":
+                        known = self.clip.models[name].predict(originals[number][None])[0]
+                    found.setdefault(f"{name} IoU", []).append(overlaps(known, own))
+                else:
+                    seen = model.predict(image, [own])[0]
+                    found.setdefault("gaze", []).append(closest_gaze(gaze[number], seen))
+        return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
 
 def read(model: FaceModel, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
@@ -301,36 +317,26 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("DEIDLIB_WEIGHTS", str(SHARED / "weights"))
     kept = options.folder / "answers.jsonl"
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    answered: dict[tuple[str, str], dict[str, Any]] = {}
     if kept.exists():
-        rows = {(clip, name): row for clip, name, row in map(json.loads, kept.read_text().splitlines())}
+        answered = {(clip, name): row for clip, name, row in map(json.loads, kept.read_text().splitlines())}
     for clip_name in options.clip or CLIPS:
-        missing = [name for name in options.setting or SETTINGS if (clip_name, name) not in rows]
+        missing = [name for name in options.setting or SETTINGS if (clip_name, name) not in answered]
         if not missing:
             continue
-        clip = Clip(clip_name)
+        clip = Clip(clip_name, options.folder)
         question = Question(clip)
         for name in missing:
-            images, steps = protected(clip, clip_name, name, options.folder)
+            images, readers = clip.protected(name)
+            rows = THIRD if SETTINGS[name].keyed else EVERY
             row = {
-                "steps": sum(steps) / len(steps),
-                "authorised": question.authorised(SETTINGS[name], images),
-                "strangers": question.answers(images, patient=name in PATIENT),
+                "authorised": question.authorised(images, rows, readers),
+                "strangers": question.answers(images, rows, patient=name in PATIENT),
             }
-            rows[clip_name, name] = row
+            answered[clip_name, name] = row
             with kept.open("a") as file:
                 file.write(json.dumps([clip_name, name, row]) + "\n")
-    print_tables(rows)
-
-
-def protected(clip: Clip, clip_name: str, name: str, folder: Path) -> tuple[Tensor, list[float]]:
-    """The frames of a setting, protected once."""
-    file = folder / f"{clip_name} {name}.npz"
-    if not file.exists():
-        images, steps = clip.protect(SETTINGS[name])
-        np.savez_compressed(file, images=to_pixels(images), steps=steps)
-    with np.load(file) as stored:
-        return from_pixels(stored["images"]), stored["steps"].tolist()
+    print_tables(answered)
 
 
 def print_tables(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
@@ -353,14 +359,13 @@ def print_tables(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
 
     totals = [row["strangers"]["RetinaFace"][1] if (row := rows.get((clip, names[0]))) else "-" for clip in CLIPS]
     print(f"{', '.join(CLIPS)}; of {', '.join(map(str, totals))} faces:\n")
-    print(f"| setting | steps | IoU | gaze | {' | '.join(FINDERS)} | took no part |")
-    print("|---" * (5 + len(FINDERS)) + "|")
+    print(f"| setting | IoU | gaze | {' | '.join(FINDERS)} | took no part |")
+    print("|---" * (4 + len(FINDERS)) + "|")
     for name in names:
         apart = [row["strangers"] for clip in CLIPS if (row := rows.get((clip, name)))]
         pairs = [answers[who] for answers in apart for who in APART if answers.get(who)]
         found, total = (sum(pair[i] for pair in pairs) for i in (0, 1))
         cells = [
-            each(name, lambda row: round(row["steps"])),
             each(name, authorised("IoU")),
             each(name, authorised("gaze")),
         ]

@@ -109,8 +109,9 @@ def every(frames: Sequence[Faces], step: int) -> list[Faces]:
 def mean_face(frames: Sequence[Faces], size: tuple[int, int]) -> list[Faces]:
     """Every face through its clip, with the generic face's proportions; see :func:`mean_proportions`.
 
-    Boxes get the generic face's form, too, and are as much larger as it takes to hold those that were read, in steps of
-    a quarter. Faces without points, or whose points are not all known, keep their box and lose the points.
+    Boxes get the generic face's form, too, and are larger by a quarter, which holds what is read of nearly everybody;
+    where it does not, by as many quarters as it takes. Faces without points, or whose points are not all known, keep
+    their box and lose the points.
 
     Args:
         frames: of a clip; faces are followed by the overlap of their boxes from frame to frame.
@@ -131,7 +132,7 @@ def mean_face(frames: Sequence[Faces], size: tuple[int, int]) -> list[Faces]:
         read = torch.stack([frames[k].boxes[row] for k, row, _ in whole]).cpu().double()
         middle, half = (around[:, :2] + around[:, 2:]) / 2, (around[:, 2:] - around[:, :2]) / 2
         needed = (torch.maximum(middle - read[:, :2], read[:, 2:] - middle) / half).max()
-        grown = max(1.0, math.ceil(float(needed) / _STEP) * _STEP)
+        grown = max(1.0 + _STEP, math.ceil(float(needed) / _STEP) * _STEP)
         held = torch.cat([middle - grown * half, middle + grown * half], dim=1)
         for (k, row, _), points, box in zip(whole, moved, held, strict=True):
             out[k].landmarks[row] = points.to(out[k].boxes)  # type: ignore[index]

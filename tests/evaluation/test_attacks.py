@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,20 @@ def test_a_classifier_learns_what_there_is_and_nothing_else(learned: Learned) ->
     found = Identified.of(same, people[20:])
     assert found.auc == pytest.approx(0.5)
     assert found.rank1 == pytest.approx(0.25)
+    # Nor is it of whoever was seen most.
+    often = torch.tensor([0] * 17 + [1, 2, 3])
+    said = learned.scores(torch.ones(20, 4), often, torch.ones(1, 4))
+    assert torch.allclose(said.exp(), torch.full((1, 4), 0.25), atol=0.02)
+
+
+def test_more_said_of_a_person_throughout_knows_nobody() -> None:
+    people = torch.tensor([0, 0, 0, 1, 2])
+    offsets = torch.tensor([3.0, 1.0, 0.0])
+    assert Identified.of(offsets.repeat(5, 1), people).auc == 0.5
+    # Right for both of persons 1 and 2, and of three against two for person 0 in two of three.
+    fits = offsets + torch.tensor([[0.3, 0, 0], [0.2, 0, 0], [0, 0, 0], [0.1, 1, 0], [0.1, 0, 1]])
+    assert Identified.of(fits, people).auc == pytest.approx((1 + 1 + 0 + 1 + 1) / 5)
+    assert math.isnan(Identified.of(offsets.repeat(2, 1), torch.tensor([1, 1])).auc)
 
 
 def test_a_shape_forgets_place_size_and_turn_and_keeps_proportions() -> None:

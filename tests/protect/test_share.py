@@ -143,6 +143,28 @@ def test_expression_stays() -> None:
     assert float(chin[2] - chin[1]) == pytest.approx(480 * 0.008 / 0.63, rel=0.15)
 
 
+def test_a_nod_stays_and_how_a_head_is_held_goes() -> None:
+    shapes = []
+    for nose, held in ((-0.004, 0.1), (0.006, -0.05)):
+        model = face_model(5)
+        model[2, 1] += nose
+        nods = [math.cos(held + nod) + 1j * math.sin(held + nod) for nod in (-0.1, 0.0, 0.1)]
+        turns = [
+            torch.tensor([[1, 0, 0], [0, c.real, -c.imag], [0, c.imag, c.real]], dtype=torch.float64) for c in nods
+        ]
+        points = torch.stack([CAMERA.project(model @ turn.T + torch.tensor([0.0, 0.0, 0.6])) for turn in turns])
+        moved, boxes = mean_proportions(points, CAMERA)
+        assert torch.allclose(moved.mean(dim=1), points.mean(dim=1), atol=2.5)
+        shared, before = (head_pose(part, CAMERA)[0] for part in (moved, points))
+        pitch, own = (torch.atan2(part[:, 2, 1], part[:, 2, 2]) for part in (shared, before))
+        assert torch.allclose(pitch, own - own.mean(), atol=0.03)
+        assert float(pitch[0] - pitch[2]) == pytest.approx(float(own[0] - own[2]), rel=0.2)
+        known = zip(boxes, moved, strict=True)
+        shapes.append(shape_of([Faces(box[None], torch.ones(1), face[None]) for box, face in known]))
+    # Where a nose ends, and how high a head is held, are nobody's any more.
+    assert torch.allclose(shapes[0], shapes[1], atol=0.02)
+
+
 def test_faces_without_points_keep_their_box() -> None:
     unknown = face().replace(landmarks=torch.full((1, 5, 2), torch.nan))
     made = mean_face([unknown, face().replace(landmarks=None), Faces.empty()], (60, 60))
