@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from chromium import ARGUMENTS, CHROMIUM, MISSING, fits
 from clips import astronauts, make_video
 
 from deidlib.app.menu import Menu
@@ -25,16 +25,10 @@ with warnings.catch_warnings():
     pytest.importorskip("gradio", reason="needs the extra [app]")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra [app-test]")
 
-_CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-_ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.skipif(_CHROMIUM is None, reason="needs Chromium, as `chromium` or where CHROMIUM says"),
+    pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
 
 OPEN = Callable[..., Any]
@@ -53,7 +47,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        yield started.chromium.launch(executable_path=_CHROMIUM, args=list(_ARGUMENTS))
+        yield started.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
 
 
 @pytest.fixture
@@ -98,11 +92,6 @@ def looked(page: Any, path: Path) -> None:
     drop(page, path)
     page.wait_for_selector("#marked img")
     page.wait_for_selector(f"#status :text({path.name!r})")
-
-
-def fits(page: Any) -> bool:
-    """Whether nothing is wider than the screen."""
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
 def shot(page: Any, name: str) -> None:
