@@ -596,6 +596,9 @@ ITERATIONS: dict[str, Iteration] = {
     "blur": Iteration(["mpiigaze"], {"distortions": [Blur(sigma=1.0)]}, 0, 0),
     "chroma": Iteration(["mpiigaze"], {"distortions": [ChromaSubsampling()]}, 0, 0),
     "fine steps": Iteration(["mpiigaze"], {"until": Tolerance(gaze=1e-6), "fine": ReadingStep(near=1e9)}, 2, 1),
+    "all slopes": Iteration(
+        ["mpiigaze"], {"until": Tolerance(gaze=1e-6), "fine": ReadingStep(near=1e9, renew=0)}, 2, 2
+    ),
     "tolerance": Iteration(["retinaface"], {"until": Tolerance(iou=0.999)}, 1, 0),
     "threshold": Iteration(["mpiigaze"], {"threshold": 1e-9}, 1, 0),
 }

@@ -15,8 +15,12 @@ from deidlib.attack.reading_step import Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import MomentumSignStep, StepRule
 from deidlib.faces import Faces
+from deidlib.geometry.boxes import held
 from deidlib.geometry.matching import same_face
 from deidlib.images import read_together
+
+# The share of a box that lies in a larger one of the same face.
+_HELD = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,8 @@ class Chain:
         newcomers: steps at most if some of its faces were not in the frame before. Neither is ever more than the
             attacker's own.
         step: the step rule for both.
-        overlap: IoU with a face of the frame before from which on a face is taken for the same.
+        overlap: IoU with a face of the frame before from which on a face is taken for the same; one that holds nearly
+            all of that face, or lies in it, is so in any case.
         length: frames after which one starts afresh: the clip is cut into chains of so many, each of which depends on
             none of the others.
 
@@ -164,8 +169,13 @@ class Chain:
         return _FOLLOWS if bool(same.all()) else _NEWCOMERS
 
     def same_faces(self, previous: PreviousFrame, faces: Faces) -> Tensor:
-        """Which faces of a frame are where one was in the frame before: ``(N,)`` bool."""
-        return same_face(faces.boxes, previous.boxes, min_iou=self.overlap)
+        """Which faces of a frame are where one was in the frame before: ``(N,)`` bool.
+
+        One of which another detector now sees more, or no more, is where it was: one of its boxes holds the other.
+        """
+        before = previous.boxes.to(faces.boxes)
+        inside = (held(faces.boxes, before) >= _HELD).any(dim=1)
+        return same_face(faces.boxes, before, min_iou=self.overlap) | inside
 
 
 _FRESH, _FOLLOWS, _NEWCOMERS = "fresh", "follows", "newcomers"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -26,16 +26,23 @@ class Asked(NamedTuple):
     Args:
         near: which frames take a fine step; the others take the rule's.
         offsets: per model ``(K, N, R)`` with a graph, what is read of each face less what is to be read.
-        faces: per model and frame, of which faces a gradient is asked.
+        faces: per model and frame, of which faces a gradient is asked: of the length of the offset.
+        whole: per model and frame, of which faces R gradients are asked: of each number of the offset.
     """
 
     near: Sequence[bool]
     offsets: Mapping[str, Tensor]
     faces: Mapping[str, Sequence[Sequence[bool]]]
+    whole: Mapping[str, Sequence[Sequence[bool]]]
 
-    def gradient(self, row: int) -> bool:
-        """Whether a frame, by its place among the K, costs a backward pass of some model."""
-        return not self.near[row] or any(any(frames[row]) for frames in self.faces.values())
+    def passes(self, row: int) -> int:
+        """The backward passes of a frame, by its place among the K: those of the model of which most are asked."""
+        if not self.near[row]:
+            return 1
+        return max(
+            any(faces[row]) + self.offsets[name].shape[2] * any(self.whole[name][row])
+            for name, faces in self.faces.items()
+        )
 
 
 @dataclass(eq=False)
@@ -46,11 +53,13 @@ class _Face:
         slopes: how it depends on its pixels.
         numbers: per model that reads it.
         missing: per model the length of the offset before the last step; without one, the slopes are tried as they are.
+        corrected: per model how many gradients have corrected its slopes since they were known as a whole.
     """
 
     slopes: Slopes
     numbers: dict[str, int]
     missing: dict[str, float] = field(default_factory=dict)
+    corrected: dict[str, int] = field(default_factory=dict)
 
 
 class FineSteps:
@@ -96,7 +105,8 @@ class FineSteps:
         for name, values in far.items():
             lengths[name] = [row[first : first + values.shape[1]] for row in table]
             first += values.shape[1]
-        near, faces = [], {name: [[False] * len(row) for row in rows] for name, rows in lengths.items()}
+        near = []
+        faces, whole = ({name: [[False] * len(row) for row in rows] for name, rows in lengths.items()} for _ in "12")
         for k, i in enumerate(numbers):
             is_near = self._left[i] > 0 and all(length <= self.step.near for length in table[k]) and not done[k]
             near.append(is_near)
@@ -109,9 +119,13 @@ class FineSteps:
                 for name, n in face.numbers.items():
                     length, known = lengths[name][k][n], face.slopes.gradients.get(name)
                     unknown = known is None or len(known) != offsets[name].shape[2]
-                    faces[name][k][n] = unknown or length > self.step.poor * face.missing.get(name, math.inf)
+                    if unknown or length > self.step.poor * face.missing.get(name, math.inf):
+                        corrected = face.corrected.get(name, 0)
+                        renew = corrected >= self.step.renew
+                        (whole if renew else faces)[name][k][n] = True
+                        face.corrected[name] = 0 if renew else corrected + 1
                     face.missing[name] = length
-        return Asked(near, offsets, faces)
+        return Asked(near, offsets, faces, whole)
 
     def take(
         self,
@@ -120,6 +134,7 @@ class FineSteps:
         images: Tensor,
         ball: tuple[Tensor, Tensor],
         gradients: Mapping[str, Tensor],
+        rows: Mapping[str, Iterable[Tensor]],
     ) -> dict[int, Tensor]:
         """The steps of the frames that are near.
 
@@ -129,11 +144,15 @@ class FineSteps:
             images: ``(K, 3, H, W)`` the frames, on the uint8 grid.
             ball: lowest and highest values, ``(K, 3, H, W)`` each.
             gradients: per model ``(K, 3, H, W)``, of the lengths of the offsets of the faces asked for.
+            rows: per model R of ``(K, 3, H, W)``, of each number of the offsets of the faces of which all are asked
+                for; none if there are no such faces.
 
         Returns:
             By their numbers the next frames, ``(3, H, W)``.
         """
         stepped = {}
+        for name, each in rows.items():
+            self._renew(name, asked.whole[name], numbers, each)
         for k, i in enumerate(numbers):
             if not asked.near[k]:
                 continue
@@ -147,9 +166,29 @@ class FineSteps:
                     if asked.faces[name][k][n]
                 }
                 face.slopes = face.slopes.learned(offsets, told)
-                image = self.step(image, within, offsets, face.slopes)
+                fresh = any(asked.whole[name][k][n] for name, n in face.numbers.items())
+                image = self.step(image, within, offsets, face.slopes, fresh=fresh)
             stepped[i] = image
         return stepped
+
+    def _renew(
+        self, name: str, whole: Sequence[Sequence[bool]], numbers: Sequence[int], rows: Iterable[Tensor]
+    ) -> None:
+        """Replace what is known of a model's reading of the faces of which all slopes were asked for."""
+        renewed: list[tuple[int, _Face, list[Tensor]]] = [
+            (k, face, [])
+            for k, i in enumerate(numbers)
+            if any(whole[k])
+            for face in self._faces[i]
+            if name in face.numbers and whole[k][face.numbers[name]]
+        ]
+        # Only what lies in the windows is kept: a frame's slopes take as much memory as many frames.
+        for row in rows:
+            for k, face, pieces in renewed:
+                left, top, right, bottom = face.slopes.window
+                pieces.append(row[k, :, top:bottom, left:right] / 255)
+        for _, face, pieces in renewed:
+            face.slopes = replace(face.slopes, gradients={**face.slopes.gradients, name: torch.stack(pieces)})
 
     def _found(self, number: int, ball: tuple[Tensor, Tensor]) -> list[_Face]:
         """The faces of a frame, each with what is known of the face in its place in the frame before."""
@@ -175,8 +214,9 @@ class FineSteps:
     def _known(self, number: int, window: Rectangle) -> Slopes:
         """What is known of the face whose window overlaps this one most."""
         before = max(self._before[number], key=lambda slopes: _overlap(slopes.window, window), default=None)
-        # Less than half of it is another face's.
-        if before is None or 2 * _overlap(before.window, window) < _overlap(window, window):
+        # Of the same face unless they share less than half of the smaller: what may change grows and shrinks.
+        smaller = min(_overlap(one, one) for one in (window, window if before is None else before.window))
+        if before is None or 2 * _overlap(before.window, window) < smaller:
             return Slopes(window, {})
         return before.moved(window)
 

@@ -14,17 +14,10 @@ from torch import Tensor
 from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.fine_steps import Asked, FineSteps
-from deidlib.attack.reading_step import offset_length
+from deidlib.attack.look import Look, Readings
 from deidlib.attack.steps import StepRule, StepState
-from deidlib.images import sum_in_order, to_grid
-from deidlib.models.base import Reading, Target, TargetModel
-
-Readings = Mapping[str, Sequence[Reading | None]]
-"""Per model, one entry per distortion: what it reads on the frames, None if it has not said so."""
-
-
-Gradients = Callable[[Asked | None], dict[str, Tensor]]
-"""Each model's gradients: of its loss, or of what is asked of frames that are near."""
+from deidlib.images import to_grid
+from deidlib.models.base import Target, TargetModel
 
 
 class Iterate(NamedTuple):
@@ -179,7 +172,7 @@ class Trace:
             self._least[number], self.images[number], self.best[number] = least, kept, best
 
     def count(self, numbers: Sequence[int], done: Sequence[bool], asked: Asked | None) -> None:
-        """Note which frames cost a backward pass of some model.
+        """Note how many backward passes frames cost: those of the model of which most are asked.
 
         Args:
             numbers: the frames.
@@ -187,8 +180,8 @@ class Trace:
             asked: what was asked of those that are near.
         """
         for k, i in enumerate(numbers):
-            if not done[k] and (asked is None or asked.gradient(k)):
-                self.gradients[i] += 1
+            if not done[k]:
+                self.gradients[i] += 1 if asked is None else asked.passes(k)
 
     def history(self) -> tuple[dict[str, Tensor], Tensor]:
         """The losses per model, and the combined ones: ``(T + 1, B)`` each, row n after n steps.
@@ -238,11 +231,12 @@ def descend(
     numbers = list(range(len(active.images)))
     for n in range(steps + 1):
         shipped = to_grid(active.images)
-        losses, readings, gradients = _look(models, active, shipped, with_gradient=n < steps, reading=reads)
+        look = Look.of(models, active.targets, active.distortions, shipped, with_gradient=n < steps, reading=reads)
+        losses = look.losses
         active = active if active.first else replace(active, first=losses)
         combined = Losses(losses, active.first, weights)
         objective, _ = aggregate(combined, {})
-        iterate = Iterate(n, active, numbers, shipped, losses, objective, readings)
+        iterate = Iterate(n, active, numbers, shipped, losses, objective, look.readings)
         done = [False] * len(numbers) if goal is None else goal.reached(iterate)
         trace.record(iterate, done)
         if looked is not None:
@@ -252,9 +246,11 @@ def descend(
         ball, asked = (active.low, active.high), None
         if fine is not None and goal is not None and (offsets := goal.offsets(iterate)):
             asked = fine.ask(offsets, numbers, done, ball)
-        raw = gradients(asked)
+        raw = look.gradients(asked)
         _, gradient = aggregate(combined, raw)
-        stepped = {} if asked is None or fine is None else fine.take(asked, numbers, shipped, ball, raw)
+        stepped = {}
+        if asked is not None and fine is not None:
+            stepped = fine.take(asked, numbers, shipped, ball, raw, look.rows(asked))
         trace.count(numbers, done, asked)
         if any(done):
             kept = [k for k, reached in enumerate(done) if not reached]
@@ -273,81 +269,3 @@ def descend(
 def project(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The nearest images of a ball, given its lowest and highest values."""
     return torch.minimum(torch.maximum(images, low), high)
-
-
-def _look(
-    models: Mapping[str, TargetModel[Any]], active: Active, images: Tensor, *, with_gradient: bool, reading: bool
-) -> tuple[dict[str, Tensor], Readings, Gradients]:
-    """Each model's losses, what it reads if wanted, and its gradients when asked for: means over the distortions."""
-    losses: dict[str, Tensor] = {}
-    readings: dict[str, list[Reading | None]] = {}
-    gradients: dict[str, Callable[[Asked | None], Tensor]] = {}
-    for name, model in models.items():
-        seen = [
-            _see(name, model, active.targets[name], images, distortion, with_gradient=with_gradient, reading=reading)
-            for distortion in active.distortions or (None,)
-        ]
-        losses[name] = _mean([loss for loss, _, _ in seen])
-        readings[name] = [read for _, read, _ in seen]
-        if with_gradient:
-            slopes = [slope for _, _, slope in seen]
-            gradients[name] = lambda asked, slopes=slopes: _mean([slope(asked) for slope in slopes])  # type: ignore[misc]
-            if not reading:
-                # At once, so that only one graph lives at a time; a frame that may be done needs none.
-                known = gradients[name](None)
-                gradients[name] = lambda asked, known=known: known  # type: ignore[misc]
-    return (
-        losses,
-        readings,
-        lambda asked: {name: gradient(asked) for name, gradient in gradients.items()},
-    )
-
-
-def _see(
-    name: str,
-    model: TargetModel[Any],
-    target: Target,
-    images: Tensor,
-    distortion: Distortion | None,
-    *,
-    with_gradient: bool,
-    reading: bool,
-) -> tuple[Tensor, Reading | None, Callable[[Asked | None], Tensor]]:
-    """A model's loss ``(B,)`` on what comes out of a distortion, what it reads there, and a gradient.
-
-    It is the loss's; of a frame that is near, that of the lengths of the offsets of the faces asked for, or 0.
-    """
-    leaf = images.detach().requires_grad_(with_gradient)
-    read: Reading | None = None
-    with torch.set_grad_enabled(with_gradient):
-        seen = leaf if distortion is None else distortion(leaf)
-        if reading:
-            loss, read = model.loss_and_reading(seen, target)
-        else:
-            loss = model.loss(seen, target)
-    if loss.shape != (len(images),):
-        raise ValueError(
-            f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
-        )
-
-    def slope(asked: Asked | None) -> Tensor:
-        gradient, wanted = None, loss
-        if asked is not None and any(asked.near):
-            faces = asked.faces[name]
-            if all(asked.near) and not any(map(any, faces)):
-                return torch.zeros_like(images)
-            # Sent at once.
-            flags = [[is_near, *whose] for is_near, whose in zip(asked.near, faces, strict=True)]
-            near, whose = torch.split(torch.tensor(flags, device=loss.device), [1, len(faces[0])], dim=1)
-            wanted = torch.where(near[:, 0], (offset_length(asked.offsets[name]) * whose).sum(dim=1), loss)
-        # Without a face in the whole batch, nothing depends on the images.
-        if wanted.requires_grad:
-            (gradient,) = torch.autograd.grad(wanted.sum(), leaf, allow_unused=True)
-        return torch.zeros_like(images) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
-
-    # A loss that is not a number must never be the best.
-    return loss.detach().nan_to_num(nan=torch.inf), read, slope
-
-
-def _mean(terms: list[Tensor]) -> Tensor:
-    return terms[0] if len(terms) == 1 else sum_in_order(torch.stack(terms)) / len(terms)

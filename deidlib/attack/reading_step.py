@@ -14,8 +14,10 @@ from deidlib.images import in_double, widest
 
 # Halvings in which the slope is found from which on a pixel is changed.
 _HALVINGS = 20
-# Combinations of slopes weaker than this share of the strongest are noise.
-_NOISE = 0.01
+# Combinations of slopes whose square is weaker than this share of the strongest are noise where slopes were kept from
+# step to step, and where all of them were just taken. How the nose lies against the eyes, as a head turns, is of
+# those between.
+_KEPT, _FRESH = 0.01, 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,9 @@ class ReadingStep:
     grid of uint8, within the ball). J is kept from step to step and from frame to frame, since neighbouring frames
     depend on their pixels alike: where a step did what J said, the next one needs no gradient, only the reading itself
     (a chord method). Where it did not, one backward pass corrects J for what is missing now (:meth:`Slopes.learned`).
-    The first step of all knows one row, and is Polyak's.
+    The first step of all knows one row, and is Polyak's. Where many corrections did not do, J is taken anew as a whole,
+    a backward pass for each number; only then do combinations count on which pixels have little influence, since of a J
+    that was kept these are its errors.
 
     It takes models that say in the pass of their loss, differentiably, what they read
     (:meth:`TargetModel.loss_and_reading`).
@@ -94,6 +98,8 @@ class ReadingStep:
     Args:
         share: of the offset that a step is to take away.
         poor: a step that left more than this share of a model's offset asks for that model's gradient.
+        renew: gradients that correct a model's slopes of a face, after which, in place of one more, all of them are
+            taken anew: as many backward passes as numbers are read of it.
         near: root mean square of the offsets, in hundredths of the face's size and degrees of gaze, from which on down
             these steps are taken; above it, those of the step rule.
         most: such steps at most in an attack; then the step rule goes on.
@@ -114,20 +120,27 @@ class ReadingStep:
 
     share: float = 1.0
     poor: float = 0.6
+    renew: int = 8
     near: float = 2.0
     most: int = 40
     inner: int = 6
 
     def __post_init__(self) -> None:
-        if self.inner < 1 or self.most < 0:
-            raise ValueError(f"inner must be >= 1 and most >= 0: got {self.inner}, {self.most}.")
+        if self.inner < 1 or self.most < 0 or self.renew < 0:
+            raise ValueError(f"inner must be >= 1, most and renew >= 0: got {self.inner}, {self.most}, {self.renew}.")
         if not 0 < self.share <= 1 or not self.near > 0 or not self.poor >= 0:
             raise ValueError(
                 f"share must lie in (0, 1], near be positive and poor >= 0: got {self.share}, {self.near}, {self.poor}."
             )
 
     def __call__(
-        self, image: Tensor, ball: tuple[Tensor, Tensor], offsets: Mapping[str, Tensor], slopes: Slopes
+        self,
+        image: Tensor,
+        ball: tuple[Tensor, Tensor],
+        offsets: Mapping[str, Tensor],
+        slopes: Slopes,
+        *,
+        fresh: bool = False,
     ) -> Tensor:
         """Take a step for a face of a frame.
 
@@ -136,6 +149,7 @@ class ReadingStep:
             ball: lowest and highest values, ``(3, H, W)`` each, on the grid.
             offsets: per model ``(R,)``, what is read of the face less what is to be read.
             slopes: how these depend on the pixels; nothing changes outside of their window.
+            fresh: whether they were taken at this very frame, all of a model's at once.
 
         Returns:
             The next frame, within the ball and on the grid.
@@ -145,12 +159,12 @@ class ReadingStep:
         levels, low, high = ((255 * values[part]).round().flatten() for values in (image, *ball))
         rows = torch.cat([slopes.gradients[name].flatten(1) for name in offsets])
         missing = self.share * torch.cat(list(offsets.values()))
-        change = self._solve(rows, missing, low - levels, high - levels)
+        change = self._solve(rows, missing, low - levels, high - levels, _FRESH if fresh else _KEPT)
         stepped = image.clone()
         stepped[part] = ((levels + change) / 255).view_as(stepped[part])
         return stepped
 
-    def _solve(self, rows: Tensor, missing: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    def _solve(self, rows: Tensor, missing: Tensor, down: Tensor, up: Tensor, noise: float) -> Tensor:
         """Whole numbers ``(P,)`` between ``down`` and ``up``, mostly 0, with ``rows @ change`` near ``-missing``.
 
         Pixels whose change serves all equations together are changed by one, as many as bring away what is missing if
@@ -159,7 +173,7 @@ class ReadingStep:
         size = torch.linalg.vector_norm(rows, dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
         rows, rest = rows / size[:, None], missing / size
         values, basis = torch.linalg.eigh(in_double(rows @ rows.T))
-        inverse = values / (values.square() + (_NOISE * values[-1]) ** 2)
+        inverse = values / (values.square() + (noise * values[-1]) ** 2)
         weights = ((basis * inverse) @ basis.T).to(rows)
         change, reach = torch.zeros_like(down), torch.ones_like(size[0])
         for _ in range(self.inner):

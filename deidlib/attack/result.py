@@ -32,7 +32,8 @@ class AttackResult:
         losses: per model ``(T + 1, B)``, not weighted; row n after n steps, NaN once a frame has finished.
         objective: ``(T + 1, B)`` the combined loss, by which the best iterate is chosen.
         iterations: ``(B,)`` long, steps taken.
-        gradients: ``(B,)`` long, how many of them needed gradients: fine steps often go by what is known.
+        gradients: ``(B,)`` long, backward passes that these needed, of the model that needed most at each: fine steps
+            often go by what is known, and sometimes take one for every number that is read.
         best: ``(B,)`` long, the step whose iterate was returned: ``losses[m][best[i], i]`` are the losses of
             ``images[i]`` as it would be saved.
         converged: ``(B,)`` bool, whether the threshold was reached.

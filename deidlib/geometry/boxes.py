@@ -59,6 +59,29 @@ def iou_of_pairs(a: Tensor, b: Tensor) -> Tensor:
     return (shared / (area - shared)).nan_to_num(nan=0.0)
 
 
+def held(a: Tensor, b: Tensor) -> Tensor:
+    """How much of the smaller of two boxes lies in the larger: of every box in ``a`` and every box in ``b``.
+
+    Args:
+        a: ``(N, 4)`` xyxy pixels.
+        b: ``(M, 4)`` xyxy pixels.
+
+    Returns:
+        ``(N, M)`` in [0, 1]; 0 for a box without area.
+
+    Example:
+        >>> held(torch.tensor([[0., 0., 9., 9.]]), torch.tensor([[1., 1., 3., 3.], [8., 0., 10., 1.]]))
+        tensor([[1.0000, 0.5000]])
+    """
+    shared = (torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])).clamp(
+        min=0
+    )
+    area, other = ((boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (a, b))
+    smaller = torch.minimum(area[:, None], other[None])
+    share: Tensor = shared.prod(dim=2) / smaller.where(smaller > 0, torch.ones_like(smaller))
+    return share
+
+
 def around(a: Tensor, b: Tensor) -> Tensor:
     """The smallest boxes that hold each box and the one in its own place.
 

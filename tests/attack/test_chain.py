@@ -139,6 +139,12 @@ def test_who_follows_whom() -> None:
     assert Chain().same_faces(PreviousFrame(image, two.boxes), faces((0, 0, 8, 8))).tolist() == [True]
     assert Chain().same_faces(before, two).tolist() == [True, False]
     assert Chain().same_faces(PreviousFrame(image, faces().boxes), beside).tolist() == [False]
+    assert Chain().same_faces(before, faces()).tolist() == []
+    # A larger box of the same face, as of a detector that sees it lie on its side, is no other face; neither way.
+    large, small = faces((0, 0, 16, 16)), faces((3, 3, 10, 10))
+    assert Chain().same_faces(PreviousFrame(image, small.boxes), large).tolist() == [True]
+    assert Chain().same_faces(PreviousFrame(image, large.boxes), small).tolist() == [True]
+    assert Chain().same_faces(PreviousFrame(image, large.boxes), faces((11, 11, 22, 22))).tolist() == [False]
 
 
 def test_settings_are_checked() -> None:

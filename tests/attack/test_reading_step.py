@@ -247,6 +247,73 @@ def test_a_gradient_is_asked_where_nothing_is_known_and_where_a_step_did_little(
     assert asked(steps, 0.3, 0.1) == (True, [True, True])
 
 
+@pytest.mark.parametrize(("before", "known"), [((5, 5, 9, 9), True), ((0, 0, 24, 24), True), ((6, 0, 20, 9), False)])
+def test_slopes_stay_known_where_what_may_change_grows_or_shrinks(before: tuple[int, ...], known: bool) -> None:
+    window = Rectangle(*before)
+    slopes = Slopes(window, {"m": torch.ones(4, 3, window.bottom - window.top, window.right - window.left)})
+    # The first face's window is 0 to 9 both ways.
+    assert asked(two_faces(ReadingStep(), [slopes]), 1.0, 0.0)[1][0] is not known
+
+
+def test_all_slopes_are_taken_anew_in_place_of_one_correction_more() -> None:
+    steps = two_faces(ReadingStep(poor=0.0, renew=2), [Slopes(Rectangle(0, 0, 9, 9), {"m": torch.ones(4, 3, 9, 9)})])
+    low, high = ball(grey())
+    offsets = torch.ones(1, 2, 4)
+    said = [steps.ask({"m": offsets * length}, [0], [False], (low, high)) for length in (1.0, 0.9, 0.8, 0.7, 0.6)]
+    # Of the first face slopes are known, so that the first step needs nothing.
+    assert [ask.faces["m"][0] for ask in said] == [
+        [False, True],
+        [True, True],
+        [True, False],
+        [False, True],
+        [True] * 2,
+    ]
+    assert [ask.whole["m"][0] for ask in said] == [[False] * 2, [False] * 2, [False, True], [True, False], [False] * 2]
+    assert [ask.passes(0) for ask in said] == [1, 1, 5, 5, 1]
+
+
+def test_a_whole_jacobian_is_the_models_and_costs_a_gradient_for_each_number() -> None:
+    model = LinearDetector()
+    attack = IFGSMAttacker([model], max_iterations=40, until=Tolerance(iou=0.9999), fine=replace(FULL, renew=0))
+    faces = wanted((0.3, -0.2, 0.4, 0.1), (-0.5, 0.1, 0.0, 0.6), (0.2, 0.2, -0.3, -0.3))
+    together = attack(grey(3), faces)
+    assert together.within is not None
+    assert bool(together.within.all())
+    # The reading is linear: one step.
+    assert (together.gradients.tolist(), together.iterations.tolist()) == ([4, 4, 4], [1, 1, 1])
+    for i in range(3):
+        known = together.slopes[i][0].gradients["lineardetector"]
+        torch.testing.assert_close(known, model.slopes / 255, atol=1e-6, rtol=0.01)  # type: ignore[operator]
+        assert torch.equal(attack(grey(), faces[i : i + 1]).images[0], together.images[i])
+
+
+def test_frames_that_ask_for_all_slopes_leave_the_others_alone() -> None:
+    """Two models, one held nearer than steps by kept slopes come: some frames renew while others correct or sign."""
+    models = {"first": LinearDetector(), "second": LinearDetector()}
+    step = ReadingStep(renew=1, near=0.4, poor=0.3)
+    attack = IFGSMAttacker(models, step=SignStep(0.1 / 255), max_iterations=30, until=Tolerance(iou=0.9999), fine=step)
+    faces = wanted((0.3, -0.2, 0.4, 0.1), (-0.8, 0.9, 0.9, 0.6), (0.0, 0.0, 0.0, 0.0))
+    together = attack(grey(3), faces)
+    assert together.gradients[2] == 0
+    for i in range(3):
+        alone = attack(grey(), faces[i : i + 1])
+        assert torch.equal(alone.images[0], together.images[i])
+        assert alone.gradients[0] == together.gradients[i]
+
+
+def test_combinations_on_which_pixels_have_little_influence_count_where_slopes_are_fresh() -> None:
+    """Of six numbers the last two are moved nearly alike, their difference by a twentieth of what moves them."""
+    rows = torch.randn(6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5)) / 100
+    rows[4], rows[5] = rows[4] + rows[5] / 20, rows[4] - rows[5] / 20
+    picture, offset, apart = grey()[0], torch.tensor([0.2, 0.2, 0.2, 0.2, 0.2, -0.2]), {}
+    for fresh in (False, True):
+        moved = ReadingStep()(picture, ball(picture), {"m": offset}, Slopes(WHOLE, {"m": rows}), fresh=fresh)
+        left = offset + torch.einsum("ichw,chw->i", rows, ((moved - picture) * 255).round())
+        apart[fresh] = float(left[4] - left[5]) / 0.4
+    assert apart[False] > 0.5
+    assert apart[True] == pytest.approx(0, abs=0.1)
+
+
 def test_each_face_takes_a_step_of_its_own() -> None:
     """What is missing of a face is brought by its own pixels, and what is right stays."""
     slopes = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(2)) / 9
@@ -257,7 +324,7 @@ def test_each_face_takes_a_step_of_its_own() -> None:
     steps, (low, high) = two_faces(ReadingStep(inner=12), [mine, others]), ball(grey())
     offsets = torch.tensor([[[0.6, 0.0, -0.3, 0.0], [0.0, 0.0, 0.0, 0.0]]])
     said = steps.ask({"m": offsets}, [0], [False], (low, high))
-    (image,) = steps.take(said, [0], grey(), (low, high), {}).values()
+    (image,) = steps.take(said, [0], grey(), (low, high), {}, {}).values()
     levels = ((image - grey()[0]) * 255).round()
     assert not levels[:, 9:].any()
     assert not levels[:, :, 9:].any()
@@ -270,7 +337,8 @@ def test_lengths_are_differentiated_in_the_direction_of_what_is_missing() -> Non
 
 
 @pytest.mark.parametrize(
-    "setting", [{"inner": 0}, {"poor": -1.0}, {"share": 0.0}, {"share": 1.5}, {"near": 0.0}, {"most": -1}]
+    "setting",
+    [{"inner": 0}, {"renew": -1}, {"poor": -1.0}, {"share": 0.0}, {"share": 1.5}, {"near": 0.0}, {"most": -1}],
 )
 def test_settings_out_of_range(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
