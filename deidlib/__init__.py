@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deidlib.models.fan import FAN as FAN
     from deidlib.models.gaze import GazeResNet as GazeResNet
     from deidlib.models.keyed import Keyed as Keyed
-    from deidlib.models.mtcnn import MTCNN as MTCNN
+    from deidlib.models.mtcnn.detector import MTCNN as MTCNN
     from deidlib.models.observe import observe as observe
     from deidlib.models.retinaface import RetinaFace as RetinaFace
     from deidlib.obfuscate import GaussianBlur as GaussianBlur
@@ -51,7 +51,7 @@ _HOME = {
     "IFGSMAttacker": "attack.attacker",
     "Key": "keys.key",
     "Keyed": "models.keyed",
-    "MTCNN": "models.mtcnn",
+    "MTCNN": "models.mtcnn.detector",
     "MomentumSignStep": "attack.steps",
     "Pixelate": "obfuscate",
     "RetinaFace": "models.retinaface",

@@ -131,7 +131,7 @@ def test_the_loop_knows_no_wrapper() -> None:
 
 def test_wrappers_know_only_the_contract_beside_vocabulary() -> None:
     # Parts of one model may be files of their own.
-    parts = {"models/mtcnn": {"models/mtcnn_cascade"}, "models/gaze": {"models/equalize"}}
+    parts = {"models/gaze": {"models/equalize"}}
     for module in MODULES:
         if module.startswith("models/") and module.count("/") == 1 and not module.endswith("__init__"):
             known = {name for name in imports(module) if room(name) == "models"}

@@ -53,9 +53,9 @@ def iou_of_pairs(a: Tensor, b: Tensor) -> Tensor:
         >>> iou_of_pairs(torch.tensor([0., 0., 2., 2.]), torch.tensor([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
         tensor([0.3333, 0.0000])
     """
-    corner = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    shared = corner.clamp(min=0).prod(dim=-1)
-    area = (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1)
+    (low, high), (other_low, other_high) = torch.split(a, 2, dim=-1), torch.split(b, 2, dim=-1)
+    shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp(min=0).prod(dim=-1)
+    area = (high - low).prod(dim=-1) + (other_high - other_low).prod(dim=-1)
     return (shared / (area - shared)).nan_to_num(nan=0.0)
 
 

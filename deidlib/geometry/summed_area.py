@@ -14,6 +14,49 @@ from deidlib.images import in_double
 
 
 @dataclass(frozen=True, eq=False)
+class Looks:
+    """Where the corners of N rectangles lie among the sums of images of one size.
+
+    Args:
+        corners: ``(4, N)`` long: top left, top right, bottom left, bottom right.
+        area: ``(N, 1)`` long, pixels.
+    """
+
+    corners: Tensor
+    area: Tensor
+
+    @classmethod
+    def crossing(cls, image: Tensor, columns: Tensor, rows: Tensor, size: tuple[int, int]) -> Self:
+        """At all crossings of spans of columns and of rows: for each of Q pictures ``h w`` rectangles, row by row.
+
+        Args:
+            image: ``(Q,)`` long, which image each picture is of.
+            columns: ``(Q, w, 2)`` long, first and one past the last.
+            rows: ``(Q, h, 2)`` long, likewise.
+            size: height and width of the images.
+        """
+        # One more of each than there are pixels.
+        height, width = size[0] + 1, size[1] + 1
+        lines = rows * width + (image * (height * width))[:, None, None]
+        corners = lines.permute(2, 0, 1)[:, None, :, :, None] + columns.permute(2, 0, 1)[:, :, None]
+        down, across = rows[..., 1] - rows[..., 0], columns[..., 1] - columns[..., 0]
+        return cls(corners.reshape(4, -1), (down[:, :, None] * across[:, None]).reshape(-1, 1))
+
+    @classmethod
+    def of_crops(cls, image: Tensor, rectangles: Tensor, side: int, size: tuple[int, int]) -> Self:
+        """For area-resized crops: :meth:`SummedArea.crops`.
+
+        Args:
+            image: ``(Q,)`` long, which image each crop is of.
+            rectangles: ``(Q, 4)`` long, xyxy whole pixels, none empty.
+            side: of the crops.
+            size: height and width of the images.
+        """
+        columns, rows = area_spans(rectangles[:, :2], rectangles[:, 2:], side).unbind(1)
+        return cls.crossing(image, columns, rows, size)
+
+
+@dataclass(frozen=True, eq=False)
 class SummedArea:
     """The sum of all pixels above and to the left of each corner (Crow, SIGGRAPH 1984), of a batch of images.
 
@@ -50,7 +93,7 @@ class SummedArea:
         bands = self.sums.index_select(1, bottom) - self.sums.index_select(1, top)
         total = bands.index_select(2, right).sub_(bands.index_select(2, left))
         area = (bottom - top)[:, None] * (right - left)
-        return self._means(total.div_(area[..., None]))
+        return total.div_(area[..., None]).permute(0, 3, 1, 2).to(self.device, self.dtype)
 
     def crops(self, image: Tensor, rectangles: Tensor, side: int) -> Tensor:
         """Area-resized crops.
@@ -63,17 +106,14 @@ class SummedArea:
         Returns:
             ``(Q, C, side, side)``: what ``F.interpolate(slice, size=(side, side), mode="area")`` gives for each slice.
         """
-        image, rectangles = image.to(self.sums.device), rectangles.to(self.sums.device)
-        low, high = rectangles[:, :2], rectangles[:, 2:]
-        start, end = area_spans(low, high, side).unbind(-1)
-        (left, top), (right, bottom) = start.unbind(1), end.unbind(1)
-        y, x = torch.cat([top, bottom], dim=1), torch.cat([left, right], dim=1)
-        corners = self.sums[image[:, None, None], y[:, :, None], x[:, None, :]]
-        above, below = corners.reshape(-1, 2, side, 2 * side, corners.shape[-1]).unbind(1)
-        before, beyond = (below - above).reshape(-1, side, 2, side, corners.shape[-1]).unbind(2)
-        across, down = (end - start).unbind(1)
-        area = down[:, :, None] * across[:, None, :]
-        return self._means((beyond - before) / area[..., None])
+        size = self.sums.shape[1] - 1, self.sums.shape[2] - 1
+        means = self.means(Looks.of_crops(image, rectangles, side, size))
+        return means.view(-1, side, side, means.shape[1]).permute(0, 3, 1, 2)
 
-    def _means(self, means: Tensor) -> Tensor:
-        return means.permute(0, 3, 1, 2).to(self.device, self.dtype)
+    def means(self, looks: Looks) -> Tensor:
+        """Means over rectangles, ``(N, C)``."""
+        corners, area = looks.corners.to(self.sums.device), looks.area.to(self.sums.device)
+        found = self.sums.flatten(0, 2)[corners]
+        above, below = found.view(2, 2, *found.shape[1:]).unbind(0)
+        before, beyond = (below - above).unbind(0)
+        return ((beyond - before) / area).to(self.device, self.dtype)

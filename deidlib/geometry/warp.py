@@ -151,18 +151,8 @@ def area_spans(low: Tensor, high: Tensor, count: int, first: int = 0, last: int 
         >>> area_spans(torch.tensor(10), torch.tensor(15), count=2).tolist()
         [[10, 13], [12, 15]]
     """
-    i = torch.arange(first, count if last is None else last, device=low.device)
-    length = (high - low)[..., None]
-    start = low[..., None] + i * length // count
-    end = low[..., None] + -(-(i + 1) * length // count)
-    return torch.stack([start, end], dim=-1)
-
-
-def averages(spans: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """Spans ``(..., n, 2)`` from :func:`area_spans` as a matrix ``(..., n, length)`` whose rows average over them.
-
-    Products with two of them resize by area, with a gradient that is deterministic on every device.
-    """
-    i = torch.arange(length, device=spans.device)
-    inside = (i >= spans[..., :1]) & (i < spans[..., 1:])
-    return inside.to(dtype) / (spans[..., 1:] - spans[..., :1])
+    # Starts are rounded down, ends up.
+    is_end = torch.arange(2, device=low.device)
+    edge = torch.arange(first, count if last is None else last, device=low.device)[:, None] + is_end
+    inner = (edge * (high - low)[..., None, None] + is_end * (count - 1)) // count
+    return low[..., None, None] + inner

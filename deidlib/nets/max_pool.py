@@ -84,7 +84,7 @@ class _Shared(torch.autograd.Function):
         wide = max((width - 1) * across + columns, left + maps.shape[-1])
         around = (left, wide - left - maps.shape[-1], above, high - above - maps.shape[-2])
         padded = pad(maps, around, value=-torch.inf) if any(around) else maps
-        least = greatest - _TIE * (1 + greatest.abs())
+        least = torch.sub(greatest, greatest.abs() + 1, alpha=_TIE)
         # One storage for all views below.
         padded = padded if padded.storage_offset() == 0 else padded.clone()
         shared = _place_by_place if maps.device.type == "cpu" else _at_once

@@ -53,9 +53,9 @@ class Stage(nn.Module):
         (weight, bias), *others = heads
         self.trunk = with_shared_ties(nn.Sequential(*trunk)).to(memory_format=torch.channels_last)
         self.hidden = nn.Sequential(*hidden)
-        self.sizes = [len(b) for _, b in others] + [1]
-        self.weight = nn.Parameter(torch.cat([w for w, _ in others] + [weight[1:] - weight[:1]]))
-        self.bias = nn.Parameter(torch.cat([b for _, b in others] + [bias[1:] - bias[:1]]))
+        self.sizes = [1] + [len(b) for _, b in others]
+        self.weight = nn.Parameter(torch.cat([weight[1:] - weight[:1]] + [w for w, _ in others]))
+        self.bias = nn.Parameter(torch.cat([bias[1:] - bias[:1]] + [b for _, b in others]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The box code ``(..., 4)``, the points' ``(..., 10)`` where the network has some, and the margin ``(...)``.
@@ -65,16 +65,26 @@ class Stage(nn.Module):
         Args:
             images: ``(N, 3, h, w)`` in [0, 1].
         """
-        codes, margin = self.answers(images)
-        return *torch.split(codes, self.sizes[:-1], dim=-1), margin
+        margin, *codes = torch.split(self.answers(images), self.sizes, dim=-1)
+        return *codes, margin[..., 0]
 
-    def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same with all codes side by side, ``(..., 4 or 14)``."""
-        maps = self.trunk(images.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+    def answers(self, images: Tensor, hollow: Tensor | None = None) -> Tensor:
+        """The same side by side, ``(..., 5 or 15)``: margin, box code, and the points'.
+
+        Args:
+            images: ``(N, 3, h, w)`` in [0, 1].
+            hollow: ``(N, 1, h - 2, w - 2)`` added to the maps of the first layer, before its pool: -inf where there is
+                nothing.
+        """
+        maps = images.contiguous(memory_format=torch.channels_last)
+        for number, layer in enumerate(self.trunk.children()):
+            maps = layer(maps)
+            if number == 1 and hollow is not None:
+                maps = maps + hollow
+        maps = maps.permute(0, 2, 3, 1)
         if self.hidden:
             maps = self.hidden(maps.flatten(1))
-        codes, margin = torch.split(linear(maps, self.weight, self.bias), [sum(self.sizes[:-1]), 1], dim=-1)
-        return codes, margin[..., 0]
+        return linear(maps, self.weight, self.bias)
 
 
 def _widened(layer: nn.Conv2d, inputs: int, outputs: int, *, first: bool) -> nn.Conv2d:

@@ -110,7 +110,7 @@ def test_a_step_waits_once_to_know_which_frames_are_done_and_else_never() -> Non
 BUDGETS: dict[str, tuple[Callable[[], list[TargetModel[Any]]], int, int]] = {
     "retinaface": (lambda: [RetinaFace()], 400, 0),
     "retinaface in windows": (lambda: [CroppedDetector(RetinaFace())], 400, 0),
-    "mtcnn": (lambda: [MTCNN()], 1200, 3),
+    "mtcnn": (lambda: [MTCNN()], 800, 3),
     "retinaface and mpiigaze": (lambda: [RetinaFace(), GazeResNet.mpiigaze()], 700, 0),
 }
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from deidlib.geometry.warp import (
     area_spans,
-    averages,
     crop_grid,
     crop_resize,
     perspective_grid,
@@ -88,19 +87,17 @@ def test_rows_read_the_frame_they_name() -> None:
     assert torch.allclose(sample(images, grid, frame)[:, 0, 0, 0], torch.tensor([0.3, 0.1, 0.3, 0.2]))
 
 
-@pytest.mark.parametrize("size", [(4, 6), (7, 5), (16, 20), (1, 1)])
-def test_area_crops_equal_interpolate(size: tuple[int, int]) -> None:
-    images = torch.stack([random_image(20, 30, seed) for seed in range(2)])
-    # left, top, right, bottom of two crops of each image.
-    boxes = torch.tensor([[[2, 4, 14, 16], [0, 0, 30, 20]], [[5, 1, 12, 20], [7, 7, 8, 9]]])
-    rows = area_spans(boxes[..., 1], boxes[..., 3], size[0])
-    columns = area_spans(boxes[..., 0], boxes[..., 2], size[1])
-    across, down = averages(columns, 30, images.dtype), averages(rows, 20, images.dtype)
-    crops = torch.einsum("fchw,fknw,fkmh->fkcmn", images, across, down)
-    for image, per_image, own in zip(images, crops, boxes.tolist(), strict=True):
-        for crop, (x0, y0, x1, y1) in zip(per_image, own, strict=True):
-            expected = torch.nn.functional.interpolate(image[None, :, y0:y1, x0:x1], size=size, mode="area")[0]
-            assert torch.allclose(crop, expected, atol=1e-6)
+@pytest.mark.parametrize("count", [1, 4, 7, 20, 31])
+def test_spans_are_those_of_an_adaptive_average(count: int) -> None:
+    # The gradient of each average falls on the pixels that it is of.
+    low, high = torch.tensor([2, 0, 7]), torch.tensor([14, 30, 8])
+    for first, last, spans in zip(low.tolist(), high.tolist(), area_spans(low, high, count).tolist(), strict=True):
+        pixels = torch.zeros(1, 1, last - first, requires_grad=True)
+        means = torch.nn.functional.adaptive_avg_pool1d(pixels, count)[0, 0]
+        for mean, (start, end) in zip(means, spans, strict=True):
+            (gradient,) = torch.autograd.grad(mean, pixels, retain_graph=True)
+            at = gradient[0, 0].nonzero() + first
+            assert [int(at.min()), int(at.max()) + 1] == [start, end]
 
 
 def test_part_of_an_area_crop() -> None:

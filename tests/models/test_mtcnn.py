@@ -10,12 +10,22 @@ from facenet_pytorch import MTCNN as Upstream
 from skimage.data import astronaut
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torchvision.ops import batched_nms
 
 from deidlib.faces import Faces
 from deidlib.geometry.cut import cut
+from deidlib.geometry.summed_area import SummedArea
 from deidlib.media import read_image
-from deidlib.models.mtcnn import MTCNN, _refined
-from deidlib.models.mtcnn_cascade import cell_boxes, pyramid, scaled_size, suppress, whole_pixels
+from deidlib.models.mtcnn import MTCNN
+from deidlib.models.mtcnn.cascade import (
+    cell_boxes,
+    pyramid,
+    scaled_size,
+    suppress,
+    survivors,
+    whole_pixels,
+)
+from deidlib.models.mtcnn.detector import _refined
 from deidlib.obfuscate import Pixelate
 
 
@@ -71,24 +81,27 @@ def test_parity_with_recorded_detections(model: MTCNN, shared: Path, number: int
 
 def test_the_windows_of_the_loss_show_p_net_exactly_its_own_cells(model: MTCNN, picture: Tensor) -> None:
     # The loss looks at windows of the pyramid only; their cells must be those of the whole image.
-    for image in (picture, picture[..., 0:301, 90:401]):
+    # The last one's end with the image, in half a pool.
+    for image in (picture, picture[..., 0:301, 90:401], picture[..., 40:190, 150:303]):
         target = model.target(model.predict(image), (image.shape[2], image.shape[3]))
         parts = [part for part in target.scales if len(part.face)]
         assert len(parts) >= 3
-        windows = target.plan.resized(cut(image, target.places, target.extent))
-        for part, seen in zip(parts, windows, strict=True):
-            _, full = model.pnet(
-                interpolate(image, size=scaled_size(image.shape[-2], image.shape[-1], part.scale), mode="area")
-            )
-            assert len(seen) == len(part.face)
-            for row, window in enumerate(seen):
-                _, local = model.pnet(window[None])
-                rows, columns = local.shape[-2:]
-                every = torch.stack(torch.meshgrid(*(torch.arange(n) for n in full.shape[-2:]), indexing="ij"))
-                boxes = cell_boxes(every[0], every[1], part.scale)
-                at = (boxes == part.cells[row, 0, 0]).all(dim=-1).nonzero()[0].tolist()
-                expected = full[:, at[0] : at[0] + rows, at[1] : at[1] + columns]
-                torch.testing.assert_close(local, expected, rtol=1e-3, atol=1e-3)
+        pixels = SummedArea.of(cut(image, target.places, target.extent))
+        canvas, _, _ = target.plan.always(pixels)
+        # What P-Net answers to a window is in the same order as the cells.
+        local = model.pnet.answers(canvas, target.plan.hollow).flatten(0, 2)[target.plan.at]
+        expected = []
+        for part in parts:
+            size = scaled_size(image.shape[-2], image.shape[-1], part.scale)
+            (full,) = model.pnet.answers(interpolate(image, size=size, mode="area"))
+            every = torch.stack(torch.meshgrid(*(torch.arange(n) for n in full.shape[:2]), indexing="ij"))
+            boxes = cell_boxes(every[0], every[1], part.scale)
+            rows, columns = part.cells.shape[1:3]
+            for cells in part.cells:
+                i, j = (boxes == cells[0, 0]).all(dim=-1).nonzero()[0].tolist()
+                expected.append(full[i : i + rows, j : j + columns].flatten(0, 1))
+        torch.testing.assert_close(local, torch.cat(expected), rtol=1e-3, atol=1e-3)
+    assert target.plan.hollow is not None
 
 
 def test_carriers_are_cells_that_would_propose_the_face(model: MTCNN, picture: Tensor) -> None:
@@ -162,3 +175,29 @@ def test_suppression_is_the_same_for_every_frame_of_a_batch() -> None:
         kept, owners = _refined(torch.cat([boxes, far]), torch.cat([boxes, far]), score, owner)
         assert owners.tolist() == [64, frame]
         assert kept.tolist() == [far[0].tolist(), boxes[0].tolist()]
+
+
+def test_survivors_are_those_of_greedy_suppression() -> None:
+    generator = torch.Generator().manual_seed(5)
+    corner = 60 * torch.rand(200, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 20 + 10 * torch.rand(200, 2, generator=generator)], dim=1)
+    # Some scores are equal.
+    scores = (50 * torch.rand(200, generator=generator)).round() + torch.arange(200) // 4 * 0.001
+    owner, group = torch.arange(200) % 3, torch.arange(200) % 6
+    left = survivors(boxes, scores, [(group, 0.5), (owner, 0.4)])
+    first = batched_nms(boxes, scores, group, 0.5)
+    expected = first[batched_nms(boxes[first], scores[first], owner[first], 0.4)]
+    assert left.nonzero().squeeze(1).tolist() == sorted(expected.tolist())
+    assert 20 < len(expected) < len(first) < 180
+    # Those that are not there knock nobody out.
+    among = scores > 20
+    left = survivors(boxes, scores, [(owner, 0.4)], among=among)
+    there = among.nonzero().squeeze(1)
+    expected = there[batched_nms(boxes[there], scores[there], owner[there], 0.4)]
+    assert left.nonzero().squeeze(1).tolist() == sorted(expected.tolist())
+    # More than are compared in pairs.
+    many = [values.repeat(6, *[1] * (values.dim() - 1)) for values in (boxes, scores, owner, among)]
+    left = survivors(many[0], many[1], [(many[2], 0.4)], among=many[3])
+    there = many[3].nonzero().squeeze(1)
+    expected = there[batched_nms(many[0][there], many[1][there], many[2][there], 0.4)]
+    assert left.nonzero().squeeze(1).tolist() == sorted(expected.tolist())

@@ -6,12 +6,19 @@ ones while inside the cascade, hence the odd ``+ 1`` and ``- 1``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms
 
-# Boxes above which pairs are not looked at all at once, and rounds of suppression.
+# Boxes above which pairs are not looked at all at once, and how often boxes fall.
 _MANY, _ROUNDS = 1024, 6
+THRESHOLDS = (0.6, 0.7, 0.7)
+"""Scores above which a stage hands on."""
+P_MARGIN, R_MARGIN, O_MARGIN = (math.log(threshold / (1 - threshold)) for threshold in THRESHOLDS)
+"""The same as logits."""
 # P-Net looks at 12 x 12 pixels of a scaled image, one cell every 2 pixels.
 CELL, STRIDE = 12, 2
 
@@ -63,8 +70,8 @@ def cell_boxes(row: Tensor, column: Tensor, scale: float) -> Tensor:
 
 def square(boxes: Tensor) -> Tensor:
     """The square with a box's centre and its longer side, ``(N, 4)``."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
+    low, high = torch.split(boxes, 2, dim=1)
+    centre, half = (low + high) / 2, (high - low).amax(dim=1, keepdim=True) / 2
     return torch.cat([centre - half, centre + half], dim=1)
 
 
@@ -87,10 +94,10 @@ def crop_points(boxes: Tensor, code: Tensor) -> Tensor:
 
 def whole_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
     """The slice of the image that a crop takes: left, top, right, bottom, long; may be empty (right <= left)."""
-    left, top, right, bottom = boxes.trunc().long().unbind(-1)
+    whole = boxes.long()
     # By numbers that the host knows: a tensor of them would be waited for.
-    sides = [left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)]
-    return torch.stack(sides, dim=-1)
+    right, bottom = whole[:, 2:3].clamp(max=width), whole[:, 3:].clamp(max=height)
+    return torch.cat([whole[:, :2].clamp(min=1) - 1, right, bottom], dim=1)
 
 
 def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -116,33 +123,45 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     return torch.stack(kept) if kept else left
 
 
-def survivors(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:
+def survivors(
+    boxes: Tensor, scores: Tensor, rounds: Sequence[tuple[Tensor, float]], among: Tensor | None = None
+) -> Tensor:
     """Which boxes greedy suppression by IoU leaves within each owner's: ``(N,)`` bool, for loops that must not wait.
 
-    Every box that a surviving better one overlaps falls, and again with those that survive then: after as many rounds
+    Every box that a surviving better one overlaps falls, and again with those that survive then: after as many times
     as the longest chain of overlaps it is ``torchvision.ops.batched_nms``, exactly. Chains of MTCNN's boxes, which lie
     on one face, end sooner.
 
     Args:
         boxes: ``(N, 4)`` xyxy pixels.
         scores: ``(N,)``; of equal ones the first is the better.
-        owner: ``(N,)`` long.
-        threshold: IoU above which the worse of two falls.
+        rounds: one after the other, each among those that the one before leaves: ``(N,)`` long, whose the boxes are,
+            and the IoU above which the worse of two falls.
+        among: ``(N,)`` bool, those that there are; all if not given.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [1.0, 0.0, 9.0, 9.0], [20.0, 0.0, 29.0, 9.0]])
-        >>> survivors(boxes, torch.tensor([0.8, 0.9, 0.7]), torch.tensor([0, 0, 0]), 0.5)
+        >>> survivors(boxes, torch.tensor([0.8, 0.9, 0.7]), [(torch.tensor([0, 0, 0]), 0.5)])
         tensor([False,  True,  True])
     """
     if len(boxes) > _MANY:
         # Pairs of so many would take more memory than waiting takes time.
-        kept = torch.zeros_like(owner, dtype=torch.bool)
-        return kept.index_fill_(0, batched_nms(boxes, scores, owner, threshold), True)
-    order = scores.argsort(descending=True, stable=True)
-    ranked, whose = boxes[order], owner[order]
-    falls = (box_iou(ranked, ranked) > threshold) & (whose[:, None] == whose)
-    falls = falls.tril_(-1)
-    left = torch.ones_like(whose, dtype=torch.bool)
-    for _ in range(_ROUNDS):
-        left = (falls & left).any(dim=1).logical_not_()
-    return torch.zeros_like(left).index_copy_(0, order, left)
+        left = torch.arange(len(boxes), device=boxes.device) if among is None else among.nonzero().squeeze(1)
+        for owner, threshold in rounds:
+            left = left[batched_nms(boxes[left], scores[left], owner[left], threshold)]
+        return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, left, True)
+    # All pairs, written out: torchvision's box_iou takes three times as many operations. Those of a pair of boxes
+    # without area are not numbers, and above nothing.
+    low, high = torch.split(boxes, 2, dim=1)
+    area = (high - low).prod(dim=1)
+    shared = (torch.minimum(high[:, None], high) - torch.maximum(low[:, None], low)).clamp_(min=0).prod(dim=2)
+    overlap = shared / (area[:, None] + area - shared)
+    other = scores[:, None]
+    beats = (scores > other) | (scores == other).tril(-1)
+    left = torch.ones_like(scores) if among is None else among.to(scores)
+    for owner, threshold in rounds:
+        falls = (beats & (overlap > threshold) & (owner[:, None] == owner)).to(scores)
+        least = left
+        for _ in range(_ROUNDS):
+            left = torch.addmv(least, falls, left, alpha=-1).clamp_(min=0)
+    return left.bool()
