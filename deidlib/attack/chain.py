@@ -38,6 +38,16 @@ class PreviousFrame:
     slopes: Sequence[Slopes] = ()
 
 
+def left_by(attack: AttackResult, faces: Faces) -> PreviousFrame:
+    """What the last frame of an attack leaves to the frame after it.
+
+    Args:
+        attack: what became of it.
+        faces: those that were attacked in that frame.
+    """
+    return PreviousFrame(attack.images[-1:], faces.boxes, attack.slopes[-1] if attack.slopes else ())
+
+
 @dataclass(frozen=True)
 class Chain:
     """Attack a frame from where the frame before it ended, with few and small steps.

@@ -48,7 +48,7 @@ class Bar:
         self._label, self._stage, self._frames = label, "", 0
         self._before, self._attacked = 0, ()
         # The header's count may be wrong: it only scales the bar.
-        total = info.frames if info is not None else 1 if frames is None and _is_image(source) else frames
+        total = info.frames_about if info is not None else 1 if frames is None and _is_image(source) else frames
         self._bar = tqdm(
             total=total,
             desc=label,

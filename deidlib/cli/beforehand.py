@@ -80,13 +80,14 @@ def foresee(work: Work, paths: Paths, json: Path | None = None) -> None:
                 "source": str(source),
                 "target": str(target),
                 "frames": found.frames,
+                "about": found.about,
                 "size": found.size,
                 "faces": found.faces,
                 "seconds": found.seconds,
                 "attacked": found.cost.attacked,
             }
         )
-        say(f"{source}: {_count(found.frames, 'frame')} of {found.size[1]}x{found.size[0]}")
+        say(f"{source}: {'about ' * found.about}{_count(found.frames, 'frame')} of {found.size[1]}x{found.size[0]}")
         say(f"  faces: {_faces_in_words(found.faces)}")
         say(f"  time: {_time_in_words(found, str(device))}")
         say(f"  would write: {target}, and {Sidecar.path_of(target).name} beside it{_there(target)}")

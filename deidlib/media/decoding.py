@@ -48,6 +48,7 @@ class VideoInfo:
         shown: how the pixels are to be shown: their aspect, the order of fields, what the colours are.
         hdr: ``"PQ"`` or ``"HLG"`` where the file is of high dynamic range, and its frames are tone-mapped to SDR.
         left_out: how many other videos the file holds; this one is the one that it says is to be shown, or the largest.
+        seconds: how long the header says that it lasts, sound included, or None. It may be wrong.
     """
 
     width: int
@@ -63,6 +64,14 @@ class VideoInfo:
     shown: Presentation = field(default_factory=Presentation)
     hdr: str | None = None
     left_out: int = 0
+    seconds: Fraction | None = None
+
+    @property
+    def frames_about(self) -> int | None:
+        """How many frames the header promises, or, where it does not count them, as many as fit into its time."""
+        if self.frames is not None or self.seconds is None:
+            return self.frames
+        return max(1, round(self.seconds * self.fps))
 
 
 class Decoding:
@@ -223,6 +232,14 @@ class Decoding:
             return Fraction(self.container.duration, av.time_base)
         return None
 
+    def _seconds(self) -> Fraction | None:
+        """How long it says that it lasts."""
+        import av
+
+        if self.stream.duration and self.stream.time_base:
+            return self.stream.duration * self.stream.time_base
+        return Fraction(self.container.duration, av.time_base) if self.container.duration else None
+
     def _damage(self, what: str, count: int, cause: BaseException | None = None) -> None:
         if self.strict:
             raise MediaReadError(
@@ -260,6 +277,7 @@ class Decoding:
             shown=replace(shown, primaries=_BT709, transfer=_SRGB) if hdr else shown,
             hdr=hdr,
             left_out=self.left_out,
+            seconds=self._seconds(),
         )
 
     def _shown(self, first: VideoFrame) -> Presentation:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from deidlib.attack.chain import PreviousFrame
+from deidlib.attack.chain import PreviousFrame, left_by
 from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
 from deidlib.images import from_uint8
@@ -178,7 +178,6 @@ class ProtectedBatch:
 
     def last(self) -> PreviousFrame | None:
         """What the frame after these may start from, if the last of them was attacked."""
-        if self.treatment[-1] != "found":
+        if self.attack is None or self.treatment[-1] != "found":
             return None
-        slopes = self.attack.slopes[-1] if self.attack is not None and self.attack.slopes else ()
-        return PreviousFrame(self.images[-1:], self.faces[-1].boxes, slopes)
+        return left_by(self.attack, self.faces[-1])

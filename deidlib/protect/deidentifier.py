@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,20 +13,19 @@ from torch import Tensor
 from deidlib.attack.arithmetic import plain_arithmetic
 from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.attacker import IFGSMAttacker
-from deidlib.attack.chain import Chain, PreviousFrame
+from deidlib.attack.chain import Chain, PreviousFrame, left_by
 from deidlib.attack.result import AttackResult
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import Rectangle
-from deidlib.geometry.matching import same_face
-from deidlib.images import check_images, read_together, to_grid, to_uint8
+from deidlib.images import check_images
 from deidlib.models.base import TargetModel
-from deidlib.models.observe import observe, observe_each, united
-from deidlib.obfuscate import Concealment, Obfuscator, Solid
-from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
-from deidlib.protect.given import check_places
+from deidlib.obfuscate import Concealment, Solid
+from deidlib.protect.batches import DetectedBatch, ProtectedBatch
+from deidlib.protect.cover import Cover
+from deidlib.protect.found_frames import FoundFrames
 from deidlib.protect.lookout import Lookout
+from deidlib.protect.readers import Readers
 from deidlib.protect.share import Share
-from deidlib.swap.base import FaceSwapper
 from deidlib.tracking import FaceTracker, TrackedFrame, TrackerState
 
 # Frames in a part of a clip that is not cut into chains.
@@ -54,7 +52,9 @@ class Deidentifier:
         attacker: its models are the authorised ones.
         obfuscator: how faces are hidden; its region also confines the perturbation. By default :class:`~deidlib.Solid`,
             which takes nothing from the face.
-        detectors: those that say where faces are; those among the authorised models if not given.
+        detectors: those that say where faces are. If not given, those among the authorised models, and nobody else:
+            :func:`~deidlib.protect.recommended_deidentifier`, as ``deidlib protect``, adds MTCNN, and RetinaFace where
+            its weights are.
         lookout: when those of them that are not authorised look, and when all of them look at turned frames; None: all
             of them look at every frame, upright.
         tracker: how faces are followed, and what becomes of a frame without one.
@@ -81,7 +81,7 @@ class Deidentifier:
     lookout: Lookout | None = field(default_factory=Lookout)
 
     def __post_init__(self) -> None:
-        if not self._hiders():
+        if not self._readers().hiders:
             raise ValueError(
                 "Deidentifier needs a detector to find faces by: none among the authorised models "
                 f"{list(self.attacker.named_models())} or in detectors. Add detectors=[MTCNN()]."
@@ -144,33 +144,9 @@ class Deidentifier:
         check_images(images)
         # What is kept of them has 8 bits.
         images = images.float()
+        readers = self._readers()
         with plain_arithmetic(images.device):
-            return self._detect(images, first, faces)
-
-    def _detect(self, images: Tensor, first: int, faces: Sequence[Faces] | None) -> DetectedBatch:
-        size, readers = (images.shape[2], images.shape[3]), self._readers()
-        if faces is not None:
-            check_places(faces, size, first)
-            faces = [known.map(lambda values: values.to(images)) for known in faces]
-            readings: list[dict[str, Faces]] = [
-                {name: known for name, model in readers.items() if _tells(known, model.task)} for known in faces
-            ]
-            return DetectedBatch(first, to_uint8(images), size, faces, readings)
-        authorised = {name: model for name, model in readers.items() if model.task == "boxes"}
-        # One network may serve both: modules are told apart by identity.
-        watching = self._watching()
-        read: dict[TargetModel[Any], list[Faces]] = {
-            model: [
-                known for part in read_together(len(images), images.device) for known in observe(images[part], [model])
-            ]
-            for model in dict.fromkeys([*watching, *authorised.values()])
-        }
-        faces = united([read[model] for model in watching])
-        readings = [{name: read[model][i] for name, model in authorised.items()} for i in range(len(images))]
-        counts = [FaceCount({model.name: len(read[model][i]) for model in watching}) for i in range(len(images))]
-        return DetectedBatch(
-            first, to_uint8(images), size, faces, readings, counts=counts, complete=self.lookout is None
-        )
+            return readers.detect(images, first) if faces is None else readers.told(images, first, faces)
 
     def follow(self, batches: Iterable[DetectedBatch]) -> Iterator[tuple[DetectedBatch, list[TrackedFrame]]]:
         """Let those look that look at times, follow the faces, and say for every frame what is to be hidden.
@@ -211,7 +187,8 @@ class Deidentifier:
         """
         if self.lookout is None:
             return batches
-        looks = self.lookout.looks(self._hiders(), *self._watching())
+        readers = self._readers()
+        looks = self.lookout.looks(readers.hiders, *readers.watching)
         return self.lookout.over(batches, looks, part=self.part)
 
     def protect(
@@ -268,24 +245,25 @@ class Deidentifier:
         originals = batch.originals()
         treatment = [frame.treatment for frame in tracked]
         faces = [frame.found if frame.treatment == "found" else frame.others for frame in tracked]
-        hidden, swaps = self._hide(originals, tracked)
+        hidden, swaps = Cover(self.obfuscator)(originals, tracked)
         images, attack = hidden, None
         readings: list[dict[str, Faces]] = [{} for _ in tracked]
         found = [i for i, what in enumerate(treatment) if what == "found"]
         last: list[PreviousFrame | None] = [None] * len(tracked)
         if found:
-            for i, known in zip(found, self._read(batch, tracked, found, originals), strict=True):
-                readings[i] = known
+            frames = self._found(batch, tracked, found, originals, hidden)
+            for i, known in zip(found, frames.readings, strict=True):
+                readings[i] = dict(known)
             if self.chain is None:
-                attack = self._attack(
-                    self.attacker, batch, tracked, found, hidden, dict(enumerate(readings)), on_step=on_step
-                )
+                attack = frames.attacked(self.attacker, on_step=on_step)
             else:
-                attacks = (self._attack_abreast if abreast else self._attack_in_turn)(
-                    self.chain, batch, tracked, found, hidden, readings, previous, on_step
-                )
+                if abreast:
+                    attacks = frames.abreast(self.attacker, self.chain, [previous[i] for i in found], on_step)
+                else:
+                    before = previous[0] if found[0] == 0 else None
+                    attacks = frames.in_turn(self.attacker, self.chain, before, on_step)
                 for i, one in zip(found, attacks, strict=True):
-                    last[i] = PreviousFrame(one.images, tracked[i].found.boxes, one.slopes[0] if one.slopes else ())
+                    last[i] = left_by(one, tracked[i].found)
                 attack = AttackResult.joined(attacks)
             images = hidden.clone()
             images[found] = attack.images
@@ -318,7 +296,6 @@ class Deidentifier:
         if not bad:
             return images, {}
         originals = batch.originals()
-        known = dict(zip(bad, self._read(batch, tracked, bad, originals), strict=True))
         if self.chain is None:
             attacker = replace(self.attacker, max_iterations=effort * self.attacker.max_iterations)
         else:
@@ -328,11 +305,11 @@ class Deidentifier:
         attacker = replace(attacker, threshold=None, until=None)
         hidden = self.hide(originals, tracked)
         init = images.to(hidden)
-        attack = self._attack(attacker, batch, tracked, bad, hidden, known, init=init[bad], on_step=on_step)
+        frames = self._found(batch, tracked, bad, originals, hidden)
+        attack = frames.attacked(attacker, init=init[bad], on_step=on_step)
         better = init.clone()
         # Outside the mask a frame stays what it was protected as, whatever the originals are by now.
-        mask = self.obfuscator.mask([tracked[i].found for i in bad], *batch.size)
-        better[bad] = torch.where(mask.to(init.device) > 0, attack.images, init[bad])
+        better[bad] = torch.where(frames.mask.to(init.device) > 0, attack.images, init[bad])
         losses = attack.final_losses()
         return better, {i: {name: float(loss[k]) for name, loss in losses.items()} for k, i in enumerate(bad)}
 
@@ -348,22 +325,9 @@ class Deidentifier:
                 return tensor.device
         return torch.device("cpu")
 
-    def _hiders(self) -> list[TargetModel[Any]]:
-        """The detectors that say where faces are."""
-        models = self.attacker.named_models().values() if self.detectors is None else self.detectors
-        return [model.for_originals for model in models if model.task == "boxes"]
-
-    def _watching(self) -> list[TargetModel[Any]]:
-        """Those of them that look at every frame: whoever reads it anyway, or else the first."""
-        hiders = self._hiders()
-        if self.lookout is None:
-            return hiders
-        readers = self._readers().values()
-        return [model for model in hiders if any(model is reader for reader in readers)] or hiders[:1]
-
-    def _readers(self) -> dict[str, TargetModel[Any]]:
-        """The authorised models as they read originals."""
-        return {name: model.for_originals for name, model in self.attacker.named_models().items()}
+    def _readers(self) -> Readers:
+        """Who reads the originals."""
+        return Readers.of(self.attacker.named_models(), self.detectors, at_times=self.lookout is not None)
 
     def _ready(
         self, waiting: deque[DetectedBatch], tracked: list[TrackedFrame]
@@ -375,7 +339,7 @@ class Deidentifier:
         for number, frame in enumerate(mine, batch.first):
             if frame.treatment == "missing":
                 raise NoFaceError(
-                    f"frame {number} shows no face that {[model.name for model in self._hiders()]} find. "
+                    f"frame {number} shows no face that {[model.name for model in self._readers().hiders]} find. "
                     "Choose on_missing='hold' to hide where the last face was, or 'whole-frame'."
                 )
         return batch, mine
@@ -391,24 +355,7 @@ class Deidentifier:
             ``(B, 3, H, W)`` on the uint8 grid.
         """
         with plain_arithmetic(self.device()):
-            return self._hide(originals, tracked)[0]
-
-    def _hide(self, originals: Tensor, tracked: Sequence[TrackedFrame]) -> tuple[Tensor, Sequence[Mapping[str, int]]]:
-        """What :meth:`hide` gives, and how many faces of each frame a swapper swapped, and why not others."""
-        places, swaps = [self._places(frame) for frame in tracked], list[Mapping[str, int]]()
-        if isinstance(self.obfuscator, FaceSwapper):
-            images, outcomes = self.obfuscator.with_outcomes(originals, places)
-            swaps = [
-                {} if frame.treatment == "whole-frame" else Counter(row)
-                for frame, row in zip(tracked, outcomes, strict=True)
-            ]
-        else:
-            images = self.obfuscator(originals, places)
-        hidden = to_grid(images)
-        covered = [i for i, frame in enumerate(tracked) if frame.treatment == "whole-frame"]
-        if covered:
-            hidden[covered] = to_grid(self.obfuscator.hide_frame(originals[covered]))
-        return hidden, swaps
+            return Cover(self.obfuscator)(originals, tracked)[0]
 
     def regions(self, frame: TrackedFrame, size: tuple[int, int]) -> list[Rectangle] | None:
         """The pixels that are hidden in a frame, at most: outside of them nothing changes. None if it is not known.
@@ -420,59 +367,7 @@ class Deidentifier:
         Returns:
             Rectangles, which may overlap; the frame if it is hidden altogether, nothing if it is kept as it is.
         """
-        hides = self.obfuscator.fallback if isinstance(self.obfuscator, FaceSwapper) else self.obfuscator
-        if not isinstance(hides, Obfuscator):
-            return None
-        if frame.treatment == "whole-frame":
-            return [Rectangle(0, 0, size[1], size[0])]
-        places = [] if frame.treatment == "kept" else hides.region.rectangles(self._places(frame), *size)
-        soft = math.ceil(hides.region.feather)
-        return [
-            Rectangle(max(x0 - soft, 0), max(y0 - soft, 0), min(x1 + soft, size[1]), min(y1 + soft, size[0]))
-            for x0, y0, x1, y1 in places
-        ]
-
-    def _places(self, frame: TrackedFrame) -> Faces:
-        """What is hidden in a frame: the faces last, so that they lie on top."""
-        if getattr(self.obfuscator, "follows_face", False):
-            # What is put in a face's place follows the face itself; the smoothed box around it shows no other.
-            return Faces.cat([frame.held, frame.filled, frame.found])
-        # A cover trembles as the box does, so the smoothed box around a face stands for it.
-        found = frame.found[~_held_by(frame.found.boxes, frame.smoothed.boxes)]
-        return Faces.cat([frame.others, found])
-
-    def _read(
-        self, batch: DetectedBatch, tracked: Sequence[TrackedFrame], rows: Sequence[int], originals: Tensor
-    ) -> list[dict[str, Faces]]:
-        """What each authorised model reads of the faces that were found, frame by frame; no detector looks again."""
-        readers, read = self._readers(), list[dict[str, Faces]]()
-        for row in rows:
-            # Of what else detectors have seen, nothing is hidden, so nothing is to be read.
-            found, seen = tracked[row].found, batch.readings[row]
-            read.append(
-                {
-                    name: _among(seen[name], found) if model.task == "boxes" else seen[name]
-                    for name, model in readers.items()
-                    if name in seen
-                }
-            )
-        missing = [k for k, known in enumerate(read) if known.keys() < readers.keys()]
-        # Those of which as much is known are read together.
-        for names in {tuple(read[k]) for k in missing}:
-            mine = [k for k in missing if tuple(read[k]) == names]
-            for part in read_together(len(mine), originals.device):
-                at = mine[part]
-                now = observe_each(
-                    originals[[rows[k] for k in at]],
-                    readers,
-                    None if names else [tracked[rows[k]].found for k in at],
-                    read={name: [read[k][name] for k in at] for name in names},
-                )
-                for n, k in enumerate(at):
-                    read[k] = {name: known[n] for name, known in now.items()}
-        if self.share is not None:
-            read = [{name: self.share(known) for name, known in one.items()} for one in read]
-        return [{name: known[name] for name in readers} for known in read]
+        return Cover(self.obfuscator).regions(frame, size)
 
     def _shared(self, batch: DetectedBatch) -> DetectedBatch:
         """What of a batch's readings may flow: the region, too, tells the box that it was made from."""
@@ -481,93 +376,17 @@ class Deidentifier:
         readings = [{name: self.share(known) for name, known in read.items()} for read in batch.readings]
         return replace(batch, faces=[self.share(known) for known in batch.faces], readings=readings)
 
-    def _attack_in_turn(
+    def _found(
         self,
-        chain: Chain,
         batch: DetectedBatch,
         tracked: Sequence[TrackedFrame],
         rows: Sequence[int],
+        originals: Tensor,
         hidden: Tensor,
-        readings: Sequence[Mapping[str, Faces]],
-        previous: Sequence[PreviousFrame | None],
-        on_step: Callable[[AttackStep], object] | None,
-    ) -> list[AttackResult]:
-        """Consecutive frames, each from the one before it; the first of them from the one that is given."""
-        (before,), last, results = previous, -1, list[AttackResult]()
-        for i in rows:
-            if i != last + 1 or chain.begins(batch.numbers[i]):
-                before = None
-            results += self._attack_abreast(chain, batch, tracked, [i], hidden, readings, {i: before}, on_step)
-            slopes = results[-1].slopes[0] if results[-1].slopes else ()
-            before, last = PreviousFrame(results[-1].images, tracked[i].found.boxes, slopes), i
-        return results
-
-    def _attack_abreast(
-        self,
-        chain: Chain,
-        batch: DetectedBatch,
-        tracked: Sequence[TrackedFrame],
-        rows: Sequence[int],
-        hidden: Tensor,
-        readings: Sequence[Mapping[str, Faces]],
-        previous: Sequence[PreviousFrame | None] | Mapping[int, PreviousFrame | None],
-        on_step: Callable[[AttackStep], object] | None,
-    ) -> list[AttackResult]:
-        """Frames of as many chains, each from the one before it, which is given in its place."""
-        faces = [tracked[i].found for i in rows]
-        return chain.attack(
-            self.attacker,
-            hidden[list(rows)],
-            {name: [readings[i][name] for i in rows] for name in self.attacker.named_models()},
-            faces,
-            mask=self.obfuscator.mask(faces, *batch.size),
-            numbers=[batch.numbers[i] for i in rows],
-            previous=[None if chain.begins(batch.numbers[i]) else previous[i] for i in rows],
-            on_step=on_step,
-        )
-
-    def _attack(
-        self,
-        attacker: IFGSMAttacker,
-        batch: DetectedBatch,
-        tracked: Sequence[TrackedFrame],
-        rows: Sequence[int],
-        hidden: Tensor,
-        readings: Mapping[int, Mapping[str, Faces]],
-        *,
-        init: Tensor | None = None,
-        on_step: Callable[[AttackStep], object] | None = None,
-    ) -> AttackResult:
-        mask = self.obfuscator.mask([tracked[i].found for i in rows], *batch.size)
-        parts = []
-        for part in read_together(len(rows), hidden.device):
-            mine = list(rows[part])
-            parts.append(
-                attacker(
-                    hidden[mine],
-                    {name: [readings[i][name] for i in mine] for name in self.attacker.named_models()},
-                    mask=mask[part],
-                    init=None if init is None else init[part],
-                    numbers=[batch.numbers[i] for i in mine],
-                    on_step=on_step,
-                )
-            )
-        return parts[0] if len(parts) == 1 else AttackResult.joined(parts)
-
-
-def _tells(faces: Faces, task: str) -> bool:
-    """Whether all that a model of that task reads is known of the faces."""
-    if task == "landmarks":
-        return not len(faces) or (faces.landmarks is not None and faces.landmarks.shape[1] == 68)
-    return task == "boxes" or not len(faces) or faces.gaze is not None
-
-
-def _among(seen: Faces, wanted: Faces) -> Faces:
-    """Those of the faces seen that show one of the wanted."""
-    return seen[same_face(seen.boxes, wanted.boxes)]
-
-
-def _held_by(boxes: Tensor, larger: Tensor) -> Tensor:
-    """Which boxes lie within one of the larger ones, as a mask ``(N,)``."""
-    inside = (boxes[:, None, :2] >= larger[None, :, :2]) & (boxes[:, None, 2:] <= larger[None, :, 2:])
-    return inside.all(dim=2).any(dim=1)
+    ) -> FoundFrames:
+        """Some frames of a batch, with what is read of the faces that were found in them."""
+        readings, faces = self._readers().read(batch, tracked, rows, originals), [tracked[i].found for i in rows]
+        if self.share is not None:
+            readings = [{name: self.share(known) for name, known in read.items()} for read in readings]
+        mask = self.obfuscator.mask(faces, *batch.size)
+        return FoundFrames(hidden[list(rows)], mask, faces, readings, [batch.numbers[i] for i in rows])

@@ -45,11 +45,12 @@ class Estimate:
     """What is known of a file before it is protected.
 
     Args:
-        frames: how many it has, by its header, or counted where that does not say.
+        frames: how many it has, as its header says; or by its time and rate, or counted, where that does not say.
         size: (height, width) in pixels.
         faces: per frame looked at, by number, how many faces were found.
         seconds: how long it will take, about.
         cost: of a frame.
+        about: whether the number of frames is by time and rate, and may be one or two off.
     """
 
     frames: int
@@ -57,6 +58,7 @@ class Estimate:
     faces: dict[int, int]
     seconds: float
     cost: Cost
+    about: bool = False
 
 
 @dataclass
@@ -98,7 +100,9 @@ class Estimator:
         with open_frames(path) as reader:
             info = reader.info
         # A header's count may be wrong, but that is for the work to find out.
-        frames = Clip.open(path).frames if info.frames is None else info.frames
+        frames, about = info.frames_about, info.frames is None
+        if frames is None:
+            frames, about = Clip.open(path).frames, False
         size = (info.height, info.width)
         found: dict[int, int] = {}
         seconds: list[float] = []
@@ -115,7 +119,7 @@ class Estimator:
             # The first look of all takes longer.
             cost = self._known[size] = Cost(min(seconds) + every, first, after, attacked)
         share = sum(count > 0 for count in found.values()) / len(found)
-        return Estimate(frames, size, found, self._total(frames, share, cost), cost)
+        return Estimate(frames, size, found, self._total(frames, share, cost), cost, about)
 
     def _sample(self, path: Path, frames: int) -> Iterator[tuple[int, Tensor]]:
         """Some frames ``(1, 3, H, W)`` with their numbers, from the first on."""

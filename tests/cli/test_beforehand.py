@@ -64,6 +64,14 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_dry_run_does_not_count_what_a_header_gives_a_time_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video(Path("drive.mkv"), astronauts(4))
+    monkeypatch.setattr("deidlib.media.clip.Clip.open", None)
+    result = done(deidlib("protect", "drive.mkv", "out.mkv", *QUICK, "--dry-run"))
+    assert result.stdout.startswith("drive.mkv: about 4 frames of 128x128\n")
+
+
+@pytest.mark.usefixtures("here")
 def test_a_dry_run_says_what_would_be_replaced() -> None:
     done(deidlib("protect", "face.png", "out.png", *QUICK))
     result = done(deidlib("protect", "face.png", "out.png", *QUICK, "--dry-run"))

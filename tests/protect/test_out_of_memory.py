@@ -57,7 +57,7 @@ def toy(most: int, error: Callable[[], Exception] = MemoryError, *, chain: bool 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device that works on many frames at once."""
-    for place in ("attack.chain", "protect.deidentifier"):
+    for place in ("attack.chain", "protect.readers", "protect.found_frames"):
         monkeypatch.setattr(f"deidlib.{place}.read_together", lambda count, device: [slice(0, count)])
 
 

@@ -34,7 +34,7 @@ BATCHES = (1, 4, 16)
 @pytest.fixture
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device that works on many frames at once."""
-    for place in ("attack.chain", "protect.deidentifier"):
+    for place in ("attack.chain", "protect.readers", "protect.found_frames"):
         monkeypatch.setattr(f"deidlib.{place}.read_together", lambda count, device: [slice(0, count)])
 
 
