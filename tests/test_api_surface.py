@@ -175,5 +175,11 @@ def test_importing_loads_nothing_heavy_and_warns_of_nothing() -> None:
     assert _loaded("import deidlib", ["numpy", "torch", "torchvision", *LATE]) == ""
 
 
+def test_mtcnn_loads_neither_torchvision_nor_the_package_that_its_weights_are_of() -> None:
+    # It takes as long as torch; only its library of operators is loaded.
+    code = "import torch; from deidlib import MTCNN; MTCNN().predict(torch.rand(1, 3, 40, 40))"
+    assert _loaded(code, ["torchvision", "torch._dynamo", "facenet_pytorch", *LATE]) == ""
+
+
 def test_using_every_name_loads_no_package_of_one_block_alone() -> None:
     assert _loaded("from deidlib import *", LATE) == ""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 
 class Rectangle(NamedTuple):
@@ -34,9 +33,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
         >>> iou(torch.tensor([[0., 0., 2., 2.]]), torch.tensor([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
         tensor([[0.3333, 0.0000]])
     """
-    # Two boxes without area give 0 / 0 in torchvision.
-    overlap: Tensor = box_iou(a, b)
-    return overlap.nan_to_num(nan=0.0)
+    return iou_of_pairs(a[:, None], b)
 
 
 def iou_of_pairs(a: Tensor, b: Tensor) -> Tensor:
@@ -94,6 +91,17 @@ def around(a: Tensor, b: Tensor) -> Tensor:
         tensor([0., 1., 8., 9.])
     """
     return torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1)
+
+
+def corners_of(boxes: Tensor) -> Tensor:
+    """Boxes ``(N, 4)`` as x1, y1, x2, y2 that are given as centre x, centre y, width, height.
+
+    Example:
+        >>> corners_of(torch.tensor([[5.0, 5.0, 4.0, 2.0]]))
+        tensor([[3., 4., 7., 6.]])
+    """
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return torch.cat([centre - half, centre + half], dim=1)
 
 
 def expand(boxes: Tensor, factor: float) -> Tensor:

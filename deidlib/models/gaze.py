@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torchvision.models import resnet18
 
 from deidlib import weights as checkpoints
 from deidlib.faces import FaceBatch, Faces, five_points
@@ -32,7 +31,6 @@ from deidlib.geometry.warp import perspective_grid, sample
 from deidlib.images import check_images
 from deidlib.models.base import Reading, Target, TargetModel, frame_mean, frame_of, needs_boxes, rows_of
 from deidlib.models.equalize import equalize
-from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
 
 # Moved geometries for eye patches: they are small, a pixel of the frame is two of theirs.
@@ -68,11 +66,26 @@ class GazeMode:
 
 Mode = Literal["mpiigaze", "mpiifacegaze", "eth-xgaze"]
 
+
+# torchvision takes as long to load as torch itself, and only these networks need it.
+def _mpiifacegaze() -> nn.Module:
+    from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
+
+    return MPIIFaceGazeNet()
+
+
+def _eth_xgaze() -> nn.Module:
+    from torchvision.models import resnet18
+
+    net: nn.Module = resnet18(num_classes=2)
+    return net
+
+
 # Per mode the checkpoint that tells its conventions, and the layout of its network.
 _PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "mpiigaze": ("mpiigaze", MPIIGazeNet),
-    "mpiifacegaze": ("mpiifacegaze", MPIIFaceGazeNet),
-    "eth-xgaze": ("eth_xgaze", lambda: resnet18(num_classes=2)),
+    "mpiifacegaze": ("mpiifacegaze", _mpiifacegaze),
+    "eth-xgaze": ("eth_xgaze", _eth_xgaze),
 }
 
 

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torchvision.ops import box_convert, nms
 
 from deidlib import weights as checkpoints
 from deidlib.faces import FaceBatch, Faces
-from deidlib.geometry.boxes import anchors, iou
+from deidlib.geometry.boxes import anchors, corners_of, iou
+from deidlib.geometry.suppression import nms
 from deidlib.images import check_image_shape, check_images
 from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_of, huber, rows_of
 from deidlib.nets.retinaface_lean import LeanRetinaFace
@@ -149,7 +149,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         _, logits, _ = self.raw(images)
         priors = self._priors((images.shape[2], images.shape[3]), images)
         limit = float(torch.tensor(self.score_threshold).logit())
-        return logits[..., 1] - logits[..., 0] - limit, box_convert(priors, "cxcywh", "xyxy")
+        return logits[..., 1] - logits[..., 0] - limit, corners_of(priors)
 
     @torch.no_grad()
     def predict(self, images: Tensor, faces: Sequence[Faces] | None = None) -> list[Faces]:
@@ -167,7 +167,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         boxes, frame = rows_of(reading), frame_of(reading)
         points = five_points_of(reading)
         priors = self._priors(size, boxes)
-        corners = box_convert(priors, "cxcywh", "xyxy")
+        corners = corners_of(priors)
         rows: list[tuple[Tensor, ...]] = []
         most = [1, 1]
         for i in range(len(reading)):

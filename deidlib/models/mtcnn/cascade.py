@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+
+from deidlib.geometry.suppression import nms
 
 # Boxes above which pairs are not looked at all at once, and how often boxes fall.
 _MANY, _ROUNDS = 1024, 6
@@ -129,8 +130,8 @@ def survivors(
     """Which boxes greedy suppression by IoU leaves within each owner's: ``(N,)`` bool, for loops that must not wait.
 
     Every box that a surviving better one overlaps falls, and again with those that survive then: after as many times
-    as the longest chain of overlaps it is ``torchvision.ops.batched_nms``, exactly. Chains of MTCNN's boxes, which lie
-    on one face, end sooner.
+    as the longest chain of overlaps it is :func:`~deidlib.geometry.suppression.nms`, exactly. Chains of MTCNN's boxes,
+    which lie on one face, end sooner.
 
     Args:
         boxes: ``(N, 4)`` xyxy pixels.
@@ -148,10 +149,9 @@ def survivors(
         # Pairs of so many would take more memory than waiting takes time.
         left = torch.arange(len(boxes), device=boxes.device) if among is None else among.nonzero().squeeze(1)
         for owner, threshold in rounds:
-            left = left[batched_nms(boxes[left], scores[left], owner[left], threshold)]
+            left = left[nms(boxes[left], scores[left], threshold, owner[left])]
         return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, left, True)
-    # All pairs, written out: torchvision's box_iou takes three times as many operations. Those of a pair of boxes
-    # without area are not numbers, and above nothing.
+    # All pairs, in few operations; of boxes without area they are not numbers, and above nothing.
     low, high = torch.split(boxes, 2, dim=1)
     area = (high - low).prod(dim=1)
     shared = (torch.minimum(high[:, None], high) - torch.maximum(low[:, None], low)).clamp_(min=0).prod(dim=2)

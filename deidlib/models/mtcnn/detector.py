@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import clip, expand
 from deidlib.geometry.summed_area import SummedArea
-from deidlib.images import check_image_shape, check_images, widest
+from deidlib.geometry.suppression import nms
+from deidlib.images import check_image_shape, check_images
 from deidlib.models.base import Reading, TargetModel, five_points_of, frame_mean, frame_of, rows_of
 from deidlib.models.mtcnn.cascade import (
     P_MARGIN,
@@ -74,11 +74,8 @@ class MTCNN(TargetModel[MTCNNTarget]):
 
     def __init__(self, *, min_face: float = 20.0) -> None:
         super().__init__()
-        # Imported here: the package changes the global warning filters when it is loaded.
-        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-
         self.min_face = min_face
-        self.pnet, self.rnet, self.onet = Stage(PNet()), Stage(RNet()), Stage(ONet())
+        self.pnet, self.rnet, self.onet = Stage.published("pnet"), Stage.published("rnet"), Stage.published("onet")
 
     def proposals(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Every cell of P-Net, which all else follows: log-odds of a face less those of the threshold, and the cell.
@@ -110,12 +107,12 @@ class MTCNN(TargetModel[MTCNNTarget]):
             code, margin = self.pnet(pixels.resized(scaled_size(height, width, scale)))
             frame, row, column = at = (margin >= P_MARGIN).nonzero(as_tuple=True)
             cells, score = cell_boxes(row, column, scale).to(images), margin[at].sigmoid()
-            kept = batched_nms(cells, score, frame, 0.5)
+            kept = nms(cells, score, 0.5, frame)
             moved = shift_cell(cells, code[at])
             found.append(torch.cat([cells, moved, score[:, None]], dim=1)[kept])
             frames.append(frame[kept])
         proposals, frame = torch.cat(found), torch.cat(frames)
-        kept = batched_nms(proposals[:, :4], proposals[:, 8], frame, 0.7)
+        kept = nms(proposals[:, :4], proposals[:, 8], 0.7, frame)
         boxes, frame = square(proposals[kept, 4:8]), frame[kept]
 
         boxes, frame, whole = _with_pixels(boxes, frame, height, width)
@@ -194,10 +191,7 @@ def _jittered(outline: Tensor, spread: float) -> Tensor:
 def _refined(moved: Tensor, boxes: Tensor, score: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """What R-Net hands on: crops that pass, without overlaps, as squares."""
     passed = (score > THRESHOLDS[1]).nonzero().squeeze(1)
-    apart, rank = boxes[passed], score[passed]
-    # batched_nms moves owners apart by adding to their boxes, which would round those of a later frame more.
-    apart, rank = (values.to(widest(boxes.device)) for values in (apart, rank))
-    passed = passed[batched_nms(apart, rank, owner[passed], 0.7)]
+    passed = passed[nms(boxes[passed], score[passed], 0.7, owner[passed])]
     return square(moved[passed]), owner[passed]
 
 

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from deidlib.faces import Faces
 from deidlib.geometry.boxes import clip, iou
+from deidlib.geometry.suppression import nms
 
 
 class FaceCode(Protocol):
