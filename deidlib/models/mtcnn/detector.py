@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from deidlib.faces import FaceBatch, Faces
-from deidlib.geometry.boxes import clip, expand
+from deidlib.geometry.boxes import clip, expand, outwards
 from deidlib.geometry.summed_area import SummedArea
 from deidlib.images import check_image_shape, check_images, widest
 from deidlib.models.base import Reading, TargetModel, five_points_of, frame_mean, frame_of, rows_of
@@ -141,7 +141,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         outline = square(box)
         around = clip(expand(outline, _NEAR), height, width)
         inside = (clip(box, height, width)[:, 2:] - clip(box, height, width)[:, :2] >= 1).all(dim=1)
-        near = torch.cat([around[:, :2].floor(), around[:, 2:].ceil()], dim=1).long()
+        near = outwards(around).long()
         target = MTCNNTarget(
             frame=frame[inside],
             face=torch.arange(int(inside.sum()), device=frame.device),
