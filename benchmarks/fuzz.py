@@ -48,7 +48,8 @@ from deidlib.media.images import image_size
 from deidlib.protect import deidentifier as frames_of_a_clip
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
-from deidlib.protect.folder import MANIFEST, protect_folder
+from deidlib.protect.folder import protect_folder
+from deidlib.protect.folder_work import MANIFEST
 from deidlib.protect.given import given_faces
 from deidlib.protect.manifest import Manifest
 from deidlib.protect.output import Output

@@ -20,7 +20,7 @@ from deidlib.media import VideoWriter
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Solid
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.folder import FolderWork
+from deidlib.protect.folder_work import FolderWork
 from deidlib.protect.workers import Done, Workers, one_thread
 from deidlib.records.files import sha256_of
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces, check_per_frame
-from deidlib.geometry.boxes import Rectangle, expand
+from deidlib.geometry.boxes import Rectangle, expand, outwards
 from deidlib.geometry.region import FaceRegion
 from deidlib.images import check_image_shape, check_images, sum_in_order, widest
 
@@ -112,7 +112,7 @@ class Obfuscator(ABC):
     def _places(self, faces: Faces, height: int, width: int) -> Iterator[tuple[Rectangle, Tensor, Rectangle]]:
         """Per face in the frame: the pixels to fill, how much each is filled, and the face's region, not cut."""
         boxes = expand(faces.boxes, self.region.factor)
-        corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
+        corners = outwards(boxes).long().tolist()
         for face, corner in enumerate(corners):
             for window, cover in self.region.patches(faces[face : face + 1], height, width):
                 inside = _bounds(cover)

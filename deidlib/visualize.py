@@ -286,7 +286,10 @@ def _width(image: Tensor) -> int:
 
 
 def _stroked(image: Tensor, segments: Tensor, width: float, color: Color) -> Tensor:
-    """Straight strokes ``(S, 2, 2)`` with round ends, smooth, with a thin dark seam so that any ground shows them."""
+    """Straight strokes ``(S, 2, 2)`` with round ends, smooth, with a thin dark seam so that any ground shows them.
+
+    By hand: torchvision and supervision draw in whole pixels, without a seam, and round the rest of the picture.
+    """
     height, across = image.shape[1:]
     distance = torch.full((height, across), torch.inf, dtype=torch.float64)
     reach = width / 2 + 2

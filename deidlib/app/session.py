@@ -29,7 +29,7 @@ from deidlib.obfuscate import Concealment, Solid
 from deidlib.protect.audit import write_audit
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.check import Check
-from deidlib.protect.folder import protect_file
+from deidlib.protect.file import protect_file
 from deidlib.protect.output import Output
 from deidlib.protect.sidecar import Sidecar
 from deidlib.records.detections import Detections, write_detections

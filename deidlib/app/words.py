@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from deidlib.app.judgement import Judgement, headline
 from deidlib.app.progress import Progress
 from deidlib.evaluation import Evaluation
 from deidlib.evaluation.reading import ReaderResult
 from deidlib.evaluation.report.curves import Line, chart
+from deidlib.records.templates import templates
 
 Kind = Literal["good", "note", "bad", "plain"]
 
@@ -122,11 +121,4 @@ def _share(value: float, first: float) -> float | None:
 
 @cache
 def _macros() -> Any:
-    environment = Environment(
-        loader=PackageLoader("deidlib.app", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("words.html.j2").module
+    return templates("deidlib.app").get_template("words.html.j2").module

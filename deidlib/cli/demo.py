@@ -27,7 +27,7 @@ def demo(
     from tqdm.auto import tqdm
 
     from deidlib.cli.astronaut import run
-    from deidlib.protect.folder import make_folder
+    from deidlib.media.files import make_folder
 
     with plain_errors():
         make_folder(folder)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import typer
 
 from deidlib.cli.signals import ending, exit_code
+from deidlib.cli.voice import warn
 
 
 @contextlib.contextmanager
@@ -21,8 +22,8 @@ def plain_errors() -> Iterator[None]:
         with ending():
             yield
     except (MediaError, NoFaceError, WeightsNotFound, CorruptWeights, ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        warn(f"error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt as interrupt:
-        typer.echo("interrupted; nothing was left under the output's name", err=True)
+        warn("interrupted; nothing was left under the output's name")
         raise typer.Exit(exit_code(interrupt)) from None

@@ -252,8 +252,7 @@ def _missing_extras() -> Iterator[None]:
 def _check_outputs(json: Path | None, html: Path | None, table: Path | None, detections: Path | None) -> None:
     """Before hours of work: the names cannot be those of recordings, and the places can be written."""
     from deidlib.evaluation.tables import SUFFIXES
-    from deidlib.media.files import check_writable
-    from deidlib.protect.folder import make_folder
+    from deidlib.media.files import check_writable, make_folder
 
     check_json(json)
     for option, path, suffixes in (("--html", html, (".html", ".htm")), ("--table", table, SUFFIXES)):

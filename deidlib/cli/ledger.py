@@ -80,8 +80,7 @@ def check_json(place: Path | None, option: str = "--json") -> None:
         ValueError: it cannot.
     """
     from deidlib.cli.voice import mute
-    from deidlib.media.files import check_writable
-    from deidlib.protect.folder import make_folder
+    from deidlib.media.files import check_writable, make_folder
 
     if place is None:
         return

@@ -33,6 +33,13 @@ Audio = Annotated[
     Literal["drop", "copy"],
     typer.Option(rich_help_panel=FILE, help="Sound is left out, as a voice identifies, or copied."),
 ]
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=FILE,
+        help="Write what became of every file to this .json, or with - to standard output, and nothing else there.",
+    ),
+]
 Description = Annotated[
     Path | None,
     typer.Option(
@@ -56,6 +63,9 @@ Processes = Annotated[
         help="Processes that do the work: a number, or auto, one for every core or GPU; on a CPU each has one thread. "
         "The file does not depend on how many they are. By default this one does it.",
     ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", rich_help_panel=RUNNING, help="Replace files that lie where outputs are to lie.")
 ]
 Device = Annotated[
     str, typer.Option(rich_help_panel=RUNNING, help="auto (a GPU if there is one), cpu, cuda, cuda:1 ..., mps.")

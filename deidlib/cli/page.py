@@ -29,7 +29,9 @@ class Page(TyperCommand):
                 continue
             panel = getattr(parameter, "rich_help_panel", None)
             option = parameter.param_type_name == "option"
-            groups.setdefault(panel or ("Options" if option else "Arguments"), []).append(record)
+            # That there may be several is said by the dots of an argument, and of an option by its help.
+            names = record[0].replace(" <list[str]>", " <str>" if option else "")
+            groups.setdefault(panel or ("Options" if option else "Arguments"), []).append((names, record[1]))
         # Those that name no panel (--help) come last.
         if (rest := groups.pop("Options", None)) is not None:
             groups["Other options" if len(groups) > 1 else "Options"] = rest

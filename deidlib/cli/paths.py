@@ -32,7 +32,7 @@ class Paths:
     inputs: Inputs | None
 
     @classmethod
-    def of(cls, words: Sequence[str], codec: str, *, force: bool) -> Paths:
+    def of(cls, words: Sequence[str], codec: str, *, force: bool, done: str = "protected") -> Paths:
         """What the words of a command line mean: inputs, and unless it is only one, last the output.
 
         A word with ``*``, ``?`` or ``[`` that is no file stands for all that it matches.
@@ -41,6 +41,7 @@ class Paths:
             words: as they were typed.
             codec: how videos are stored.
             force: whether files that lie where outputs are to lie may be replaced.
+            done: what is put into the names of outputs that lie beside their inputs.
 
         Raises:
             ValueError: what is said is not there, or cannot be written to.
@@ -57,7 +58,7 @@ class Paths:
                 )
             return cls(Path(first[0]), Path(last), live_source(Path(first[0])), None)
         if not first:
-            return cls._beside(_expanded(last), codec, force=force)
+            return cls._beside(_expanded(last), codec, force=force, done=done)
         # A name that the file system does not take is told in words.
         exists(Path(last), MediaWriteError)
         sources, target = [path for word in first for path in _expanded(word)], Path(last)
@@ -87,8 +88,8 @@ class Paths:
         return cls(Path(source), Path(target), None, None)
 
     @classmethod
-    def _beside(cls, sources: Sequence[Path], codec: str, *, force: bool) -> Paths:
-        """Of inputs without an output: each gets ``.protected`` into its name. Nothing that lies there is replaced."""
+    def _beside(cls, sources: Sequence[Path], codec: str, *, force: bool, done: str) -> Paths:
+        """Of inputs without an output: each gets a word into its name. Nothing that lies there is replaced."""
         from deidlib.cli.voice import note
         from deidlib.protect.inputs import Inputs, is_ours
 
@@ -96,9 +97,9 @@ class Paths:
             (source,) = sources
             if source.is_dir():
                 whole = source if source.name else source.resolve()
-                target = whole.with_name(f"{whole.name}.protected")
+                target = whole.with_name(f"{whole.name}.{done}")
                 return cls(source, target, None, Inputs.below(source, target, codec))
-            inputs = Inputs.beside(sources, codec)
+            inputs = Inputs.beside(sources, codec, done)
             target = inputs.pairs[0][1]
             if not force and os.path.lexists(target):
                 raise ValueError(f"{target} is there already. Name an output, or add --force to replace it.")
@@ -106,7 +107,7 @@ class Paths:
         if folders := [path for path in sources if path.is_dir()]:
             raise ValueError(f"{folders[0]} is a folder among other inputs. Name a folder for the outputs last.")
         # A pattern may match what an earlier run has written.
-        inputs = Inputs.beside([path for path in sources if not is_ours(path)], codec)
+        inputs = Inputs.beside([path for path in sources if not is_ours(path)], codec, done)
         there = [out for _, out in inputs.pairs if not force and os.path.lexists(out)]
         if there:
             note(f"{len(there)} of {len(inputs.pairs)} outputs are there already, and left as they are: {there[0]} ...")

@@ -36,7 +36,9 @@ from deidlib.cli.options import (
     Attacked,
     Audio,
     Device,
+    Force,
     Hold,
+    Json,
     OnMissing,
     Processes,
     Quality,
@@ -269,13 +271,7 @@ def protect(
             help="Overlap (IoU) of boxes below which a frame is attacked again.",
         ),
     ] = 0.9,
-    json: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=FILE,
-            help="Write what became of every file to this .json, or with - to standard output, and nothing else there.",
-        ),
-    ] = None,
+    json: Json = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -296,10 +292,7 @@ def protect(
     frames: Annotated[
         int | None, typer.Option(rich_help_panel=RUNNING, min=1, help="Frames after which a camera or pipe ends.")
     ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", rich_help_panel=RUNNING, help="Replace files that lie where outputs are to lie."),
-    ] = False,
+    force: Force = False,
     ray: Ray = None,
     resources: Resources = None,
     scratch: ScratchFolder = None,

@@ -9,8 +9,9 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.ledger import check_json, write_json
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
-from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Hold, OnMissing, Quality, Storage, Window
+from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Force, Hold, Json, OnMissing, Quality, Storage, Window
 from deidlib.cli.paths import Paths
 from deidlib.cli.voice import Quiet, Verbose, warn
 from deidlib.cli.work import Work, report_frames, report_swaps, run
@@ -24,8 +25,14 @@ Method = Literal["warp", "cosegmentation"]
 
 
 def swap(
-    original: Annotated[Path, typer.Argument(metavar="IN", help="An image, a video, or a folder of them.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write (.png or .mkv), or a folder.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN... [OUT]",
+            help="IN: an image, a video, a folder of them, or a pattern such as '*.mp4'. OUT: the file to write (.png "
+            "or .mkv), or a folder; without one, drive.swapped.mkv beside drive.mp4.",
+        ),
+    ],
     source: Annotated[
         Path, typer.Option(rich_help_panel="The face to show", help="An image of the face to show instead.")
     ],
@@ -88,6 +95,8 @@ def swap(
     quality: Quality = None,
     audio: Audio = "drop",
     batch: Batch = 8,
+    json: Json = None,
+    force: Force = False,
     device: Device = "auto",
     config: Config = None,
     quiet: Quiet = False,
@@ -103,7 +112,6 @@ def swap(
 
     from deidlib.attack.attacker import IFGSMAttacker
     from deidlib.protect.deidentifier import Deidentifier
-    from deidlib.protect.inputs import Inputs
     from deidlib.protect.lookout import Lookout
     from deidlib.protect.output import Output
     from deidlib.swap.clip import SteadyFaces
@@ -111,7 +119,10 @@ def swap(
 
     with plain_errors():
         # Before models are loaded.
-        paths = Paths(original, target, None, Inputs.below(original, target, codec))
+        check_json(json)
+        paths = Paths.of(words, codec, force=force, done="swapped")
+        if paths.live is not None:
+            raise ValueError(f"{words[0]}: what comes live is not swapped. Record it first, and swap the file.")
         where = device_of(device)
         swapper = swapper_of(source, where, method=method, landmarks=landmarks, keep=keep, which=which, blocks=blocks)
         finders = detectors_of(detectors, {}, where)
@@ -127,7 +138,11 @@ def swap(
         looks = [*finders, *Lookout().looks(finders, *finders), *landmarkers]
         faces_of = SteadyFaces(looks, batch, torch.device(where)) if steady else None
         work = Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report)
-        run(work, paths)
+        try:
+            run(work, paths)
+        finally:
+            if json is not None:
+                write_json(json, work.ledger.to_json())
 
 
 def _report(source: Path | str | int, target: Path | str, summary: Summary) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import textwrap
 from contextvars import ContextVar
 from typing import Annotated
 
@@ -47,9 +49,31 @@ def mute() -> None:
     _muted.set(True)
 
 
+def wrapped(text: str, width: int) -> str:
+    """Lines that are too long for a terminal, ended between words; the others stay as they are.
+
+    Example:
+        >>> print(wrapped("out.mkv: 4 frames\\n  faces: 1 in 4 of 4 frames", 20))
+        out.mkv: 4 frames
+          faces: 1 in 4 of
+            4 frames
+    """
+    return "\n".join(_ended(line, width) for line in text.split("\n"))
+
+
+def _ended(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def _print(text: str, *, err: bool) -> None:
     from tqdm.auto import tqdm
 
+    # What goes to a file or a program keeps a line a line.
+    if (sys.stderr if err else sys.stdout).isatty():
+        text = wrapped(text, shutil.get_terminal_size().columns)
     with tqdm.external_write_mode(file=sys.stderr):
         typer.echo(text, err=err)
 

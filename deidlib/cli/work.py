@@ -86,7 +86,8 @@ class Work:
         Raises:
             ValueError: a file cannot be read or written, or shows no face where there must be one.
         """
-        from deidlib.protect.folder import make_folder, protect_file
+        from deidlib.media.files import make_folder
+        from deidlib.protect.file import protect_file
 
         make_folder(target.parent)
         name = target.name if isinstance(source, str | int) else source.name

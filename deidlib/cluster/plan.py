@@ -14,7 +14,7 @@ from deidlib.cluster.errors import ClusterError
 from deidlib.keys.key import Key
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.folder import FolderWork
+from deidlib.protect.folder_work import FolderWork
 from deidlib.protect.inputs import Inputs
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output

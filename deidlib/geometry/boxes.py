@@ -121,6 +121,19 @@ def expand(boxes: Tensor, factor: float) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
+def outwards(boxes: Tensor) -> Tensor:
+    """Boxes with their edges rounded outwards to whole pixels.
+
+    Args:
+        boxes: ``(N, 4)`` xyxy pixels.
+
+    Example:
+        >>> outwards(torch.tensor([[1.5, -0.5, 3.0, 4.1]]))
+        tensor([[ 1., -1.,  3.,  5.]])
+    """
+    return torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1)
+
+
 def grid_window(box: Sequence[float], margin: float, grid: int, height: int, width: int) -> Rectangle:
     """The whole pixels around a box, from one line of a grid to another, within the frame.
 

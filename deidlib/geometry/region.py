@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import Rectangle, clip, expand
+from deidlib.geometry.boxes import Rectangle, clip, expand, outwards
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FaceRegion:
         A face whose region lies outside the frame is left out.
         """
         boxes = clip(expand(faces.boxes, self.factor), height, width)
-        corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
+        corners = outwards(boxes).long().tolist()
         return [Rectangle(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x1 > x0 and y1 > y0]
 
     def cover(self, faces: Faces, height: int, width: int) -> Tensor:
@@ -93,7 +93,7 @@ class FaceRegion:
         """How much pixels with these middles ``(W,)`` and ``(H,)`` belong to each face's scaled box: ``(N, H, W)``."""
         if self.shape == "box":
             # Rounded outwards, as in `rectangles`: a pixel that the region touches is covered.
-            low, high = boxes[:, :2].floor(), boxes[:, 2:].ceil()
+            low, high = outwards(boxes).split(2, dim=1)
             dx = torch.maximum(low[:, :1] - x, x - high[:, :1]).clamp(min=0)
             dy = torch.maximum(low[:, 1:] - y, y - high[:, 1:]).clamp(min=0)
             outside = _length(dx[:, None, :], dy[:, :, None])

@@ -48,6 +48,20 @@ def exists(path: Path, error: type[MediaError]) -> bool:
         raise error(f"{path} cannot be reached ({cause.strerror}). Check the folders above it.") from cause
 
 
+def make_folder(folder: Path) -> None:
+    """Create it, and the folders above it, or say in one line why not.
+
+    Raises:
+        MediaWriteError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaWriteError(
+            f"the output folder {folder} cannot be created ({error.strerror}). Choose another."
+        ) from error
+
+
 def check_readable(path: Path, kind: str) -> None:
     """Refuse what cannot be a media file, before FFmpeg says so in its words."""
     if not exists(path, MediaReadError):

@@ -4,13 +4,13 @@ from deidlib.protect.batches import ProtectedBatch as ProtectedBatch
 from deidlib.protect.check import Check as Check
 from deidlib.protect.deidentifier import Deidentifier as Deidentifier
 from deidlib.protect.deidentifier import NoFaceError as NoFaceError
-from deidlib.protect.folder import FolderSummary as FolderSummary
-from deidlib.protect.folder import protect_file as protect_file
+from deidlib.protect.file import protect_file as protect_file
 from deidlib.protect.folder import protect_folder as protect_folder
 from deidlib.protect.image import protect_image as protect_image
 from deidlib.protect.keyed import with_key as with_key
 from deidlib.protect.outcome import ClipResult as ClipResult
 from deidlib.protect.outcome import FileResult as FileResult
+from deidlib.protect.outcome import FolderSummary as FolderSummary
 from deidlib.protect.outcome import RunSummary as RunSummary
 from deidlib.protect.output import Output as Output
 from deidlib.protect.presets import recommended_deidentifier as recommended_deidentifier

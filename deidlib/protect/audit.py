@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,6 +18,7 @@ from deidlib.media import MediaWriteError
 from deidlib.media.clip import open_frames
 from deidlib.media.errors import reporting
 from deidlib.records.files import atomic_write
+from deidlib.records.templates import templates
 
 # Pixels: the longer side of a picture.
 _SIDE = 480
@@ -132,7 +133,4 @@ def _jpeg(image: Tensor) -> bytes:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("deidlib.protect", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("audit.html.j2")
+    return templates("deidlib.protect").get_template("audit.html.j2")

@@ -6,35 +6,36 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from deidlib.attack.attack_step import AttackStep
-from deidlib.faces import Faces
-from deidlib.images import on_device, to_uint8
+from deidlib.images import on_device
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaReadError, MediaWriteError, write_image
-from deidlib.media.clip import FrameReader, open_frames
+from deidlib.media.clip import open_frames
 from deidlib.media.errors import reporting
 from deidlib.media.images import image_size
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
+from deidlib.protect.description import described_output, known_input
 from deidlib.protect.forwards import Forwards
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
-from deidlib.protect.memory import chains_that_fit, frames_that_fit, free_memory, is_out_of_memory
+from deidlib.protect.memory import frames_that_fit, is_out_of_memory
 from deidlib.protect.output import Output
+from deidlib.protect.pace import Pace
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
-from deidlib.protect.promise import why_not_proved
 from deidlib.protect.protected_frames import ProtectedFrames
 from deidlib.protect.readback import Readback, ReadbackComparison
+from deidlib.protect.seen_frames import SeenFrames
 from deidlib.protect.segments import (
     CHECKED,
     COUNTED,
@@ -48,18 +49,14 @@ from deidlib.protect.sidecar import check_place, publish
 from deidlib.protect.source import ClipSource
 from deidlib.protect.spread import Plan, Spread
 from deidlib.protect.summary import Summary
-from deidlib.protect.workers import one_thread, workers_of
+from deidlib.protect.workers import one_thread
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions
 from deidlib.tracking import TrackedFrame
 
 _log = logging.getLogger(__name__)
-# Rectangles that the file beside the output may hold: four megabytes.
-_MOST_REGIONS = 50_000
 # Batches that wait between two stages, which work at the same time.
 _WAITING = 2
-# Frames at a time if nobody says: on a processor, and on a device that many of them keep busy.
-_FEW, _MANY = 8, 16
 
 
 class ClipJob:
@@ -120,14 +117,14 @@ class ClipJob:
         if source.path is not None and (known := image_size(source.path)) is not None:
             # Before all of a picture is in memory.
             frames_that_fit(known, 1, deidentifier.device(), attacked=attacked, name=source.path)
-        self.reader: FrameReader | None = source.open()
+        reader = source.open()
         # What was opened must be what was hashed.
         source.check()
         # Whether it was said that memory is short.
         self._told = False
         # Whether something was taken from the source long after it was hashed.
         self.reread = False
-        self.info = self.reader.info
+        self.info = reader.info
         size, name = (self.info.height, self.info.width), source.path or "the clip"
         self.faces = None if faces is None else given_faces(faces, size, source.sha256, name)
         work = {"output": described(output), "check": described(check), "given_faces": self.faces is not None}
@@ -144,23 +141,17 @@ class ClipJob:
         self.work = self.settings | given
         # A segment is what is lost at most when a job is interrupted. It depends on none of the others.
         self.length = deidentifier.part
-        device = deidentifier.device()
-        many = device.type != "cpu"
-        wanted = batch_size or (_MANY if many else _FEW)
-        # Whole batches in a segment, and never more frames at a time than were asked for, or than there is memory for.
-        fit = frames_that_fit(size, min(wanted, self.length), device, attacked=attacked, name=name)
-        self.size = max(n for n in range(1, fit + 1) if self.length % n == 0)
-        self.workers = None
-        if workers is not None:
-            # Frames that wait in each, and one that is attacked.
-            waiting = chains_that_fit(size, workers_of(workers, device), self.length, device)
-            self.workers = frames_that_fit(size, waiting, device, attacked=attacked, name=name)
-        # A processor that attacks one frame at a time is as fast as one that attacks several, and what comes live would
-        # have to wait for the chains to come.
-        self.chains = 1
-        if not self.live and (many or (batch_size is not None and workers is None)):
-            most = frames_that_fit(size, wanted, device, attacked=attacked, name=name)
-            self.chains = chains_that_fit(size, min(wanted, most), self.length, device)
+        self.pace = Pace(
+            name,
+            size,
+            self.length,
+            deidentifier.device(),
+            attacked=attacked,
+            live=self.live,
+            batch_size=batch_size,
+            workers=workers,
+        )
+        self.frames = SeenFrames(deidentifier, source, self.pace, reader, self.faces)
 
     @property
     def live(self) -> bool:
@@ -187,7 +178,7 @@ class ClipJob:
             # What comes live never comes again: nothing that was left is of the same work.
             "input_sha256": self.source.sha256 or uuid.uuid4().hex,
         }
-        alone = contextlib.nullcontext() if self.workers is None else one_thread(self.deidentifier.device())
+        alone = contextlib.nullcontext() if self.pace.workers is None else one_thread(self.deidentifier.device())
         with alone, WorkFolder(self.target, job, self._secret) as folder:
             try:
                 summary = self._work(SegmentStore(folder, self.length))
@@ -218,25 +209,12 @@ class ClipJob:
         Raises:
             ValueError: there was one alone, or what comes live cannot be read again.
         """
-        device, height, width = self.deidentifier.device(), self.info.height, self.info.width
-        many = max(self.size, self.chains)
-        if many == 1 or self.live:
-            alone = (
-                "Scale it down, or work where there is more memory (--device cpu)."
-                if many == 1
-                else "What comes live cannot be read again: begin with --batch 1."
-            )
-            raise ValueError(
-                f"{self.source.path or 'the clip'}: the memory of {device} is not enough for {many} "
-                f"frame{'' if many == 1 else 's'} of {width}x{height} at a time. {alone}"
-            ) from error
-        free_memory(device)
-        self.chains = max(1, self.chains // 2)
-        self.size = max(n for n in range(1, max(1, self.size // 2) + 1) if self.length % n == 0)
+        many = self.pace.frames
+        self.pace.halve(error)
         _log.log(
             logging.INFO if self._told else logging.WARNING,
             "%s: the memory of %s is not enough for %d frames at a time; going on with %d",
-            *(self.target, device, many, max(self.size, self.chains)),
+            *(self.target, self.deidentifier.device(), many, self.pace.frames),
         )
         self._told = True
 
@@ -274,8 +252,8 @@ class ClipJob:
         done = {k for k in store.known() if store.latest(k, 0) is not None}
         if done:
             _log.info("%s: %d segments of %d frames were finished before", self.target, len(done), self.length)
-        if self.workers is not None and self.output is not None:
-            frames = self._spread(store, self.workers)
+        if self.pace.workers is not None and self.output is not None:
+            frames = self._spread(store, self.pace.workers)
         else:
             frames = self._fill_here(store, done)
         if self.faces is not None and len(self.faces) != frames:
@@ -287,11 +265,9 @@ class ClipJob:
 
     def _spread(self, store: SegmentStore, workers: int) -> int:
         """Complete all segments by workers; how many frames there are."""
-        if self.reader is not None:
-            # For its first frame it has been opened; the workers read.
-            with self.reader:
-                self.reader = None
-        size, chains = (self.info.height, self.info.width), self.chains
+        # For its first frame it has been opened; the workers read.
+        self.frames.close()
+        size, chains = (self.info.height, self.info.width), self.pace.chains
         if self.info.frames is not None:
             # Enough parts for all of them.
             workers = min(workers, -(-self.info.frames // self.length) or 1)
@@ -299,7 +275,12 @@ class ClipJob:
         # They open it long after it was hashed.
         self.reread = True
         spread = Spread(
-            self.deidentifier, self.source, store, Plan(size, self.length, self.size, chains), self.faces, self.progress
+            self.deidentifier,
+            self.source,
+            store,
+            Plan(size, self.length, self.pace.batch, chains),
+            self.faces,
+            self.progress,
         )
         return spread.fill(workers)
 
@@ -310,7 +291,7 @@ class ClipJob:
         look = LastLook(self.deidentifier, exact=True) if self.live else None
 
         def is_missing(batch: int) -> bool:
-            return batch * self.size // self.length not in done
+            return batch * self.pace.batch // self.length not in done
 
         def missing(
             followed: Iterable[tuple[DetectedBatch, list[TrackedFrame]]],
@@ -324,17 +305,17 @@ class ClipJob:
                     self.progress(len(tracked))
 
         # The frames of a chain leave one by one; of chains side by side, all but the last have come when they begin.
-        behind = _WAITING if self.deidentifier.chain is None else _WAITING * self.size
-        ahead = _WAITING if self.chains == 1 else max(_WAITING, self.chains * self.length // self.size)
+        behind = _WAITING if self.deidentifier.chain is None else _WAITING * self.pace.batch
+        ahead = _WAITING if self.pace.chains == 1 else max(_WAITING, self.pace.chains * self.length // self.pace.batch)
         with (
             SegmentWriter(store, 0) as writer,
             BackgroundSink[ProtectedFrames](lambda item: writer.add(*item), behind) as sink,
-            Prefetch(self._detected(store, 0, is_missing), ahead) as seen,
+            Prefetch(self.frames.batches(store, 0, is_missing), ahead) as seen,
         ):
             try:
                 followed = missing(self.deidentifier.follow(seen))
                 for some in ProtectedFrames.of(
-                    self.deidentifier, followed, self.chains, look=look, on_step=self.on_step
+                    self.deidentifier, followed, self.pace.chains, look=look, on_step=self.on_step
                 ):
                     sink.put(some)
                     frames += len(some.records)
@@ -350,19 +331,19 @@ class ClipJob:
         self._begin("repairing")
         self.reread = True
         todo = {k for k in {frame // self.length for frame in bad} if store.latest(k, number) != number}
-        wanted = {frame // self.size for frame in bad if frame // self.length in todo}
+        wanted = {frame // self.pace.batch for frame in bad if frame // self.length in todo}
         images: Iterator[Tensor] = iter(())
         records: list[FrameRecord] = []
         with (
             SegmentWriter(store, number) as writer,
-            Prefetch(self._detected(store, number - 1, lambda batch: batch in wanted), _WAITING) as seen,
+            Prefetch(self.frames.batches(store, number - 1, lambda batch: batch in wanted), _WAITING) as seen,
         ):
             for batch, tracked in self.deidentifier.follow(seen):
                 segment, offset = divmod(batch.first, self.length)
                 if segment not in todo:
                     continue
                 if offset == 0:
-                    images = store.images(segment, number - 1, self.size)
+                    images = store.images(segment, number - 1, self.pace.batch)
                     records = store.records(segment, number - 1)
                 shown, rows = next(images), records[offset : offset + len(tracked)]
                 if batch.levels is not None:
@@ -373,57 +354,13 @@ class ClipJob:
                     rows = [replace(row, losses=losses.get(i, row.losses)) for i, row in enumerate(rows)]
                 writer.add(batch.first, shown.cpu(), rows)
 
-    def _detected(self, store: SegmentStore, upto: int, wanted: Callable[[int], bool]) -> Iterator[DetectedBatch]:
-        """The whole clip: recorded where it is recorded, else looked at; pictures only where they are wanted."""
-        device = self.deidentifier.device()
-        segment, records = -1, list[FrameRecord]()
-        with self._opened() as reader:
-            for batch, (images, pts) in enumerate(reader.selected(self.size, wanted)):
-                first = batch * self.size
-                number, offset = divmod(first, self.length)
-                if store.latest(number, upto) is None:
-                    assert images is not None
-                    known = None if self.faces is None else self._given(first, len(pts))
-                    yield replace(self.deidentifier.detect(on_device(images, device), first, faces=known), pts=pts)
-                    continue
-                if number != segment:
-                    segment, records = number, store.records(number, upto)
-                rows = records[offset : offset + len(pts)]
-                yield DetectedBatch(
-                    first,
-                    None if images is None else to_uint8(on_device(images, device)),
-                    (self.info.height, self.info.width),
-                    [record.faces.to(device) for record in rows],
-                    [{name: known.to(device) for name, known in record.readings.items()} for record in rows],
-                    pts,
-                    [record.count for record in rows],
-                )
-
-    def _opened(self) -> FrameReader:
-        """The reader that is open already, or a new one."""
-        reader, self.reader = self.reader, None
-        if reader is None:
-            self.source.check()
-            reader = self.source.open()
-        return reader
-
-    def _given(self, first: int, count: int) -> Sequence[Faces]:
-        assert self.faces is not None
-        faces = self.faces[first : first + count]
-        if len(faces) < count:
-            raise ValueError(
-                f"the clip has more frames than the {len(self.faces)} that faces are given for. "
-                "Give an entry for every frame, an empty one where there is no face."
-            )
-        return faces
-
     # The file
 
     def _frames_of(self, store: SegmentStore, upto: int) -> Iterator[tuple[list[FrameRecord], Tensor]]:
         """Batches of a round, with their records."""
         for number in store.known():
             records = store.records(number, upto)
-            for images in store.images(number, upto, self.size):
+            for images in store.images(number, upto, self.pace.batch):
                 yield records[: len(images)], images
                 del records[: len(images)]
 
@@ -457,7 +394,7 @@ class ClipJob:
         known = (record.readings for k in store.known() for record in store.records(k, upto))
         with (
             open_frames(file) as reader,
-            Prefetch(reader.batches(self.size), _WAITING) as batches,
+            Prefetch(reader.batches(self.pace.batch), _WAITING) as batches,
             self._looks(store, upto) as looks,
         ):
             for look, (images, _) in zip(looks, batches, strict=False):
@@ -485,7 +422,7 @@ class ClipJob:
                 yield _alike(written, exact)
             return
         look = LastLook(self.deidentifier, exact)
-        with Prefetch(self._detected(store, upto, lambda batch: True), _WAITING) as seen:
+        with Prefetch(self.frames.batches(store, upto, lambda batch: True), _WAITING) as seen:
             yield (partial(look, batch, tracked) for batch, tracked in self.deidentifier.follow(seen))
 
     def _publish(self, store: SegmentStore, upto: int, file: Written, readback: Readback | None) -> Summary:
@@ -494,44 +431,18 @@ class ClipJob:
         file.check()
         summary = Summary.of((record for k in store.known() for record in store.records(k, upto)), readback)
         with reporting(self.target, "the result"):
-            publish(file.path, self.target, self._description(store, upto, file, summary))
+            description = described_output(
+                self.deidentifier,
+                self.settings,
+                sha256=file.sha256,
+                summary=summary,
+                segments=(store.records(number, upto) for number in store.known()),
+                known_input=known_input(self._secret, self.source.sha256),
+                key=self.key,
+            )
+            publish(file.path, self.target, description)
         _log.info("%s: %d frames written", self.target, summary.frames)
         return summary
-
-    def _hidden(self, store: SegmentStore, upto: int) -> list[Sequence[Sequence[int]] | None] | None:
-        """Per frame the rectangles outside of which nothing was changed; None for a clip of which that is too much."""
-        regions: list[Sequence[Sequence[int]] | None] = []
-        count = 0
-        for number in store.known():
-            mine = [record.regions for record in store.records(number, upto)]
-            count += sum(len(rectangles or ()) for rectangles in mine)
-            if count > _MOST_REGIONS or len(regions) > _MOST_REGIONS:
-                return None
-            regions += mine
-        return regions
-
-    def _known_input(self) -> dict[str, str] | None:
-        """What the holder of the key can tell the input by, and nobody else: a plain hash confirms whoever guesses."""
-        if self._secret is None or self.source.sha256 is None:
-            return None
-        return {"mac": self._secret.derive("input").mac(self.source.sha256)}
-
-    def _description(self, store: SegmentStore, upto: int, file: Written, summary: Summary) -> dict[str, Any]:
-        numbers, why = asdict(summary), why_not_proved(self.deidentifier)
-        return {
-            "versions": versions(),
-            "fingerprint": fingerprint(self.settings),
-            "settings": self.settings,
-            "input": self._known_input(),
-            "output": {"sha256": file.sha256},
-            "face": {"nothing_of_its_pixels": why is None, "why_not": why},
-            "frames": {name: value for name, value in numbers.items() if isinstance(value, int)},
-            "losses": numbers["losses"],
-            "swaps": numbers["swaps"],
-            "hidden": self._hidden(store, upto),
-            "readback": numbers["readback"],
-            "key": None if self.key is None else self.key.to_dict(),
-        }
 
 
 def _alike(written: Iterable[tuple[object, Tensor]], exact: bool) -> Iterator[Callable[[Tensor], None]]:

@@ -28,12 +28,13 @@ class Inputs:
     passed_over: tuple[PassedOver, ...] = ()
 
     @classmethod
-    def beside(cls, sources: Sequence[Path], codec: str) -> Self:
+    def beside(cls, sources: Sequence[Path], codec: str, done: str = "protected") -> Self:
         """Of files whose outputs lie beside them: ``drive.protected.mkv`` beside ``drive.mp4``.
 
         Args:
             sources: the files.
             codec: one of ``deidlib.media.CODECS``.
+            done: what is put into the names.
 
         Raises:
             MediaError: a file is missing or a folder, or two would get one name.
@@ -42,7 +43,7 @@ class Inputs:
         for path in sources:
             if not exists(path, MediaReadError):
                 raise MediaReadError(f"{path} does not exist. Expected an image or a video; check the path.")
-            jobs.append((path, path.with_name(f"{stem_of(path)}.protected{suffix_of(path, codec)}")))
+            jobs.append((path, path.with_name(f"{stem_of(path)}.{done}{suffix_of(path, codec)}")))
         return cls(_each_once(jobs))
 
     @classmethod

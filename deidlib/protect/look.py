@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import Rectangle, clip
+from deidlib.geometry.boxes import Rectangle, clip, outwards
 from deidlib.obfuscate import Obfuscator
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.deidentifier import Deidentifier
@@ -204,7 +204,7 @@ def _places(frame: TrackedFrame, size: tuple[int, int]) -> list[Rectangle]:
     if frame.treatment == "whole-frame":
         return [Rectangle(0, 0, width, height)]
     boxes = clip(Faces.cat([frame.found, frame.others]).boxes.cpu(), height, width)
-    corners = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1).long().tolist()
+    corners = outwards(boxes).long().tolist()
     return [Rectangle(*corner) for corner in corners if corner[2] > corner[0] and corner[3] > corner[1]]
 
 

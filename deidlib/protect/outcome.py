@@ -1,4 +1,4 @@
-"""``FileResult``, ``ClipResult``, ``RunSummary``: what became of a file, a clip, and a run of however many."""
+"""``FileResult``, ``FolderSummary``, ``ClipResult``, ``RunSummary``: what became of files, and of clips anywhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from deidlib.media.tree import PassedOver
 from deidlib.protect.summary import Summary
 
 # Of a million clips all may fail for one reason.
@@ -41,6 +42,41 @@ class FileResult(_Result[Path]):
         error: why it failed, naming the file; None if it did not.
         elsewhere: whether another process works on it, so that it was passed over.
     """
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What became of a folder.
+
+    Args:
+        files: one result per file, in order.
+        passed_over: what else lies in the folder, and why it was left alone.
+    """
+
+    files: Sequence[FileResult] = field(default_factory=tuple)
+    passed_over: Sequence[PassedOver] = ()
+
+    def __repr__(self) -> str:
+        done = sum(file.summary is not None for file in self.files)
+        counts = {"done": done, "failed": len(self.failed), "finished before": self.finished_before,
+                  "done elsewhere": self.elsewhere, "passed over": len(self.passed_over)}  # fmt: skip
+        said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        return f"FolderSummary({len(self.files)} file{'s' * (len(self.files) != 1)}: {said or 'nothing to do'})"
+
+    @property
+    def failed(self) -> list[FileResult]:
+        """Those that failed."""
+        return [file for file in self.files if file.error is not None]
+
+    @property
+    def finished_before(self) -> int:
+        """How many were finished before, and left as they are."""
+        return sum(file.finished_before for file in self.files)
+
+    @property
+    def elsewhere(self) -> int:
+        """How many were passed over, since other processes work on them."""
+        return sum(file.elsewhere for file in self.files)
 
 
 class ClipResult(_Result[str]):

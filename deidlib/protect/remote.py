@@ -15,7 +15,7 @@ from deidlib.media.errors import MediaReadError, MediaWriteError
 from deidlib.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.folder import protect_file
+from deidlib.protect.file import protect_file
 from deidlib.protect.inputs import suffix_for
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output

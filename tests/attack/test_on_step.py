@@ -16,7 +16,7 @@ from deidlib.attack.steps import SignStep
 from deidlib.media import VideoWriter
 from deidlib.obfuscate import Solid
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.folder import protect_file
+from deidlib.protect.file import protect_file
 from deidlib.tracking import FaceTracker
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
-from command import deidlib
+from command import deidlib, refused
 from skimage.data import astronaut
 from torch import Tensor
 
@@ -60,6 +61,21 @@ def test_swap_writes_the_clip_with_another_face(
     mosaic = Pixelate()(clip, known)
     for other in (mosaic, clip):
         assert float((written - other).abs().amax(dim=(1, 2, 3)).min()) > 0.2
+
+
+def test_several_are_swapped_and_told_of(face: Path, clip: Tensor, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, clip[:1, :, 32:160, 64:192])
+    result = deidlib("swap", f"{tmp_path}/?.png", "--source", face, "--json", "-")
+    assert result.exit_code == 0, result.output
+    files = json.loads(result.stdout)["files"]
+    assert [file["status"] for file in files] == ["done"] * 2
+    assert [Path(file["target"]).name for file in files] == ["a.swapped.png", "b.swapped.png"]
+    assert all(file["summary"]["swaps"] == {"swapped": 1} for file in files)
+    # What somebody else has written stays.
+    (tmp_path / "mine.png").write_bytes((tmp_path / "a.png").read_bytes())
+    refused(deidlib("swap", tmp_path / "a.png", tmp_path / "mine.png", "--source", face), "add --force")
+    refused(deidlib("swap", "-", tmp_path / "out.mkv", "--source", face), "what comes live is not swapped")
 
 
 def test_protect_hides_by_swapping(face: Path, clip: Tensor, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from toys import Sees, tracking
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.keys.key import Key
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.folder import FolderSummary, protect_folder
+from deidlib.protect.folder import protect_folder
+from deidlib.protect.outcome import FolderSummary
 from deidlib.protect.output import Output
 from deidlib.protect.segments import WorkFolder
 from deidlib.records.files import sha256_of

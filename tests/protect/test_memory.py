@@ -164,7 +164,7 @@ def test_fewer_frames_at_a_time_where_they_do_not_fit(tmp_path: Path, monkeypatc
     monkeypatch.setattr(memory, "available", lambda device: 3 * 400 * 64 * 64)
     job = ClipJob(deidentifier(), ClipSource.of_file(clip), tmp_path / "b.mkv", Output(), Check())
     # Batches are whole ones of a segment of 64.
-    assert job.size == 2
+    assert job.pace.batch == 2
     assert job.run() == whole
     assert (read_video(tmp_path / "b.mkv") - read_video(tmp_path / "whole.mkv")).abs().max() < 1e-6
 

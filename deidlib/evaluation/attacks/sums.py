@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deidlib.geometry.boxes import Rectangle, clip, expand
+from deidlib.geometry.boxes import Rectangle, clip, expand, outwards
 from deidlib.geometry.region import FaceRegion
 from deidlib.obfuscate import GaussianBlur, Pixelate
 
@@ -117,7 +117,7 @@ def _rectangles(image: Tensor, box: Tensor, region: FaceRegion) -> tuple[Rectang
     """The pixels that are hidden, and the same not cut at the frame, as obfuscators lay them out."""
     height, width = image.shape[1:]
     wide = expand(box[None], region.factor)
-    whole = torch.cat([wide[:, :2].floor(), wide[:, 2:].ceil()], dim=1)
+    whole = outwards(wide)
     return Rectangle(*clip(whole, height, width)[0].long().tolist()), Rectangle(*whole[0].long().tolist())
 
 

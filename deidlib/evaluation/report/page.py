@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from deidlib.evaluation import Evaluation, EvaluationError
 from deidlib.evaluation.goodness import LOWER, UPPER
@@ -22,6 +22,7 @@ from deidlib.evaluation.report.palette import DARK, LIGHT
 from deidlib.evaluation.report.pictures import Panel, choose, encoded, panels
 from deidlib.evaluation.result import spread
 from deidlib.records.files import atomic_write
+from deidlib.records.templates import templates
 
 
 def write_report(
@@ -92,15 +93,7 @@ class _Shown(NamedTuple):
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("deidlib.evaluation.report", "."),
-        # Names of files and readers are other people's: whatever is put into the page is escaped, wherever it stands.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("deidlib.evaluation.report")
     environment.filters |= {"number": _number, "percent": _percent, "plain": _plain}
     environment.globals |= {"spread": spread, "labels": LABELS}
     environment.tests["nan"] = math.isnan

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deidlib.faces import FaceBatch, Faces
-from deidlib.geometry.boxes import clip, expand
+from deidlib.geometry.boxes import clip, expand, outwards
 from deidlib.geometry.summed_area import SummedArea
 from deidlib.geometry.suppression import nms
 from deidlib.images import check_image_shape, check_images
@@ -138,7 +138,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
         outline = square(box)
         around = clip(expand(outline, _NEAR), height, width)
         inside = (clip(box, height, width)[:, 2:] - clip(box, height, width)[:, :2] >= 1).all(dim=1)
-        near = torch.cat([around[:, :2].floor(), around[:, 2:].ceil()], dim=1).long()
+        near = outwards(around).long()
         target = MTCNNTarget(
             frame=frame[inside],
             face=torch.arange(int(inside.sum()), device=frame.device),
