@@ -1,7 +1,7 @@
 """What a GPU makes of it: ``benchmarks/gpu.sh``, or ``python -m benchmarks.gpu [--quick] [--device cpu]``.
 
-An iteration of the attack against the floor (the bare network, forward and backward), frames side by side, bfloat16
-and peak memory. Networks have seeded weights of nobody, so no file is needed;
+An iteration of the attack against the floor (the bare network, forward and backward), frames side by side; chains side
+by side, as a clip is protected; bfloat16 and peak memory. Networks have seeded weights of nobody, so no file is needed;
 nothing is said about what is read. On a GPU by its events, elsewhere CPU time. Writes ``gpu.json`` and ``gpu.md``.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ from benchmarks.__main__ import described
 from benchmarks.floor import bare
 from benchmarks.measure import Table, interleaved
 from deidlib.attack.attacker import IFGSMAttacker
+from deidlib.attack.chain import Chain
+from deidlib.attack.tolerance import Tolerance
 from deidlib.faces import Faces
 from deidlib.geometry.face_model import face_model
 from deidlib.models.base import TargetModel
 from deidlib.models.fan import FAN
 from deidlib.models.gaze import GazeResNet
 from deidlib.models.retinaface import RetinaFace
+from deidlib.protect.batches import DetectedBatch
+from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.side_by_side import SideBySide
+from deidlib.tracking import TrackedFrame
 
 # Steps of two attacks, whose difference is what iterations take: to measure, and to see that it works.
 _STEPS, _QUICK = (1, 5), (0, 1)
@@ -38,7 +45,7 @@ def models(device: str, *, quick: bool) -> dict[str, TargetModel[Any]]:
 
     torch.manual_seed(0)
     made: dict[str, TargetModel[Any]] = {
-        "RetinaFace": RetinaFace(Net().state_dict()),
+        "RetinaFace": RetinaFace(Net().state_dict(), score_threshold=0.99),
         "FAN": FAN("random", modules=1 if quick else 4),
         "ETH-XGaze": GazeResNet(resnet18(num_classes=2), "eth-xgaze"),
     }
@@ -80,6 +87,39 @@ def iterations(quick: bool, device: str) -> Table:
             took = (spent["many"].median - spent["few"].median) / (steps[1] - steps[0]) / count
             table.rows.append([name, count, took, took / floor.median, _peak(device)])
     return table
+
+
+def chains(quick: bool, device: str) -> Table:
+    """Milliseconds a frame of hiding and attacking with a tolerance, by how many chains lie side by side."""
+    side, length, steps = (96, 2, 1) if quick else (480, 4, 5)
+    known = models(device, quick=quick)
+    if quick:
+        del known["FAN"]
+    table = Table(
+        f"Chains of {length} frames of {side} x {side}, {', '.join(known)}, with a tolerance, {steps} steps a frame",
+        ["chains side by side", "ms per frame: median (10th to 90th percentile)", "passes", "peak MB"],
+    )
+    protector = Deidentifier(
+        # Nothing is read within it by weights of nobody, so that every frame takes all of its steps.
+        IFGSMAttacker(list(known.values()), max_iterations=steps, until=Tolerance(iou=0.999, nme=0.001, gaze=0.1)),
+        chain=Chain(iterations=steps, newcomers=steps, length=length),
+    )
+    for count in (1, 2) if quick else (1, 16, 64):
+        images, faces = scene(count * length, side, device)
+        images = (images + 0.1 * torch.rand_like(images)).clamp(0, 1)
+        followed = list(protector.follow([protector.detect(images, 0, faces=faces)]))
+        beside = SideBySide(protector, count)
+        passes = sum(1 for _ in beside.over(followed))
+        _start_of_memory(device)
+        work = partial(_through, beside, followed)
+        spent = interleaved({"chains": work}, turns=_turns(quick), device=device)["chains"]
+        table.rows.append([count, spent.times(1 / (count * length)), passes, _peak(device)])
+    return table
+
+
+def _through(beside: SideBySide, followed: Sequence[tuple[DetectedBatch, list[TrackedFrame]]]) -> None:
+    for _ in beside.over(followed):
+        pass
 
 
 def precision(quick: bool, device: str) -> Table:
@@ -138,7 +178,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     about = described(options.device, options.quick)
     tables: dict[str, Table] = {}
-    for name, part in {"iterations": iterations, "precision": precision}.items():
+    for name, part in {"iterations": iterations, "chains": chains, "precision": precision}.items():
         tables[name] = part(options.quick, options.device)
         print(tables[name].markdown(), flush=True)
         # After each part: an interrupted run has what it has measured.

@@ -1,7 +1,8 @@
-"""What many clips cost, and where more machines stop helping: ``python -m benchmarks.scale [measure|simulate]``.
+"""What many clips cost, and where more machines stop helping: ``python -m benchmarks.scale [PART]``.
 
 ``measure`` takes CPU seconds, which other work on the machine hardly changes: per frame from file to file, to start a
-worker, and, with Ray, per clip in the process that gives them out. ``simulate`` plays a cluster through, event by
+worker, and, with Ray, per clip in the process that gives them out; each of the three has a name of its own, too:
+``per_frame``, ``start``, ``handing_out``. ``simulate`` plays a cluster through, event by
 event, on times that were measured, with nodes that fail.
 """
 
@@ -268,6 +269,10 @@ def handing_out(few: int = 200, many: int = 1200) -> Table:
     )
 
 
+MEASURED = {"per_frame": per_frame, "start": start, "handing_out": handing_out}
+"""What is measured, by name."""
+
+
 def _children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -292,14 +297,15 @@ def draw(path: Path, table: Table) -> None:
 def main() -> None:
     """Measure, or simulate; without a word both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=("measure", "simulate"))
+    parser.add_argument("part", nargs="?", choices=("measure", *MEASURED, "simulate"))
     parser.add_argument("--clips", type=int, default=100_000, help="clips of the simulated run")
     parser.add_argument("--picture", type=Path, help="where the curves are drawn")
     options = parser.parse_args()
     if options.part != "simulate":
-        for table in (per_frame, start, handing_out):
-            print(table().markdown(), flush=True)
-    if options.part != "measure":
+        for name, table in MEASURED.items():
+            if options.part in (None, "measure", name):
+                print(table().markdown(), flush=True)
+    if options.part in (None, "simulate"):
         for result in tables(options.clips):
             print(result.markdown(), flush=True)
             if options.picture is not None and result.curves:

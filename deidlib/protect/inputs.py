@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,8 @@ class Inputs:
     def below(cls, source: Path, target: Path, codec: str) -> Self:
         """Of a file, or of all images and videos below a folder, whose tree is kept.
 
-        Images become ``.png``, videos what the codec needs.
+        Images become ``.png``, videos what the codec needs. Of several that would get one name each keeps its suffix:
+        ``a.mov`` and ``a.mp4`` become ``a.mov.mkv`` and ``a.mp4.mkv``.
 
         Args:
             source: the file or folder.
@@ -124,9 +126,16 @@ class Inputs:
 
 
 def _each_once(jobs: Sequence[tuple[Path, Path]]) -> tuple[tuple[Path, Path], ...]:
-    """The same jobs, once it is known that no two write one file."""
+    """The same jobs, no two of which write one file: those that would keep their suffixes."""
+    # A file may be named twice.
+    jobs = list(dict.fromkeys(jobs))
+    wanted = Counter(out for _, out in jobs)
     known: dict[Path, Path] = {}
     for path, out in jobs:
+        ending = out.name.removeprefix(stem_of(path))
+        # A folder of pictures has no ending, and is known by that.
+        if wanted[out] > 1 and ending:
+            out = out.with_name(path.name + ending)
         if known.setdefault(out, path) != path:
             raise MediaWriteError(f"{known[out]} and {path} would both be written to {out}. Rename one.")
     return tuple((path, out) for out, path in known.items())

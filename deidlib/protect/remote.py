@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ from deidlib.storage.scratch import ORIGINAL, WORK, Scratch, ScratchBusyError
 RECORDS = ".deidlib"
 """The folder beside the outputs with a record of each: ``.deidlib/drive.mkv.json``."""
 _MOST_RECORD = 1 << 16
+# Names that begin with a stem and a dot and are known at a time.
+_MOST_OF_A_STEM = 1000
 _TEXT = text(_MOST_RECORD)
 _RECORD = fields(
     {"status": _TEXT, "input": _TEXT, "fingerprint": _TEXT},
@@ -56,8 +59,9 @@ class RemotePair:
 def remote_pairs(source: Place, target: Place, codec: str, summary: RunSummary) -> Iterator[RemotePair]:
     """The clips below a URL, as they are listed: images and videos by their names.
 
-    What two inputs would both be written to is a failure of the second; all else, and what is hidden, is passed over.
-    Both are counted in the summary.
+    Of several that would get one name each keeps its suffix, as in a folder (:meth:`Inputs.below`); what two would be
+    written to even so is a failure of the second. All else, and what is hidden, is passed over. Both are counted in the
+    summary.
 
     Args:
         source: the file or folder.
@@ -83,24 +87,50 @@ def remote_pairs(source: Place, target: Place, codec: str, summary: RunSummary) 
             f"the output folder {target} must not be the input folder or lie inside it. Choose another place."
         )
     found, names = False, _Names()
+    for name, stem, out in _each_its_own(_called(source, codec, summary)):
+        found = True
+        if (other := names.taken(name, stem, out)) is None:
+            yield RemotePair(name, out)
+        else:
+            error = f"{source / name}: {other} would be written to {target / out} too. Rename one."
+            summary.add(ClipResult(str(source / name), str(target / out), error=error))
+    if not found:
+        also = f" Passed over: {summary.passed_over_in_words()}." if summary.passed_over else ""
+        raise MediaReadError(f"{source} holds no image or video, or does not exist.{also}")
+
+
+def _called(source: Place, codec: str, summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """The names of images and videos, and how those of their outputs end; all else is counted."""
     for one in source.files():
         if any(part.startswith(".") for part in one.name.split("/")):
             summary.pass_over(one.name, "hidden")
             continue
         # No paths: Python remembers all of their parts.
-        stem, suffix = os.path.splitext(one.name)
-        if suffix.lower() not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-            summary.pass_over(one.name, "not called as an image or a video")
-            continue
-        found, out = True, stem + suffix_for(suffix.lower() in IMAGE_SUFFIXES, codec)
-        if (other := names.taken(one.name, stem, out)) is None:
-            yield RemotePair(one.name, out)
+        suffix = os.path.splitext(one.name)[1].lower()
+        if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            yield one.name, suffix_for(suffix in IMAGE_SUFFIXES, codec)
         else:
-            error = f"{source / one.name}: {other} would be written to {target / out} too. Rename one."
-            summary.add(ClipResult(str(source / one.name), str(target / out), error=error))
-    if not found:
-        also = f" Passed over: {summary.passed_over_in_words()}." if summary.passed_over else ""
-        raise MediaReadError(f"{source} holds no image or video, or does not exist.{also}")
+            summary.pass_over(one.name, "not called as an image or a video")
+
+
+def _each_its_own(called: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Names, their stems, and outputs; those of one stem and ending keep their suffixes.
+
+    They come in the order of their names, so that those of one stem follow each other: no more are known at a time.
+    """
+    group: list[tuple[str, str, str]] = []
+
+    def told() -> Iterator[tuple[str, str, str]]:
+        wanted = Counter(stem + ending for _, stem, ending in group)
+        for name, stem, ending in group:
+            yield name, stem, (name if wanted[stem + ending] > 1 else stem) + ending
+        group.clear()
+
+    for name, ending in called:
+        if group and not (name.startswith(f"{group[0][1]}.") and len(group) < _MOST_OF_A_STEM):
+            yield from told()
+        group.append((name, os.path.splitext(name)[0], ending))
+    yield from told()
 
 
 class RemoteWork:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
+import logging
 import os
 import pickle
 import signal
@@ -14,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import torch
-from torch import Tensor
 
-from deidlib.keys.key import Key
 from deidlib.protect.memory import available
+from deidlib.protect.parcel import pickled
+from deidlib.protect.worker import serve
 
 # Bytes of memory that a worker takes beside its frames, measured with all the detectors (docs/benchmarks.md).
 _EACH = 1_500_000_000
@@ -144,6 +143,8 @@ class Workers:
     with it, and they live on if this process is killed. Here one that dies is replaced, and says so by an event; those
     whose pipe is closed, by whatever, end.
 
+    What they write to the log ``deidlib`` is handled here, as it would be if this process had done the work.
+
     Ctrl-C is for this process to hear; leaving the ``with`` block ends those that are still at work as SIGTERM ends any
     of ours.
 
@@ -213,6 +214,8 @@ class Workers:
                 self._ready.add(i)
                 for content in self._kept.pop(i, []):
                     _send(self._workers[i].pipe, content)
+            elif kind == "log":
+                _handle(word)
             elif kind == "unfit":
                 raise RuntimeError(f"workers cannot begin: {word}")
             else:
@@ -252,8 +255,9 @@ class Workers:
     def _started(self, i: int) -> _Worker:
         ours, theirs = self._context.Pipe()
         threads = 1 if self._places[i].type == "cpu" else max(1, torch.get_num_threads() // self.count)
+        level = logging.getLogger("deidlib").getEffectiveLevel()
         process = self._context.Process(
-            target=_serve, args=(theirs, str(self._places[i]), threads), name=f"deidlib-worker-{i}", daemon=True
+            target=serve, args=(theirs, str(self._places[i]), threads, level), name=f"deidlib-worker-{i}", daemon=True
         )
         process.start()
         # Ours alone from here on: it is closed when the process ends.
@@ -294,47 +298,6 @@ class Workers:
                 process.join()
 
 
-def pickled(thing: object) -> bytes:
-    """What may be sent to our own processes: all that pickle takes, and keys; from wherever it is to the CPU.
-
-    Raises:
-        ValueError: it cannot be sent.
-    """
-    content = io.BytesIO()
-    try:
-        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump(thing)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"workers are processes, to which everything must be sent, and this cannot be: {error}. Define models and "
-            "functions of your own at the top of a module, or leave workers out."
-        ) from error
-    return content.getvalue()
-
-
-class _Pickler(pickle.Pickler):
-    """Keys, which nobody else may pickle, and what lies on an accelerator, which is to lie on the worker's."""
-
-    def reducer_override(self, thing: Any) -> Any:
-        if isinstance(thing, Key):
-            return Key, (thing._secret,)
-        if type(thing) is Tensor and thing.device.type == "cuda":
-            return _placed, (thing.detach().cpu(),)
-        if isinstance(thing, torch.device) and thing.type == "cuda":
-            return _here, ()
-        return NotImplemented
-
-
-_HERE = torch.device("cpu")
-
-
-def _here() -> torch.device:
-    return _HERE
-
-
-def _placed(tensor: Tensor) -> Tensor:
-    return tensor.to(_HERE)
-
-
 def _place(device: torch.device, i: int) -> torch.device:
     """Where a worker works: on a device that was named, or each on another one."""
     if device.type != "cuda" or device.index:
@@ -342,87 +305,17 @@ def _place(device: torch.device, i: int) -> torch.device:
     return torch.device("cuda", i % max(1, torch.cuda.device_count()))
 
 
+def _handle(record: logging.LogRecord) -> None:
+    """A record of a worker's log, as if it had been written here."""
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
+
+
 def _send(pipe: Connection, content: bytes) -> None:
     # If nobody is there any more, the next event says so.
     with contextlib.suppress(OSError):
         pipe.send_bytes(content)
-
-
-# In the worker
-
-
-def _serve(pipe: Connection, place: str, threads: int) -> None:
-    """Do what comes through a pipe until it is closed."""
-    # Who started us hears it, too, and says when to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end = _End()
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), end)
-    torch.set_num_threads(threads)
-    global _HERE
-    _HERE = torch.device(place)
-    try:
-        task = pickle.loads(pipe.recv_bytes())
-    except EOFError:
-        return
-    except Exception as error:  # what raises in the modules that it names is any of Python's errors
-        _say(pipe, "unfit", f"what they are to do does not arrive: {type(error).__name__}: {error}")
-        return
-    # By the end of the pipe, or a broken one, it is known that nobody is there any more.
-    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        _say(pipe, "ready", None)
-        while True:
-            order = pickle.loads(pipe.recv_bytes())
-            with end.as_interrupt():
-                try:
-                    answer = "done", task(order, functools.partial(_tell, pipe))
-                except Exception as error:
-                    answer = "failed", _sendable(error)
-            _say(pipe, *answer)
-
-
-class _End:
-    """What a signal to end does: it interrupts what is being done, once; or ends what does nothing."""
-
-    def __init__(self) -> None:
-        self._at_work = self._ending = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._at_work:
-            self._at_work, self._ending = False, True
-            raise KeyboardInterrupt
-        if not self._ending:
-            os._exit(128 + number)
-
-    @contextlib.contextmanager
-    def as_interrupt(self) -> Iterator[None]:
-        """Within it, something is being done."""
-        self._at_work = True
-        try:
-            yield
-        finally:
-            self._at_work = False
-
-
-def _tell(pipe: Connection, word: Any) -> None:
-    try:
-        _say(pipe, "told", word)
-    except OSError:
-        # No error of what is being done: it has nobody left to be done for.
-        raise KeyboardInterrupt from None
-
-
-def _say(pipe: Connection, kind: str, word: Any) -> None:
-    pipe.send_bytes(pickled((kind, word)))
-
-
-def _sendable(error: Exception) -> Exception:
-    """The same error, or one of the same words that arrives."""
-    with contextlib.suppress(Exception):
-        if type(pickle.loads(pickle.dumps(error))) is type(error):
-            return error
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 _KINDS: dict[str, Callable[[int, Any], Event]] = {"told": Told, "done": Done, "failed": Failed}

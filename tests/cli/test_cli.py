@@ -464,11 +464,17 @@ def test_what_cannot_be_written(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_two_inputs_for_one_output(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("a.jpg", "a.png"):
+def test_two_inputs_for_one_output_keep_their_suffixes(tmp_path: Path) -> None:
+    (tmp_path / "in/b").mkdir(parents=True)
+    for name in ("a.jpg", "a.png", "a.mp4", "b/a.jpg"):
         (tmp_path / "in" / name).touch()
-    refused(deidlib("protect", tmp_path / "in", tmp_path / "out"), "a.jpg", "a.png", "both", "Rename one")
+    found = Inputs.below(tmp_path / "in", tmp_path / "out", "ffv1")
+    assert {path.relative_to(tmp_path / "in").as_posix(): out.relative_to(tmp_path / "out").as_posix()
+            for path, out in found.pairs} == {
+        "a.jpg": "a.jpg.png", "a.png": "a.png.png", "a.mp4": "a.mkv", "b/a.jpg": "b/a.png",
+    }  # fmt: skip
+    (tmp_path / "in/a.jpg.jpg").touch()
+    refused(deidlib("protect", tmp_path / "in", tmp_path / "out"), "a.jpg.jpg", "both", "Rename one")
     assert not (tmp_path / "out").exists()
 
 

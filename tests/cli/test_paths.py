@@ -102,7 +102,7 @@ def test_what_cannot_be_meant_is_refused(words: list[str], message: str) -> None
 @pytest.mark.usefixtures("here")
 def test_two_inputs_of_one_name_are_refused() -> None:
     shutil.copy("c1.mp4", "b/c1.mp4")
-    refused(deidlib("protect", "c1.mp4", "b/c1.mp4", "out", *QUICK), "would both be written to out/c1.mkv")
+    refused(deidlib("protect", "c1.mp4", "b/c1.mp4", "out", *QUICK), "would both be written to out/c1.mp4.mkv")
 
 
 @pytest.mark.usefixtures("here")

@@ -370,11 +370,12 @@ def test_interrupted_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: py
 def test_two_inputs_of_one_output(tmp_path: Path, folder: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    for name in ("a.mkv", "a.mp4", "a-b.mkv"):
+    for name in ("a.mkv", "a.mp4", "a-b.mkv", "a.mp4.mkv"):
         (source / name).write_bytes((folder / "a.mkv").read_bytes())
     summary = run(source, tmp_path / "out", tmp_path)
-    assert summary.finished == 2
-    assert "a.mkv would be written to" in str(summary.failed[0].error)
+    assert summary.finished == 3
+    assert {path.name for path in (tmp_path / "out").glob("*.mkv")} == {"a.mkv.mkv", "a.mp4.mkv", "a-b.mkv"}
+    assert f"{source}/a.mp4.mkv: a.mp4 would be written to" in str(summary.failed[0].error)
 
 
 @given(st.sets(st.text("ab.-/", min_size=1, max_size=6), max_size=12))
@@ -390,6 +391,22 @@ def test_what_is_taken_is_found_whatever_the_names(names: set[str]) -> None:
         assert taken.taken(clip, stem, out) == known.get(out)
         known.setdefault(out, clip)
         assert len(taken._open) <= 2 * len(clip)
+
+
+@given(st.sets(st.text("ab.-/", min_size=1, max_size=6), max_size=12))
+def test_of_one_stem_each_keeps_its_suffix_whatever_the_names(names: set[str]) -> None:
+    """As in a folder, whose files are all known."""
+    from deidlib.protect.remote import _each_its_own
+
+    # What is hidden has been passed over.
+    visible = [name for name in names if not name.rpartition("/")[2].startswith(".") and name[-1] != "/"]
+    clips = sorted(f"{name}{suffix}" for name in visible for suffix in (".mkv", ".mp4", ".png"))
+    plain = {clip: clip[:-4] + (".png" if clip.endswith(".png") else ".mkv") for clip in clips}
+    known = list(_each_its_own((clip, plain[clip][-4:]) for clip in clips))
+    assert [name for name, _, _ in known] == clips
+    for name, stem, out in known:
+        assert stem == name[:-4]
+        assert out == (plain[name] if name.endswith(".png") else f"{name}.mkv")
 
 
 def test_what_makes_no_sense_is_told_before_any_work(folder: Path, tmp_path: Path) -> None:

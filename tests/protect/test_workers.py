@@ -30,8 +30,9 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
+from deidlib.protect.parcel import pickled
 from deidlib.protect.video import protect_video
-from deidlib.protect.workers import Died, Done, Event, Failed, Told, Workers, one_thread, pickled, workers_of
+from deidlib.protect.workers import Died, Done, Event, Failed, Told, Workers, one_thread, workers_of
 from deidlib.records.files import sha256_of
 from deidlib.tracking import FaceTracker
 
@@ -72,6 +73,10 @@ def task(order: tuple[str, Any], tell: Callable[[Any], None]) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "threads":
         return torch.get_num_threads()
+    if what == "log":
+        logging.getLogger("deidlib.there").info("%s of %d", value, 7)
+        logging.getLogger("deidlib.there").debug("never said")
+        return logging.getLogger("deidlib").getEffectiveLevel()
     if what == "key":
         return value.id, sys.argv, dict(os.environ)
     raise ValueError(f"no {what}")
@@ -116,6 +121,15 @@ def test_each_does_what_it_is_told_and_one_that_dies_is_replaced() -> None:
         assert isinstance(ends[1], Failed)
         assert {order: end.result for order, end in ends.items() if isinstance(end, Done)} == {0: 4, 2: 1}
     assert not children & {child.pid for child in multiprocessing.active_children()}
+
+
+def test_what_workers_write_to_the_log_is_handled_here(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "deidlib"), Workers(1, task, CPU) as workers:
+        workers.give(0, ("log", "three"))
+        (done,) = heard(workers, 1)
+        assert done == Done(0, logging.INFO)
+    told = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [("deidlib.there", "INFO", "three of 7")]
 
 
 def test_what_cannot_be_sent_is_said_before_anything_is_started() -> None:
