@@ -93,9 +93,9 @@ class FaceRegion:
         """How much pixels with these middles ``(W,)`` and ``(H,)`` belong to each face's scaled box: ``(N, H, W)``."""
         if self.shape == "box":
             # Rounded outwards, as in `rectangles`: a pixel that the region touches is covered.
-            low, high = outwards(boxes).split(2, dim=1)
-            dx = torch.maximum(low[:, :1] - x, x - high[:, :1]).clamp(min=0)
-            dy = torch.maximum(low[:, 1:] - y, y - high[:, 1:]).clamp(min=0)
+            x0, y0, x1, y1 = outwards(boxes).unbind(dim=1)
+            dx = torch.maximum(x0[:, None] - x, x - x1[:, None]).clamp(min=0)
+            dy = torch.maximum(y0[:, None] - y, y - y1[:, None]).clamp(min=0)
             outside = _length(dx[:, None, :], dy[:, :, None])
         else:
             centre = (boxes[:, :2] + boxes[:, 2:]) / 2
