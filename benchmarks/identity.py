@@ -182,6 +182,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["region", "readings"])
     options = parser.parse_args()
     options.work.mkdir(exist_ok=True)
+    # What is learnt to the last picture has moments that no longer count, and take ten times as long.
+    torch.set_flush_denormal(True)
     pictures = photographs(options.people, RetinaFace(), 0)
     people = torch.tensor([p.person for p in pictures])
     print(f"{len(people)} photographs of {int(people.max()) + 1} people")

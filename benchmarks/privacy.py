@@ -37,6 +37,7 @@ from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
 
 MEDIA = SHARED / "media"
 DRIVER = 0
+CLIPS = ("T002_talk", "T002_radio")
 NOISE = 0.7
 WAYS: dict[str, Obfuscator] = {"8 blocks": Pixelate(8), "4 blocks": Pixelate(4), "blur": GaussianBlur()}
 
@@ -100,17 +101,17 @@ def protected_clip(name: str, work: Path) -> Path:
     return path
 
 
-def clips(pictures: Sequence[Photograph], work: Path, model: RetinaFace) -> None:
+def clips(pictures: Sequence[Photograph], work: Path, model: RetinaFace, names: Sequence[str]) -> None:
     """The driver's clips, hidden and protected, put together and looked for among suspects."""
-    known = {name: footage(name, work, model) for name in ("T002_talk", "T002_radio")}
+    known = {name: footage(name, work, model) for name in CLIPS}
     others = sum((Suspects.of(p.image, [p.face], [p.person]) for p in pictures), Suspects.none())
     print(
         "| clip | hidden by | read as | judge | place of the driver | of a grey picture | cosine: he, nearest other |"
     )
     print("|---|---|---|---|---|---|---|")
     shown: list[Tensor] = []
-    for name, other in (("T002_talk", "T002_radio"), ("T002_radio", "T002_talk")):
-        clear = known[other]
+    for name in names:
+        clear = next(clip for other, clip in known.items() if other != name)
         # As many pictures as of anybody else.
         rows = range(10, 10 + 40 * MOST, 40)
         suspects = others + Suspects.of(clear.frames[rows], [clear.faces[k] for k in rows], [DRIVER] * MOST)
@@ -176,12 +177,13 @@ def main() -> None:
     parser.add_argument("people", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("parts", nargs="*", default=["clips", "photographs"])
+    parser.add_argument("--clip", action="append", choices=CLIPS)
     options = parser.parse_args()
     options.work.mkdir(exist_ok=True)
     model = RetinaFace()
     pictures = photographs(options.people, model)
     if "clips" in options.parts:
-        clips(few(pictures), options.work, model)
+        clips(few(pictures), options.work, model, options.clip or CLIPS)
     if "photographs" in options.parts:
         moving(pictures, options.work, model)
 
