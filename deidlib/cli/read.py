@@ -86,7 +86,7 @@ def read(
         typer.Option(
             "--mean-face",
             rich_help_panel="What is written",
-            help="Keep pose and expression, and write the average face's proportions instead of the person's.",
+            help="Keep turns, nods and expression, and write the average face's proportions instead of the person's.",
         ),
     ] = False,
     first: Annotated[
