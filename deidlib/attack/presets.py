@@ -73,7 +73,8 @@ def recommended(
     - **With a tolerance**: ``MomentumSignStep``, which reaches it in half the steps of ``APGDStep``, whose steps are
       long at first (13 against 25 for the first frame of T002_radio, docs/benchmarks.md).
     - **With a tolerance**, once a frame is read nearly as it should: :class:`~deidlib.attack.reading_step.ReadingStep`,
-      which took 4.2 gradients a frame to ``fine`` where sign steps took 44.9, on T002_radio (docs/benchmarks.md).
+      which took 3.4 gradients a frame to IoU 0.99 and NME 0.5 % where sign steps took 44.9, on T002_radio
+      (docs/benchmarks.md).
     - **RetinaFace on MobileNet** is attacked through windows around the faces
       (:class:`~deidlib.models.cropped.CroppedDetector`): the same gradient but for the last digits, for two fifths of
       the time at 1280 x 720. On ResNet-50 it is not: nobody has seen yet how far that one looks.
@@ -135,7 +136,8 @@ def recommended_until(
 
     ``standard``, the default of ``deidlib protect``, was chosen by how faces move: of a head that turns, box, head and
     gaze change from frame to frame as those of the original do (correlation of first differences at least 0.8, where
-    60 fixed steps come to 0.2 to 0.5: docs/benchmarks.md). That takes 16 gradients a frame, and 35 with gaze beside it.
+    60 fixed steps come to 0.2 to 0.5: docs/benchmarks.md). That takes 7 gradients a frame, and 20 with gaze beside it;
+    ``fine``, by which they correlate by 0.95 and more, 25 and 49.
 
     RetinaFace and the gaze networks are held to it, since they say by parts of a pixel what they read, and fine steps
     follow. MTCNN reads crops of whole pixels, and 2D-FAN cells of a heat map: they are held to ``quick``, whatever is
