@@ -31,7 +31,7 @@ from deidlib.models.cropped import CroppedDetector
 from deidlib.models.keyed import Keyed
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
-from deidlib.protect import folder
+from deidlib.protect import file
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.records.fingerprint import described
 
@@ -168,7 +168,7 @@ def test_the_command_line_does_this(
         seen.append(deidentifier)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "protect_image", remember)
+    monkeypatch.setattr(file, "protect_image", remember)
     write_image(tmp_path / "a.png", torch.zeros(1, 3, 32, 32))
     CliRunner().invoke(cli.app, ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options])
     models = {"mtcnn": MTCNN()}
