@@ -317,16 +317,19 @@ def told(cost: Cost) -> str:
     words = [
         f"{cost.within} of {cost.frames} frames within",
         f"{cost.gradients:.2f} gradients a frame (p90 {steps.quantile(0.9):.0f}, most {steps.max():.0f})",
-        f"{cost.total / cost.floor:.2f} floors of {cost.floor:.0f} ms",
+        f"{cost.total / cost.floor:.2f} floors of {cost.floor:.0f} ms ("
+        + ", ".join(f"{kind} {spent / cost.floor:.2f}" for kind, spent in sorted(cost.parts.items()))
+        + ")",
     ]
     for name, faces in cost.faces.items():
-        overlap, points, gaze = (faces[measure].double() for measure in ("iou", "nme_box", "gaze_deg"))
-        good = float((overlap >= 0.95).double().mean())
+        overlap, gaze = faces["iou"].double(), faces["gaze_deg"].double()
+        shares = " and ".join(f"{float((overlap >= least).double().mean()):.1%} at {least}" for least in (0.95, 0.93))
         words.append(
-            f"{name} in the file: {len(overlap)} faces, IoU mean {overlap.mean():.3f}, least {overlap.min():.3f}, "
-            f"{good:.1%} at 0.95, {float((overlap >= 0.93).double().mean()):.1%} at 0.93; points off by "
-            f"{points.nanmean():.2%}; gaze {gaze.nanmean():.2f} degrees"
+            f"{name} in the file: {len(overlap)} faces, IoU mean {overlap.mean():.3f}, "
+            f"least {overlap.min():.3f}, {shares}"
         )
+        if not gaze.isnan().all():
+            words.append(f"gaze off by {gaze.nanmean():.2f} degrees, most {gaze.nan_to_num(0).max():.2f}")
     return "; ".join(words)
 
 

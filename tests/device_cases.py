@@ -62,6 +62,7 @@ from deidlib.nets.cosegmentation.reconstruction import Generator, Reconstruction
 from deidlib.nets.cosegmentation.segmentation import PartSegmentation
 from deidlib.nets.mpiifacegaze import MPIIFaceGazeNet
 from deidlib.nets.mpiigaze import MPIIGazeNet
+from deidlib.nets.retinaface_mobilenet import RetinaFaceMobileNet
 from deidlib.nets.retinaface_resnet50 import RetinaFaceResNet50
 from deidlib.obfuscate import GaussianBlur, Obfuscator, Pixelate, Solid
 from deidlib.protect.deidentifier import Deidentifier
@@ -148,10 +149,8 @@ def case(
 
 def retinaface() -> RetinaFace:
     """RetinaFace with weights of nobody, that finds nothing."""
-    from face_alignment.detection.retinaface.net_retinaface import RetinaFace as Net
-
     torch.manual_seed(0)
-    return RetinaFace(Net().state_dict(), score_threshold=0.9)
+    return RetinaFace(RetinaFaceMobileNet(0.1).state_dict(), score_threshold=0.9)
 
 
 def fan() -> FAN:
@@ -323,12 +322,12 @@ def networks_alone(scene: Scene) -> Work:
     rebuild = scene.put(Reconstruction(Generator((4, 6), 1), SegmentMotion()).eval())
     scene.put(segmentation)
     small = scene.images[:, :, ::4, ::4]
-    resnet = scene.put(RetinaFaceResNet50().eval())
+    resnet, mobilenet = scene.put(RetinaFaceResNet50().eval()), scene.put(RetinaFaceMobileNet(0.1).eval())
 
     def work() -> object:
         with torch.no_grad():
             parts = segmentation(small)
-            return parser(small), rebuild(small, parts, parts), resnet(small)
+            return parser(small), rebuild(small, parts, parts), resnet(small), mobilenet(small)
 
     return work
 

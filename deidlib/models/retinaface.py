@@ -19,6 +19,7 @@ from deidlib.geometry.suppression import nms
 from deidlib.images import check_image_shape, check_images
 from deidlib.models.base import Reading, Target, TargetModel, five_points_of, frame_of, huber, rows_of
 from deidlib.nets.retinaface_lean import LeanRetinaFace
+from deidlib.nets.retinaface_mobilenet import RetinaFaceMobileNet
 
 _STRIDES = (8, 16, 32)
 # Anchors that must carry a face, those that overlap it most, and the overlap from which on others may fire too: the
@@ -119,7 +120,7 @@ class RetinaFace(TargetModel[RetinaFaceTarget]):
         self.nms_threshold = nms_threshold
         self.anchor_sizes: tuple[tuple[int, ...], ...] = conventions["anchors"]
         self.bgr: bool = conventions["channels"] == "BGR"
-        net = _mobilenet(conventions["negative_slope"]) if backbone == "mobilenet0.25" else _resnet50()
+        net = RetinaFaceMobileNet(conventions["negative_slope"]) if backbone == "mobilenet0.25" else _resnet50()
         checkpoints.fill(net, state, weights)
         mean, std = (torch.tensor(conventions[name])[:, None, None] for name in ("mean", "std"))
         if self.bgr:
@@ -277,18 +278,8 @@ def _decoded(moves: Tensor, growth: Tensor, prior: Tensor) -> Tensor:
     return torch.cat([middle - half, middle + half, points], dim=1)
 
 
-def _mobilenet(negative_slope: float) -> nn.Module:
-    # Imported here: face_alignment takes seconds to load, and only this backbone needs it.
-    from face_alignment.detection.retinaface.net_retinaface import RetinaFace as Net
-
-    net: nn.Module = Net()
-    for module in net.modules():
-        if isinstance(module, nn.LeakyReLU):
-            module.negative_slope = negative_slope
-    return net
-
-
 def _resnet50() -> nn.Module:
+    # Imported here: torchvision takes as long to load as torch itself, and only this backbone needs it.
     from deidlib.nets.retinaface_resnet50 import RetinaFaceResNet50
 
     return RetinaFaceResNet50()

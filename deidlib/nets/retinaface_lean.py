@@ -24,8 +24,7 @@ class LeanRetinaFace(nn.Module):
     memory is channels last, and convolutions that look at the same maps are one.
 
     Args:
-        net: as published, with its weights: of face-alignment, or
-            :class:`~deidlib.nets.retinaface_resnet50.RetinaFaceResNet50`; taken apart.
+        net: as published, with its weights: a :class:`~deidlib.nets.retinaface_net.RetinaFaceNet`; taken apart.
 
     Example:
         >>> from deidlib.nets.retinaface_resnet50 import RetinaFaceResNet50

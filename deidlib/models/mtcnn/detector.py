@@ -28,7 +28,7 @@ from deidlib.models.mtcnn.cascade import (
     whole_pixels,
 )
 from deidlib.models.mtcnn.cells import with_cells
-from deidlib.models.mtcnn.stages import Stages
+from deidlib.models.mtcnn.stages import Stages, surest
 from deidlib.models.mtcnn.target import O_SIDE, R_SIDE, MTCNNTarget
 from deidlib.nets.mtcnn_stages import Stage
 
@@ -174,7 +174,7 @@ class MTCNN(TargetModel[MTCNNTarget]):
             total, last = Stages(self.pnet, self.rnet, self.onet).loss(images, target)
             loss = frame_mean(total, target.frame, len(images))
             if len(last.face):
-                read[target.frame, target.number] = last.surest(len(target.frame))
+                read[target.frame, target.number] = surest(last, len(target.frame))
         points = read[..., 5:].reshape(*read.shape[:2], 2, 5).transpose(2, 3)
         return loss, FaceBatch(read[..., :4], read[..., 4], points)
 

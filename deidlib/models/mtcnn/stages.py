@@ -47,15 +47,21 @@ class LastReading:
     answers: Tensor
     face: Tensor
 
-    def surest(self, faces: int) -> Tensor:
-        """Of each face ``(F, 15)`` box, score, five x and five y in the crop that is surest; NaN if none is sure."""
-        margin = self.answers[:, 0]
-        mine = self.face == torch.arange(faces, device=margin.device)[:, None]
-        score, at = margin.where(mine, margin.new_full((), -torch.inf)).max(dim=1)
-        boxes, codes = self.boxes[at], self.answers[at]
-        points = crop_points(boxes, codes[:, 5:]).transpose(1, 2).flatten(1)
-        read = torch.cat([shift_crop(boxes, codes[:, 1:5]), score.sigmoid()[:, None], points], dim=1)
-        return read.where((score > O_MARGIN)[:, None], read.new_full((), torch.nan))
+
+def surest(last: LastReading, faces: int) -> Tensor:
+    """Of each face ``(F, 15)`` box, score, five x and five y in the crop that is surest; NaN if none is sure.
+
+    Args:
+        last: of at least a crop.
+        faces: F.
+    """
+    margin = last.answers[:, 0]
+    mine = last.face == torch.arange(faces, device=margin.device)[:, None]
+    score, at = margin.where(mine, margin.new_full((), -torch.inf)).max(dim=1)
+    boxes, codes = last.boxes[at], last.answers[at]
+    points = crop_points(boxes, codes[:, 5:]).transpose(1, 2).flatten(1)
+    read = torch.cat([shift_crop(boxes, codes[:, 1:5]), score.sigmoid()[:, None], points], dim=1)
+    return read.where((score > O_MARGIN)[:, None], read.new_full((), torch.nan))
 
 
 @dataclass(frozen=True)
