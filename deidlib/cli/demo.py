@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deidlib.cli.errors import plain_errors
+from deidlib.cli.voice import say
 
 if TYPE_CHECKING:
     from deidlib.models.base import FaceModel
@@ -34,7 +35,7 @@ def demo(
         with tqdm(total=frames, unit="frame", desc="protecting", file=sys.stderr) as bar:
             report = run(folder, frames=frames, others=_at_hand(), progress=bar.update)
         show(report)
-        typer.echo(f"Look at {folder / 'sheet.png'}, {folder / 'protected.mkv'} and {folder / 'demo.json'}.")
+        say(f"Look at {folder / 'sheet.png'}, {folder / 'protected.mkv'} and {folder / 'demo.json'}.", hang=0)
 
 
 def show(report: Mapping[str, Any]) -> None:

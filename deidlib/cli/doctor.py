@@ -14,6 +14,8 @@ from typing import Literal
 
 import typer
 
+from deidlib.cli.voice import say
+
 Verdict = Literal["ok", "without", "broken"]
 
 # What the library stands on; who asks for help is asked for these first.
@@ -52,9 +54,9 @@ def doctor() -> None:
     """Say what works on this machine, what does not, and what to do. Exit code 1: the main job cannot run."""
     findings = list(examine())
     for finding in findings:
-        typer.echo(f"{finding.verdict:<9}{finding.topic:<17}{finding.seen}")
+        say(f"{finding.verdict:<9}{finding.topic:<17}{finding.seen}", hang=26)
         if finding.advice:
-            typer.echo(f"{'':<26}{finding.advice}")
+            say(f"{'':<26}{finding.advice}", hang=26)
     broken = [finding.topic for finding in findings if finding.verdict == "broken"]
     typer.echo(f"cannot run: {', '.join(broken)}" if broken else "the main job can run: deidlib demo")
     if broken:
@@ -98,7 +100,7 @@ def _devices() -> Iterator[Finding]:
     elif torch.backends.mps.is_available():
         yield Finding("gpu", "ok", "mps")
     else:
-        yield Finding("gpu", "without", "none that torch can use; all runs on the CPU, more slowly")
+        yield Finding("gpu", "without", "none that torch can use; all runs on the CPU")
 
 
 def _codecs() -> Iterator[Finding]:

@@ -17,10 +17,15 @@ _quiet = ContextVar("quiet", default=False)
 _muted = ContextVar("muted", default=False)
 
 
-def say(text: str = "") -> None:
-    """Print a result, above the bars; with ``-q``, or where standard output is for JSON, it is left out."""
+def say(text: str = "", *, hang: int | None = None) -> None:
+    """Print a result, above the bars; with ``-q``, or where standard output is for JSON, it is left out.
+
+    Args:
+        text: one line or several.
+        hang: see :func:`wrapped`.
+    """
     if not silent():
-        _print(text, err=False)
+        _print(text, err=False, hang=hang)
 
 
 def note(text: str) -> None:
@@ -49,31 +54,40 @@ def mute() -> None:
     _muted.set(True)
 
 
-def wrapped(text: str, width: int) -> str:
+def wrapped(text: str, width: int, hang: int | None = None) -> str:
     """Lines that are too long for a terminal, ended between words; the others stay as they are.
+
+    Args:
+        text: one line or several.
+        width: of the terminal.
+        hang: spaces before what goes on in the next line; by default two more than before the line.
 
     Example:
         >>> print(wrapped("out.mkv: 4 frames\\n  faces: 1 in 4 of 4 frames", 20))
         out.mkv: 4 frames
-          faces: 1 in 4 of
-            4 frames
+          faces: 1 in 4 of 4
+            frames
     """
-    return "\n".join(_ended(line, width) for line in text.split("\n"))
+    return "\n".join(_ended(line, width, hang) for line in text.split("\n"))
 
 
-def _ended(line: str, width: int) -> str:
+def _ended(line: str, width: int, hang: int | None) -> str:
     if len(line) <= width:
         return line
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    indent = " " * (len(line) - len(line.lstrip()) + 2 if hang is None else hang)
     return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _print(text: str, *, err: bool) -> None:
-    from tqdm.auto import tqdm
-
+def _print(text: str, *, err: bool, hang: int | None = None) -> None:
     # What goes to a file or a program keeps a line a line.
     if (sys.stderr if err else sys.stdout).isatty():
-        text = wrapped(text, shutil.get_terminal_size().columns)
+        text = wrapped(text, shutil.get_terminal_size().columns, hang)
+    if "tqdm" not in sys.modules:
+        # No bar is there; and the doctor speaks where little is installed.
+        typer.echo(text, err=err)
+        return
+    from tqdm.auto import tqdm
+
     with tqdm.external_write_mode(file=sys.stderr):
         typer.echo(text, err=err)
 

@@ -8,6 +8,7 @@ import typer
 
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.page import Pages
+from deidlib.cli.voice import say
 
 weights_app = typer.Typer(cls=Pages, help="The checkpoints that the models need.", no_args_is_help=True)
 
@@ -20,8 +21,8 @@ def weights_list() -> None:
     for name, checkpoint in weights.CHECKPOINTS.items():
         status = weights.status(name)
         size = "" if status.path is None else f"{status.path.stat().st_size / 1e6:.1f} MB"
-        typer.echo(f"{name:<32}{status.state:<10}{size:>9}  {checkpoint.licence}")
-        typer.echo(f"  {checkpoint.origin}")
+        say(f"{name:<32}{status.state:<10}{size:>9}  {checkpoint.licence}", hang=53)
+        say(f"  {checkpoint.origin}")
 
 
 @weights_app.command("fetch")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from clips import astronauts, make_video
 from command import deidlib, done
 
+from deidlib.cli.voice import say
 from deidlib.media import write_image
 
 
@@ -76,3 +80,14 @@ def test_in_python_it_is_logging(image: Path, caplog: pytest.LogCaptureFixture) 
 def test_evaluate_and_read_are_quiet_too(image: Path) -> None:
     assert done(deidlib("evaluate", image, image, "-q")).output == ""
     assert done(deidlib("read", image, "-q")).output == ""
+
+
+def test_lines_end_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((20, 24)))
+    said = "  faces: 1 in 4 of 4 frames"
+    say(said)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    say(said)
+    assert capsys.readouterr().out == f"{said}\n  faces: 1 in 4 of 4\n    frames\n"
