@@ -53,9 +53,9 @@ from deidlib.protect.folder_work import MANIFEST
 from deidlib.protect.given import given_faces
 from deidlib.protect.manifest import Manifest
 from deidlib.protect.output import Output
-from deidlib.protect.segments import WorkFolder
 from deidlib.protect.sidecar import Sidecar, opened
 from deidlib.protect.video import protect_video
+from deidlib.protect.work_folder import WorkFolder
 from deidlib.records.detections import Detections, read_detections, write_detections
 from deidlib.weights import WeightsNotFound, fill, load_state
 

@@ -238,10 +238,10 @@ EXEMPT = {
     "deidlib.protect.pace.Pace": "numbers",
     "deidlib.protect.prefetch.BackgroundSink": "what it is given is fetched before: case 'a video is protected'",
     "deidlib.protect.readback.Readback": "numbers",
-    "deidlib.protect.segments.FrameRecord": "on the CPU",
+    "deidlib.protect.frame_record.FrameRecord": "on the CPU",
     "deidlib.protect.segments.SegmentStore": "files",
     "deidlib.protect.segments.SegmentWriter": "files",
-    "deidlib.protect.segments.WorkFolder": "files",
+    "deidlib.protect.work_folder.WorkFolder": "files",
     "deidlib.protect.sidecar.Sidecar": "files",
     "deidlib.protect.summary.Summary": "numbers",
 }

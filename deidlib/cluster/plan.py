@@ -18,7 +18,8 @@ from deidlib.protect.folder_work import FolderWork
 from deidlib.protect.inputs import Inputs
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output
-from deidlib.protect.remote import RemotePair, RemoteWork, remote_pairs
+from deidlib.protect.remote import RemoteWork
+from deidlib.protect.remote_pairs import RemotePair, remote_pairs
 from deidlib.protect.sidecar import Sidecar
 from deidlib.records.versions import versions
 from deidlib.storage.place import Place

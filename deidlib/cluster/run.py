@@ -20,7 +20,7 @@ from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output
-from deidlib.protect.remote import RemotePair
+from deidlib.protect.remote_pairs import RemotePair
 from deidlib.storage.place import Place
 
 # Clips that are known at a time, at least, and for each worker: when all are done, those that wait for the last of them

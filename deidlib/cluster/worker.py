@@ -10,7 +10,7 @@ import torch
 
 from deidlib.cluster.errors import one_line, ray
 from deidlib.cluster.plan import Clips, ClusterPlan, unpacked
-from deidlib.protect.remote import RemotePair
+from deidlib.protect.remote_pairs import RemotePair
 
 # Seconds: a node that can do nothing must not be the quickest to answer for all clips.
 _PAUSE = 3.0

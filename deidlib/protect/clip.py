@@ -26,6 +26,7 @@ from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.description import described_output, known_input
 from deidlib.protect.forwards import Forwards
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
@@ -36,19 +37,12 @@ from deidlib.protect.prefetch import BackgroundSink, Prefetch
 from deidlib.protect.protected_frames import ProtectedFrames
 from deidlib.protect.readback import Readback, ReadbackComparison
 from deidlib.protect.seen_frames import SeenFrames
-from deidlib.protect.segments import (
-    CHECKED,
-    COUNTED,
-    ChangedError,
-    FrameRecord,
-    SegmentStore,
-    SegmentWriter,
-    WorkFolder,
-)
+from deidlib.protect.segments import CHECKED, COUNTED, SegmentStore, SegmentWriter
 from deidlib.protect.sidecar import check_place, publish
 from deidlib.protect.source import ClipSource
 from deidlib.protect.spread import Plan, Spread
 from deidlib.protect.summary import Summary
+from deidlib.protect.work_folder import ChangedError, WorkFolder
 from deidlib.protect.workers import one_thread
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions

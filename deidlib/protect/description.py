@@ -9,8 +9,8 @@ from typing import Any
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.promise import why_not_proved
-from deidlib.protect.segments import FrameRecord
 from deidlib.protect.summary import Summary
 from deidlib.records.fingerprint import fingerprint
 from deidlib.records.versions import versions

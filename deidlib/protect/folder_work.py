@@ -23,9 +23,9 @@ from deidlib.protect.given import Given
 from deidlib.protect.manifest import Manifest
 from deidlib.protect.outcome import FileResult
 from deidlib.protect.output import Output
-from deidlib.protect.segments import BusyError, discard
 from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.source import ClipSource
+from deidlib.protect.work_folder import BusyError, discard
 from deidlib.records.files import remove, sha256_of, temporary_name
 from deidlib.records.fingerprint import described, fingerprint
 from deidlib.records.versions import versions

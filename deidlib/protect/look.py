@@ -15,7 +15,7 @@ from deidlib.geometry.boxes import Rectangle, clip, outwards
 from deidlib.obfuscate import Obfuscator
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.segments import ChangedError
+from deidlib.protect.work_folder import ChangedError
 from deidlib.records.files import sha256_of
 from deidlib.tracking import TrackedFrame
 

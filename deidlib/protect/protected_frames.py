@@ -11,7 +11,7 @@ from deidlib.attack.attack_step import AttackStep
 from deidlib.images import from_uint8, to_uint8
 from deidlib.protect.batches import DetectedBatch, FaceCount, ProtectedBatch
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.segments import FrameRecord
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.side_by_side import SideBySide
 from deidlib.tracking import TrackedFrame
 

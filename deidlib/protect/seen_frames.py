@@ -10,8 +10,9 @@ from deidlib.images import on_device, to_uint8
 from deidlib.media.clip import FrameReader
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.pace import Pace
-from deidlib.protect.segments import FrameRecord, SegmentStore
+from deidlib.protect.segments import SegmentStore
 from deidlib.protect.source import ClipSource
 
 

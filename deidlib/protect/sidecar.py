@@ -30,7 +30,7 @@ from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError
 from deidlib.models.base import TargetModel
 from deidlib.models.keyed import Keyed
-from deidlib.protect.segments import REGIONS
+from deidlib.protect.frame_record import REGIONS
 from deidlib.records.files import atomic_write, name_beside, sha256_of, sync_folder, write_json
 
 FORMAT = "deidlib-protection/1"

@@ -19,8 +19,9 @@ from deidlib.media.clip import FrameReader
 from deidlib.media.errors import reporting
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.protected_frames import ProtectedFrames
-from deidlib.protect.segments import FrameRecord, SegmentStore, SegmentWriter
+from deidlib.protect.segments import SegmentStore, SegmentWriter
 from deidlib.protect.source import ClipSource
 from deidlib.protect.workers import Died, Done, Event, Failed, Told, Workers
 from deidlib.records.files import commit, remove

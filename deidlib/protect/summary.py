@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.readback import Readback
-from deidlib.protect.segments import FrameRecord
 from deidlib.records.html_table import html_table
 
 

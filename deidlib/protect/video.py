@@ -16,10 +16,10 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.given import Given
 from deidlib.protect.live import Recording
 from deidlib.protect.output import Output
-from deidlib.protect.segments import discard
 from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.source import ClipSource, path_of
 from deidlib.protect.summary import Summary
+from deidlib.protect.work_folder import discard
 
 
 def protect_video(

@@ -24,7 +24,7 @@ from deidlib.media import MediaError, read_image, write_image
 from deidlib.models.mtcnn import MTCNN
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import GaussianBlur, Pixelate, Solid
-from deidlib.protect import folder
+from deidlib.protect import file
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.inputs import Inputs
 from deidlib.protect.source import ClipSource, path_of
@@ -165,7 +165,7 @@ def test_nothing_of_the_face_is_taken_unless_that_is_asked_for(image: Path, monk
         seen.append(deidentifier)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "protect_image", remember)
+    monkeypatch.setattr(file, "protect_image", remember)
     outputs = [
         deidlib("protect", image, image.with_name("out.png"), *options).stderr
         for options in (
@@ -284,7 +284,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return video(deidentifier, one, *arguments, **settings)
 
-    monkeypatch.setattr(folder, "protect_video", interrupted)
+    monkeypatch.setattr(file, "protect_video", interrupted)
     result = deidlib("protect", source, target, *QUICK)
     assert result.exit_code == 130
     assert "The same command goes on where it stopped" in result.stderr
@@ -306,7 +306,7 @@ def test_what_failed_is_recorded_and_tried_again(tmp_path: Path, monkeypatch: py
         return video(deidentifier, one, *arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "protect_video", breaks)
+        patch.setattr(file, "protect_video", breaks)
         result = deidlib("protect", source, target, *QUICK)
     assert result.exit_code == 1
     assert "2 of 3 files failed" in result.stderr
@@ -381,7 +381,7 @@ def test_what_must_be_survived_is_handed_on(image: Path, monkeypatch: pytest.Mon
         seen.append(deidentifier)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "protect_image", remember)
+    monkeypatch.setattr(file, "protect_image", remember)
     deidlib("protect", image, image.with_name("out.png"), "--survive", "jpeg:75, h264:23", "--window", 3, "--hold", 7)
     assert list(seen[0].attacker.distortions or ()) == [JPEG(75), H264(23)]
     assert (seen[0].tracker.window, seen[0].tracker.hold) == (3, 7)
@@ -502,7 +502,7 @@ def test_interrupted(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder, "protect_image", interrupt)
+    monkeypatch.setattr(file, "protect_image", interrupt)
     result = deidlib("protect", image, image.with_name("out.png"))
     assert result.exit_code == 130
     assert "interrupted; nothing was left" in result.stderr

@@ -19,7 +19,7 @@ from deidlib.media import MediaWriteError, read_image, write_image
 from deidlib.protect.audit import write_audit
 from deidlib.protect.batches import FaceCount
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.segments import FrameRecord
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
 from deidlib.tracking import FaceTracker

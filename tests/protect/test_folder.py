@@ -22,7 +22,7 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
 from deidlib.protect.outcome import FolderSummary
 from deidlib.protect.output import Output
-from deidlib.protect.segments import WorkFolder
+from deidlib.protect.work_folder import WorkFolder
 from deidlib.records.files import sha256_of
 
 

@@ -15,9 +15,9 @@ from deidlib.media import MediaWriteError, read_image, write_image
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
 from deidlib.protect.image import protect_image
-from deidlib.protect.segments import WorkFolder
 from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.video import protect_video
+from deidlib.protect.work_folder import WorkFolder
 from deidlib.records.files import longest_name, name_beside, temporary_name
 
 DEIDENTIFIER = Deidentifier(IFGSMAttacker([Sees(lambda image, number: [[8, 8, 20, 20]])], max_iterations=0))

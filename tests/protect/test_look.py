@@ -28,9 +28,10 @@ from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.live import Recording
 from deidlib.protect.look import ExposedError, LastLook, Written, check_alike
 from deidlib.protect.output import Output
-from deidlib.protect.segments import ChangedError, SegmentStore, WorkFolder
+from deidlib.protect.segments import SegmentStore
 from deidlib.protect.source import ClipSource
 from deidlib.protect.video import protect_video
+from deidlib.protect.work_folder import ChangedError, WorkFolder
 from deidlib.records.files import sha256_of
 from deidlib.swap.base import FaceSwapper, Patch
 

@@ -23,7 +23,8 @@ from deidlib.media import MediaError
 from deidlib.protect.deidentifier import Deidentifier
 from deidlib.protect.folder import protect_folder
 from deidlib.protect.outcome import RunSummary
-from deidlib.protect.remote import RemotePair, protect_remote, remote_pairs
+from deidlib.protect.remote import protect_remote
+from deidlib.protect.remote_pairs import RemotePair, remote_pairs
 from deidlib.protect.sidecar import Sidecar
 from deidlib.storage.errors import StorageError
 from deidlib.storage.place import Place
@@ -381,7 +382,7 @@ def test_two_inputs_of_one_output(tmp_path: Path, folder: Path) -> None:
 @given(st.sets(st.text("ab.-/", min_size=1, max_size=6), max_size=12))
 def test_what_is_taken_is_found_whatever_the_names(names: set[str]) -> None:
     """Against a table of all of them."""
-    from deidlib.protect.remote import _Names
+    from deidlib.protect.remote_pairs import _Names
 
     clips = sorted(f"{name}{suffix}" for name in names for suffix in (".mkv", ".mp4", ".png"))
     taken, known = _Names(), dict[str, str]()
@@ -396,7 +397,7 @@ def test_what_is_taken_is_found_whatever_the_names(names: set[str]) -> None:
 @given(st.sets(st.text("ab.-/", min_size=1, max_size=6), max_size=12))
 def test_of_one_stem_each_keeps_its_suffix_whatever_the_names(names: set[str]) -> None:
     """As in a folder, whose files are all known."""
-    from deidlib.protect.remote import _each_its_own
+    from deidlib.protect.remote_pairs import _each_its_own
 
     # What is hidden has been passed over.
     visible = [name for name in names if not name.rpartition("/")[2].startswith(".") and name[-1] != "/"]

@@ -28,15 +28,17 @@ from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
 from deidlib.media import MediaWriteError, VideoReader, read_image, write_image
 from deidlib.obfuscate import Solid
-from deidlib.protect import segments
+from deidlib.protect import work_folder
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.image import protect_image
 from deidlib.protect.output import Output
 from deidlib.protect.readback import Readback
-from deidlib.protect.segments import COUNTED, FrameRecord, WorkFolder
+from deidlib.protect.segments import COUNTED
 from deidlib.protect.summary import Summary
 from deidlib.protect.video import protect_video
+from deidlib.protect.work_folder import WorkFolder
 from deidlib.records.files import commit
 
 SIZE = 32
@@ -565,7 +567,7 @@ def test_a_folder_that_its_last_owner_is_just_removing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     target, work, late = tmp_path / "out.mkv", tmp_path / ".out.mkv.deidlib-work", list[bool]()
-    make, mkdir = segments._make, Path.mkdir
+    make, mkdir = work_folder._make, Path.mkdir
 
     def removed(folder: Path, out: Path) -> None:
         make(folder, out)
@@ -580,7 +582,7 @@ def test_a_folder_that_its_last_owner_is_just_removing(
         mkdir(self, *arguments, **settings)
 
     if when == "before its lock":
-        monkeypatch.setattr(segments, "_make", removed)
+        monkeypatch.setattr(work_folder, "_make", removed)
     else:
         monkeypatch.setattr(Path, "mkdir", there)
     with WorkFolder(target, {}):
@@ -591,7 +593,7 @@ def test_a_folder_that_its_last_owner_is_just_removing(
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, os, pathlib\nfrom deidlib.protect.segments import WorkFolder\n"
+        "import sys, os, pathlib\nfrom deidlib.protect.work_folder import WorkFolder\n"
         "folder = WorkFolder(pathlib.Path(sys.argv[1]), {'a': 1})\nfolder.leave('clip', {'frames': 3})\n"
         "print('locked', flush=True)\nsys.stdin.read()"
     )

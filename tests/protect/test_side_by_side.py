@@ -21,9 +21,10 @@ from deidlib.models.mtcnn import MTCNN
 from deidlib.obfuscate import Pixelate, Solid
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.segments import SegmentStore, SegmentWriter, WorkFolder
+from deidlib.protect.segments import SegmentStore, SegmentWriter
 from deidlib.protect.side_by_side import SideBySide
 from deidlib.protect.video import protect_video
+from deidlib.protect.work_folder import WorkFolder
 from deidlib.records.files import sha256_of
 from deidlib.tracking import TrackedFrame
 

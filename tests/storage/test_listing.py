@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deidlib.protect.outcome import RunSummary
-from deidlib.protect.remote import remote_pairs
+from deidlib.protect.remote_pairs import remote_pairs
 from deidlib.storage.listing import listing
 from deidlib.storage.place import Place
 
