@@ -11,7 +11,7 @@ from facenet_pytorch.models.mtcnn import ONet
 from skimage.data import astronaut
 from torch import Tensor
 
-from deidlib import MTCNN, Faces, Pixelate, Target, TargetModel, frame_mean, recommended
+from deidlib import MTCNN, Faces, Solid, Target, TargetModel, frame_mean, recommended
 from deidlib.geometry.warp import crop_resize
 from deidlib.models.base import frame_of, needs_boxes, rows_of
 from deidlib.models.observe import read_originals
@@ -76,7 +76,7 @@ def main(iterations: int = 40) -> None:
     truth = faces[0].landmarks
     assert truth is not None
 
-    hide = Pixelate(blocks=4)
+    hide = Solid()
     hidden, mask = hide(picture, faces), hide.mask(faces, 256, 256)
     attack = recommended([detector, mine], max_iterations=iterations)
     result = attack(hidden, readings, mask=mask)
