@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from deidlib.cli.closing import close, tell_left, to_be_continued
 from deidlib.cli.options import RUNNING
 from deidlib.cli.page import Page
-from deidlib.cli.signals import exit_code
-from deidlib.cli.voice import is_quiet, note, say, warn
+from deidlib.cli.voice import is_quiet, say, warn
 
 if TYPE_CHECKING:
     from deidlib.cli.work import Work
@@ -105,26 +105,15 @@ class Elsewhere:
         """
         from tqdm.auto import tqdm
 
-        try:
-            with tqdm(unit="clip", file=sys.stderr, disable=is_quiet() or None) as bar:
+        with to_be_continued(), tqdm(unit="clip", file=sys.stderr, disable=is_quiet() or None) as bar:
 
-                def done(result: ClipResult) -> None:
-                    bar.update()
-                    _tell(work, result)
+            def done(result: ClipResult) -> None:
+                bar.update()
+                _tell(work, result)
 
-                summary = self._run(work, source, target, done)
-        except KeyboardInterrupt as interrupt:
-            warn("interrupted; nothing was left under an unfinished output's name. The same command does what is left.")
-            raise typer.Exit(exit_code(interrupt)) from None
-        if summary.finished_before:
-            note(f"{summary.finished_before} of {summary.clips} clips were finished before, and left as they are")
-        if summary.elsewhere:
-            note(f"{summary.elsewhere} of {summary.clips} clips are being done by another process")
-        if summary.passed_over:
-            note(f"passed over: {summary.passed_over_in_words()}")
-        if summary.failures:
-            warn(f"{summary.failures} of {summary.clips} clips failed")
-            raise typer.Exit(1)
+            summary = self._run(work, source, target, done)
+        tell_left(summary, summary.clips, "clips", summary.passed_over_in_words())
+        close(summary.failures, summary.clips, "clips")
 
     def _run(self, work: Work, source: str, target: str, done: Any) -> RunSummary:
         settings: dict[str, Any] = {"output": work.output, "check": work.check, "batch_size": work.batch_size}

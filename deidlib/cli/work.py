@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
 from deidlib.cli.bar import Bar, video_info
+from deidlib.cli.closing import close, tell_left, to_be_continued
 from deidlib.cli.ledger import Ledger
-from deidlib.cli.signals import exit_code
 from deidlib.cli.voice import is_quiet, note, say, warn
 
 if TYPE_CHECKING:
@@ -165,12 +163,7 @@ class Work:
             )  # fmt: skip
             if together is not None:
                 together.close()
-        if summary.finished_before:
-            note(f"{summary.finished_before} of {count} files were finished before, and left as they are")
-        if summary.elsewhere:
-            note(f"{summary.elsewhere} of {count} files are being done by another process")
-        if summary.passed_over:
-            note(f"passed over: {passed_over_in_words(summary.passed_over, source)}")
+        tell_left(summary, count, "files", passed_over_in_words(summary.passed_over, source))
         return len(summary.failed), count
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
@@ -213,7 +206,7 @@ def run(work: Work, paths: Paths) -> None:
         typer.Exit: some of several files failed, or the user interrupted.
     """
     assert paths.inputs is not None
-    try:
+    with to_be_continued():
         if paths.target is None:
             failed, count = work.each(paths.inputs)
         elif paths.source.is_dir():
@@ -224,15 +217,7 @@ def run(work: Work, paths: Paths) -> None:
                 work.one(paths.source, paths.target)
             except ValueError as error:
                 raise _naming(paths.source, error) from error
-    except KeyboardInterrupt as interrupt:
-        warn(
-            "interrupted; nothing was left under an unfinished output's name. The same command goes on where it "
-            "stopped."
-        )
-        raise typer.Exit(exit_code(interrupt)) from None
-    if failed:
-        warn(f"{failed} of {count} files failed")
-        raise typer.Exit(1)
+    close(failed, count, "files")
 
 
 def _status(result: FileResult) -> Status:
