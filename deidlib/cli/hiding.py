@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from deidlib.models.base import TargetModel
     from deidlib.obfuscate import Concealment
 
 MOSAIC_BLOCKS = 4
@@ -62,3 +64,15 @@ def warning_of(concealment: Concealment) -> str | None:
             "recognised (docs/privacy.md); --hide solid takes nothing from the face"
         )
     return "this way of hiding may carry something of the face into the file; --hide solid takes nothing from it"
+
+
+def seen_besides(models: Iterable[TargetModel[Any]]) -> str | None:
+    """What a user without a key should know of who else sees that there is a face; None if strangers found none."""
+    from deidlib.models.mtcnn import MTCNN
+
+    if not any(isinstance(model, MTCNN) for model in models):
+        return None
+    return (
+        "what MTCNN reads, two in three of other detectors find too (docs/results.md, strangers): that there is a "
+        "face, not whose; a --key, or --targets retinaface, keeps them out"
+    )

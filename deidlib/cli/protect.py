@@ -12,7 +12,7 @@ from deidlib.cli.beforehand import check_preview, foresee, show_preview
 from deidlib.cli.checks import check_audit, check_epsilon, check_hide_only, check_silence, said
 from deidlib.cli.config import Config, options_of
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.hiding import Shape, hiding_of, warning_of
+from deidlib.cli.hiding import Shape, hiding_of, seen_besides, warning_of
 from deidlib.cli.ledger import check_json, write_json
 from deidlib.cli.names import (
     Combine,
@@ -381,6 +381,8 @@ def protect(
         )
         if (warning := warning_of(obfuscator)) is not None:
             warn(f"warning: {warning}")
+        if secret is None and not hide_only and (others := seen_besides(models.values())) is not None:
+            note(others)
         warm = {
             "auto": None if paper else recommended_chain(codec, keyed=key is not None, until=goal),
             "predecessor": Chain(),

@@ -9,14 +9,14 @@ from typing import Annotated, Any, get_args
 import pytest
 import torch
 import typer
-from toys import Pixels, Points
+from toys import Pixels, Points, White
 from typer.testing import CliRunner
 
 from deidlib.attack.aggregation import GradientNorm, Sum
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.steps import MomentumSignStep, SignStep
 from deidlib.attack.tolerance import Tolerance
-from deidlib.cli.hiding import hiding_of
+from deidlib.cli.hiding import hiding_of, seen_besides
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -257,3 +257,11 @@ def test_a_device_that_is_not(monkeypatch: pytest.MonkeyPatch, cards: int, wante
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     with pytest.raises(ValueError, match=message):
         device_of(wanted)
+
+
+def test_who_authorises_mtcnn_is_told_what_that_shows_to_others() -> None:
+    said = seen_besides([MTCNN()])
+    assert said is not None
+    assert "--key" in said
+    assert "--targets retinaface" in said
+    assert seen_besides([White(lambda image, number: [])]) is None
