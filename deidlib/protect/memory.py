@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 # Bytes per pixel of a frame, measured on 6 and 12 megapixels with MTCNN (tests/protect/test_memory.py): to find
-# and hide faces, and to attack them besides.
-_HIDING, _ATTACK = 200, 400
+# and hide faces, and to attack them besides; with what is loaded for it on the way.
+_HIDING, _ATTACK = 200, 450
 # The share of what is free that may be filled with frames that wait.
 _WAITING = 0.25
 
