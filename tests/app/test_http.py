@@ -196,6 +196,7 @@ def test_it_talks_to_this_machine_alone(server: Server) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_signals_are_heard")
 @pytest.mark.skipif(os.name != "posix", reason="signals are told to a process by their number here")
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_a_program_that_is_ended_leaves_nothing(tmp_path: Path, told: signal.Signals) -> None:
