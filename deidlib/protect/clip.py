@@ -30,7 +30,7 @@ from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
 from deidlib.protect.look import LastLook, Written, check_alike
-from deidlib.protect.memory import frames_that_fit, is_out_of_memory
+from deidlib.protect.memory import frames_that_fit, give_back, is_out_of_memory
 from deidlib.protect.output import Output
 from deidlib.protect.pace import Pace
 from deidlib.protect.prefetch import BackgroundSink, Prefetch
@@ -232,6 +232,7 @@ class ClipJob:
 
     def _begin(self, stage: str) -> None:
         _log.info("%s: %s", self.target, stage)
+        give_back()
         self.stage(stage)
 
     # The frames
@@ -313,6 +314,8 @@ class ClipJob:
                 ):
                     sink.put(some)
                     frames += len(some.records)
+                    if frames % self.length == 0:
+                        give_back()
                     self.progress(len(some.records))
             except KeyboardInterrupt:
                 # The end of a recording, unless there is nothing to be kept.
@@ -398,6 +401,7 @@ class ClipJob:
                 if comparison is not None:
                     comparison.update(images, numbers, [row for _, row in zip(numbers, known, strict=False)])
                 first += len(images)
+                give_back()
             first += sum(len(images) for images, _ in batches)
         if first != store.frames():
             codec = None if self.output is None else self.output.codec

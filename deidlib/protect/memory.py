@@ -1,11 +1,14 @@
-"""How much may be worked on at a time: ``frames_that_fit``, ``chains_that_fit``; and ``is_out_of_memory``, if less."""
+"""How much may be worked on at a time: ``frames_that_fit``, ``chains_that_fit``; and what to do about too much."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import math
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -65,6 +68,25 @@ def chains_that_fit(size: tuple[int, int], wanted: int, length: int, device: tor
     free = available(device)
     each = 2 * 3 * length * size[0] * size[1]
     return wanted if free is None else max(1, min(wanted, int(free * _WAITING // each)))
+
+
+def give_back() -> None:
+    """Let the C library give back to the system what was freed.
+
+    It keeps that, thread by thread, for whoever asks next: hundreds of megabytes after some hundred frames, and more
+    the longer a clip is, though what is in use stays the same. Where it is not glibc, nothing is done.
+    """
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    # Musl, macOS and Windows have none, and Windows no library of this process.
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return trim
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

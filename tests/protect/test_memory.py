@@ -197,3 +197,27 @@ def test_more_pixels_than_pillow_takes_are_no_damage(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(MediaReadError, match=r"a\.png is too large: .*Scale it down to 500 pixels or less"):
         read_image(source)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="asks glibc")
+def test_what_was_freed_is_given_back() -> None:
+    """A hundred megabytes in small blocks, below one that is still in use and so keeps the C library from it."""
+    program = """
+import ctypes
+from deidlib.protect.memory import give_back
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def resident():
+    with open("/proc/self/statm") as numbers:
+        return int(numbers.read().split()[1]) * 4096
+blocks = [library.malloc(65536) for _ in range(1600)]
+for block in blocks:
+    ctypes.memset(block, 1, 65536)
+for block in blocks[:-1]:
+    library.free(block)
+before = resident()
+give_back()
+print(before - resident())
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(run.stdout) > 90e6
