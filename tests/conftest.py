@@ -11,7 +11,9 @@ import torch
 from footage import SHARED
 
 if TYPE_CHECKING:
+    from device_cases import Scene
     from forks import Forks
+    from pretended import Pretend
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # As many processes as cores: more threads would only wait for each other, here and in what the tests start.
@@ -37,6 +39,23 @@ def forks() -> Iterator[Forks]:
 
     with Forks() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[Pretend]:
+    """A device that is pretended: what is mixed up there is an error, and what is waited for is counted."""
+    from pretended import Pretend
+
+    with Pretend("cuda:0") as device:
+        yield device
+
+
+@pytest.fixture(scope="module")
+def scene(there: Pretend) -> Scene:
+    """What the cases of devices work on, there."""
+    from device_cases import Scene
+
+    return Scene(there.device)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ nobody where they can; what runs a file of the shared weights says so.
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,12 @@ from typing import Any
 from unittest.mock import patch
 
 import PIL.Image
+import pytest
 import recipe
 import torch
 from clips import make_video
 from facenet_pytorch import InceptionResnetV1
+from footage import SHARED
 from skimage.data import astronaut
 from torch import Tensor, nn
 from torchvision.models import resnet18
@@ -109,6 +112,20 @@ class Scene:
     def put(self, model: Any) -> Any:
         """The model, there."""
         return model.to(self.device)
+
+
+def needed(what: str) -> None:
+    """Skip where something is missing."""
+    for name in what.split():
+        if name == "shared" and not SHARED.is_dir():
+            pytest.skip(f"needs the shared weights, which are not at {SHARED}")
+        if name == "cascades":
+            import cv2
+
+            if not hasattr(cv2, "CascadeClassifier"):
+                pytest.skip("this OpenCV has no cascades")
+        if name not in ("shared", "cascades") and importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs the package {name}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import pkgutil
 import threading
@@ -16,8 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_cases import CASES, ITERATIONS, MODELS, Iteration, Scene
-from footage import SHARED
+from device_cases import CASES, ITERATIONS, MODELS, Iteration, Scene, needed
 from pretended import Count, Pretend
 from torch import Tensor
 
@@ -279,31 +277,6 @@ def watched(classes: set[type], there: Pretend) -> Iterator[None]:
         yield
     finally:
         there.watching = None
-
-
-def needed(what: str) -> None:
-    """Skip where something is missing."""
-    for name in what.split():
-        if name == "shared" and not SHARED.is_dir():
-            pytest.skip(f"needs the shared weights, which are not at {SHARED}")
-        if name == "cascades":
-            import cv2
-
-            if not hasattr(cv2, "CascadeClassifier"):
-                pytest.skip("this OpenCV has no cascades")
-        if name not in ("shared", "cascades") and importlib.util.find_spec(name) is None:
-            pytest.skip(f"needs the package {name}")
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Pretend]:
-    with Pretend("cuda:0") as device:
-        yield device
-
-
-@pytest.fixture(scope="module")
-def scene(there: Pretend) -> Scene:
-    return Scene(there.device)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from device_cases import CASES, MODELS, SIDE, Scene, gaze
-from pretended import Pretend, Remote
-from test_devices import needed
+from device_cases import CASES, MODELS, SIDE, Scene, gaze, needed
+from pretended import Remote
 from torch import Tensor
 
 from deidlib.attack.attacker import IFGSMAttacker
@@ -30,17 +29,6 @@ LONG = {
     *("a video is protected", "an image is protected", "files are compared", "frames are protected"),
     *("model retinaface-resnet50", "model fan", "clips are attacked", "dlib reads", "a transform protects"),
 }
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Pretend]:
-    with Pretend("cuda:0") as device:
-        yield device
-
-
-@pytest.fixture(scope="module")
-def scene(there: Pretend) -> Scene:
-    return Scene(there.device)
 
 
 def leaves(thing: Any, path: str = "result") -> Iterator[tuple[str, Any]]:

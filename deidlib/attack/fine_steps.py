@@ -105,8 +105,7 @@ class FineSteps:
         for name, values in far.items():
             lengths[name] = [row[first : first + values.shape[1]] for row in table]
             first += values.shape[1]
-        near = []
-        faces, whole = ({name: [[False] * len(row) for row in rows] for name, rows in lengths.items()} for _ in "12")
+        near, faces, whole = list[bool](), _nobody(lengths), _nobody(lengths)
         for k, i in enumerate(numbers):
             is_near = self._left[i] > 0 and all(length <= self.step.near for length in table[k]) and not done[k]
             near.append(is_near)
@@ -238,3 +237,8 @@ def _overlap(a: Rectangle, b: Rectangle) -> int:
     width = min(a.right, b.right) - max(a.left, b.left)
     height = min(a.bottom, b.bottom) - max(a.top, b.top)
     return max(width, 0) * max(height, 0)
+
+
+def _nobody(faces: Mapping[str, Sequence[Sequence[object]]]) -> dict[str, list[list[bool]]]:
+    """For each model, frame and face, that nothing is asked."""
+    return {name: [[False] * len(row) for row in rows] for name, rows in faces.items()}

@@ -83,7 +83,7 @@ def _of_others(others: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
             "there is a face and where: `deidlib weights fetch yunet` gets one, and the demo then asks it."
         )
     return (
-        f"{words} With a key none of eleven detectors found any, on ten frames of another clip: `deidlib key new`, "
+        f"{words} With a key none of eleven detectors found any, on 17 frames of other clips: `deidlib key new`, "
         "`deidlib protect --key`."
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,6 +57,15 @@ class Ledger:
     def to_json(self) -> dict[str, Any]:
         """As JSON: ``format``, and ``files``: source, target, status, error and summary of each."""
         return {"format": FORMAT, "files": self._files}
+
+    @contextlib.contextmanager
+    def written(self, place: Path | None) -> Iterator[None]:
+        """Within it a run goes on; it is written however that ends, or, without a place, not at all."""
+        try:
+            yield
+        finally:
+            if place is not None:
+                write_json(place, self.to_json())
 
 
 def write_json(place: Path, data: Mapping[str, Any]) -> None:

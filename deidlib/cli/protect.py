@@ -13,7 +13,7 @@ from deidlib.cli.checks import check_audit, check_epsilon, check_hide_only, chec
 from deidlib.cli.config import Config, options_of
 from deidlib.cli.errors import plain_errors
 from deidlib.cli.hiding import Shape, hiding_of, seen_besides, warning_of
-from deidlib.cli.ledger import check_json, write_json
+from deidlib.cli.ledger import check_json
 from deidlib.cli.names import (
     Combine,
     Names,
@@ -426,13 +426,10 @@ def protect(
         if remote:
             elsewhere.run(work, *words)
             return
-        try:
+        with work.ledger.written(json):
             if live is not None:
                 note("a camera or a pipe can be read once only: it is neither continued nor mended")
                 assert paths.target is not None
                 work.one(live, paths.target, frames)
             else:
                 run(work, paths)
-        finally:
-            if json is not None:
-                write_json(json, work.ledger.to_json())

@@ -9,7 +9,7 @@ import typer
 
 from deidlib.cli.config import Config
 from deidlib.cli.errors import plain_errors
-from deidlib.cli.ledger import check_json, write_json
+from deidlib.cli.ledger import check_json
 from deidlib.cli.names import Names, detectors_of, device_of, named, readers
 from deidlib.cli.options import HIDDEN, Audio, Batch, Device, Force, Hold, Json, OnMissing, Quality, Storage, Window
 from deidlib.cli.paths import Paths
@@ -138,11 +138,8 @@ def swap(
         looks = [*finders, *Lookout().looks(finders, *finders), *landmarkers]
         faces_of = SteadyFaces(looks, batch, torch.device(where)) if steady else None
         work = Work(deidentifier, Output(codec, quality, audio), None, None, batch, faces_of, _report)
-        try:
+        with work.ledger.written(json):
             run(work, paths)
-        finally:
-            if json is not None:
-                write_json(json, work.ledger.to_json())
 
 
 def _report(source: Path | str | int, target: Path | str, summary: Summary) -> None:

@@ -50,10 +50,8 @@ def iou_of_pairs(a: Tensor, b: Tensor) -> Tensor:
         >>> iou_of_pairs(torch.tensor([0., 0., 2., 2.]), torch.tensor([[1., 0., 3., 2.], [5., 5., 6., 6.]]))
         tensor([0.3333, 0.0000])
     """
-    (low, high), (other_low, other_high) = torch.split(a, 2, dim=-1), torch.split(b, 2, dim=-1)
-    shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp(min=0).prod(dim=-1)
-    area = (high - low).prod(dim=-1) + (other_high - other_low).prod(dim=-1)
-    return (shared / (area - shared)).nan_to_num(nan=0.0)
+    shared, area, other = _areas(a, b)
+    return (shared / (area + other - shared)).nan_to_num(nan=0.0)
 
 
 def held(a: Tensor, b: Tensor) -> Tensor:
@@ -70,13 +68,16 @@ def held(a: Tensor, b: Tensor) -> Tensor:
         >>> held(torch.tensor([[0., 0., 9., 9.]]), torch.tensor([[1., 1., 3., 3.], [8., 0., 10., 1.]]))
         tensor([[1.0000, 0.5000]])
     """
-    shared = (torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])).clamp(
-        min=0
-    )
-    area, other = ((boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (a, b))
-    smaller = torch.minimum(area[:, None], other[None])
-    share: Tensor = shared.prod(dim=2) / smaller.where(smaller > 0, torch.ones_like(smaller))
-    return share
+    shared, area, other = _areas(a[:, None], b)
+    smaller = torch.minimum(area, other)
+    return shared / smaller.where(smaller > 0, torch.ones_like(smaller))
+
+
+def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The areas that boxes ``(..., 4)`` share with those in their places, and of both."""
+    (low, high), (other_low, other_high) = torch.split(a, 2, dim=-1), torch.split(b, 2, dim=-1)
+    shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp(min=0).prod(dim=-1)
+    return shared, (high - low).prod(dim=-1), (other_high - other_low).prod(dim=-1)
 
 
 def around(a: Tensor, b: Tensor) -> Tensor:

@@ -222,22 +222,18 @@ class Decoding:
 
     def _promised_end(self) -> Fraction | None:
         """Seconds at which the header says the last frame ends."""
-        import av
-
-        stream, base = self.stream, self.stream.time_base or Fraction(1)
-        if stream.duration:
-            return ((stream.start_time or 0) + stream.duration) * base
-        if self.container.duration and len(self.container.streams) == 1:
-            # From the first frame or from time 0: programs that write MKV differ, and the sooner end is promised.
-            return Fraction(self.container.duration, av.time_base)
-        return None
+        seconds, stream = self._seconds(), self.stream
+        if seconds is not None and stream.duration:
+            return (stream.start_time or 0) * (stream.time_base or Fraction(1)) + seconds
+        # From the first frame or from time 0: programs that write MKV differ, and the sooner end is promised.
+        return seconds if len(self.container.streams) == 1 else None
 
     def _seconds(self) -> Fraction | None:
         """How long it says that it lasts."""
         import av
 
-        if self.stream.duration and self.stream.time_base:
-            return self.stream.duration * self.stream.time_base
+        if self.stream.duration:
+            return self.stream.duration * (self.stream.time_base or Fraction(1))
         return Fraction(self.container.duration, av.time_base) if self.container.duration else None
 
     def _damage(self, what: str, count: int, cause: BaseException | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -373,8 +373,14 @@ class Deidentifier:
         """What of a batch's readings may flow: the region, too, tells the box that it was made from."""
         if self.share is None:
             return batch
-        readings = [{name: self.share(known) for name, known in read.items()} for read in batch.readings]
-        return replace(batch, faces=[self.share(known) for known in batch.faces], readings=readings)
+        faces = [self.share(known) for known in batch.faces]
+        return replace(batch, faces=faces, readings=self._what_flows(batch.readings))
+
+    def _what_flows(self, readings: Sequence[Mapping[str, Faces]]) -> Sequence[Mapping[str, Faces]]:
+        """The same of readings, frame by frame."""
+        if self.share is None:
+            return readings
+        return [{name: self.share(known) for name, known in read.items()} for read in readings]
 
     def _found(
         self,
@@ -385,8 +391,7 @@ class Deidentifier:
         hidden: Tensor,
     ) -> FoundFrames:
         """Some frames of a batch, with what is read of the faces that were found in them."""
-        readings, faces = self._readers().read(batch, tracked, rows, originals), [tracked[i].found for i in rows]
-        if self.share is not None:
-            readings = [{name: self.share(known) for name, known in read.items()} for read in readings]
+        readings = self._what_flows(self._readers().read(batch, tracked, rows, originals))
+        faces = [tracked[i].found for i in rows]
         mask = self.obfuscator.mask(faces, *batch.size)
         return FoundFrames(hidden[list(rows)], mask, faces, readings, [batch.numbers[i] for i in rows])

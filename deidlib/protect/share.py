@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from deidlib.faces import Faces
-from deidlib.geometry.boxes import around
+from deidlib.geometry.boxes import around, outwards
 from deidlib.geometry.camera import Camera, angles_to_vectors, vectors_to_angles
 from deidlib.geometry.matching import match, tracks
 from deidlib.geometry.proportions import mean_proportions
@@ -59,8 +59,7 @@ class Share:
         """What is shared of the faces of one frame; of what was shared already, all."""
         boxes, landmarks, gaze = faces.boxes, faces.landmarks, faces.gaze
         if self.pixels:
-            low, high = (boxes[:, :2] / self.pixels).floor(), (boxes[:, 2:] / self.pixels).ceil()
-            boxes = torch.cat([low, high], dim=1) * self.pixels
+            boxes = outwards(boxes / self.pixels) * self.pixels
         landmarks = None if "landmarks" not in self.parts else landmarks
         if landmarks is not None and self.pixels:
             landmarks = (landmarks / self.pixels).round() * self.pixels
