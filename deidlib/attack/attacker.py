@@ -16,6 +16,7 @@ from deidlib.attack.attack_step import AttackStep
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.fine_steps import FineSteps
 from deidlib.attack.loop import Active, Iterate, Threshold, descend, project
+from deidlib.attack.part import Part
 from deidlib.attack.reading_step import ReadingStep, Slopes
 from deidlib.attack.result import AttackResult
 from deidlib.attack.steps import SignStep, StepRule
@@ -229,6 +230,8 @@ class IFGSMAttacker:
             size = (hidden.shape[2], hidden.shape[3])
             targets = {name: model.target(readings[name], size) for name, model in models.items()}
 
+        # Of frames whose faces are small, most is not looked at again and again.
+        part = Part.around(start, mask > 0)
         # Pixels outside the mask stay as they are, and so does what becomes of them.
         distortions = [distortion.within(start, mask) for distortion in self.distortions]
         threshold = None if self.threshold is None else Threshold(self.threshold)
@@ -237,14 +240,16 @@ class IFGSMAttacker:
         fine = None
         # Away from a reading there is no offset to bring to zero.
         if self.fine is not None and examiner is not None and all(weight >= 0 for weight in weights.values()):
-            fine = FineSteps(self.fine, readings, slopes)
+            fine = FineSteps(self.fine, readings, slopes, part.corner)
+        x = part.of(x)
         trace = descend(
             Active(
                 number=torch.arange(len(hidden), device=hidden.device),
+                part=part,
                 images=x,
-                low=low,
-                high=high,
-                mask=mask,
+                low=part.of(low),
+                high=part.of(high),
+                mask=part.of(mask),
                 state=self.step.init(x),
                 targets=targets,
                 distortions=distortions,
@@ -262,13 +267,14 @@ class IFGSMAttacker:
         _log.debug(
             "%d frames attacked in %s steps, %d reached the goal", len(hidden), trace.iterations, sum(trace.converged)
         )
-        result = AttackResult.of(trace, readings)
+        result = AttackResult.of(trace, part.whole(trace.images), readings)
         if fine is not None:
             result = replace(result, slopes=fine.slopes())
         if examiner is not None:
             examiner.finish(result.images, distortions)
             result = replace(result, within=examiner.within, errors=examiner.errors, excess=examiner.excess())
-        self._check_promise(result.images, start, mask)
+        # Outside of their part they are the hidden frames themselves.
+        self._check_promise(trace.images, part, mask)
         return result
 
     def _ball(self, start: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -291,11 +297,13 @@ class IFGSMAttacker:
             return dict.fromkeys(self.named_models(), self.until)
         return dict(self.until or {})
 
-    def _check_promise(self, images: Tensor, start: Tensor, mask: Tensor) -> None:
+    def _check_promise(self, images: Tensor, part: Part, mask: Tensor) -> None:
         """Ball, range, mask and grid hold whatever a rule or a model did; anything else is our bug."""
-        levels = images * 255
-        change = (levels - start * 255).abs()
-        epsilon = self.epsilon.to(start) if isinstance(self.epsilon, Tensor) else self.epsilon
+        levels, mask = images * 255, part.of(mask)
+        change = (levels - part.of(part.frames) * 255).abs()
+        epsilon: float | Tensor = self.epsilon
+        if isinstance(epsilon, Tensor):
+            epsilon = part.of(epsilon.to(images).expand_as(part.frames))
         broken = []
         if not bool((change <= epsilon * 255 + 1e-2).all()):
             broken.append(f"the L-infinity ball (largest change {change.max().item():.3f}/255)")

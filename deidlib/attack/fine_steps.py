@@ -69,12 +69,17 @@ class FineSteps:
         step: the step.
         readings: per model what it is to read, one entry per frame.
         slopes: per frame what is known of the frame before it.
+        corner: left and top of the part of the frames that the steps are of.
     """
 
     def __init__(
-        self, step: ReadingStep, readings: Mapping[str, Sequence[Faces]], slopes: Sequence[Sequence[Slopes]] | None
+        self,
+        step: ReadingStep,
+        readings: Mapping[str, Sequence[Faces]],
+        slopes: Sequence[Sequence[Slopes]] | None,
+        corner: tuple[int, int] = (0, 0),
     ) -> None:
-        self.step = step
+        self.step, self.corner = step, corner
         self._boxes = {name: FaceBatch.of(faces).boxes for name, faces in readings.items()}
         frames = len(next(iter(self._boxes.values())))
         self._before = list(slopes or [()] * frames)
@@ -97,7 +102,7 @@ class FineSteps:
             offsets: per model ``(K, N, R)``, NaN for what is not read.
             numbers: which frames of the batch they are.
             done: which of them need no step.
-            ball: lowest and highest values, ``(K, 3, H, W)`` each.
+            ball: lowest and highest values, ``(K, 3, h, w)`` each.
         """
         far = {name: offset.detach().square().mean(dim=2).sqrt() for name, offset in offsets.items()}
         table = torch.cat(list(far.values()), dim=1).tolist()
@@ -140,14 +145,14 @@ class FineSteps:
         Args:
             asked: what :meth:`ask` said.
             numbers: which frames of the batch they are.
-            images: ``(K, 3, H, W)`` the frames, on the uint8 grid.
-            ball: lowest and highest values, ``(K, 3, H, W)`` each.
-            gradients: per model ``(K, 3, H, W)``, of the lengths of the offsets of the faces asked for.
-            rows: per model R of ``(K, 3, H, W)``, of each number of the offsets of the faces of which all are asked
+            images: ``(K, 3, h, w)`` the frames' part, on the uint8 grid.
+            ball: lowest and highest values, ``(K, 3, h, w)`` each.
+            gradients: per model ``(K, 3, h, w)``, of the lengths of the offsets of the faces asked for.
+            rows: per model R of ``(K, 3, h, w)``, of each number of the offsets of the faces of which all are asked
                 for; none if there are no such faces.
 
         Returns:
-            By their numbers the next frames, ``(3, H, W)``.
+            By their numbers the next frames, ``(3, h, w)``.
         """
         stepped = {}
         for name, each in rows.items():
@@ -158,7 +163,7 @@ class FineSteps:
             image, within = images[k], (ball[0][k], ball[1][k])
             for face in self._faces[i]:
                 offsets = {name: asked.offsets[name][k, n].detach() for name, n in face.numbers.items()}
-                left, top, right, bottom = face.slopes.window
+                left, top, right, bottom = self._here(face.slopes.window)
                 told = {
                     name: gradients[name][k, :, top:bottom, left:right] / 255
                     for name, n in face.numbers.items()
@@ -166,7 +171,8 @@ class FineSteps:
                 }
                 face.slopes = face.slopes.learned(offsets, told)
                 fresh = any(asked.whole[name][k][n] for name, n in face.numbers.items())
-                image = self.step(image, within, offsets, face.slopes, fresh=fresh)
+                slopes = replace(face.slopes, window=Rectangle(left, top, right, bottom))
+                image = self.step(image, within, offsets, slopes, fresh=fresh)
             stepped[i] = image
         return stepped
 
@@ -184,14 +190,18 @@ class FineSteps:
         # Only what lies in the windows is kept: a frame's slopes take as much memory as many frames.
         for row in rows:
             for k, face, pieces in renewed:
-                left, top, right, bottom = face.slopes.window
+                left, top, right, bottom = self._here(face.slopes.window)
                 pieces.append(row[k, :, top:bottom, left:right] / 255)
         for _, face, pieces in renewed:
             face.slopes = replace(face.slopes, gradients={**face.slopes.gradients, name: torch.stack(pieces)})
 
+    def _here(self, window: Rectangle) -> Rectangle:
+        """A window of a frame, in its part."""
+        return _moved(window, -self.corner[0], -self.corner[1])
+
     def _found(self, number: int, ball: tuple[Tensor, Tensor]) -> list[_Face]:
         """The faces of a frame, each with what is known of the face in its place in the frame before."""
-        free, faces = window_of(*ball), list[_Face]()
+        free, faces = _moved(window_of(*ball), *self.corner), list[_Face]()
         boxes: list[Tensor] = []
         for name, table in self._boxes.items():
             for n, box in enumerate(table[number].cpu()):
@@ -230,6 +240,10 @@ def _around(box: Tensor, free: Rectangle) -> Rectangle:
         min(free.right, math.ceil(right + more)),
         min(free.bottom, math.ceil(bottom + more)),
     )
+
+
+def _moved(window: Rectangle, right: int, down: int) -> Rectangle:
+    return Rectangle(window.left + right, window.top + down, window.right + right, window.bottom + down)
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.fine_steps import Asked
+from deidlib.attack.part import Part
 from deidlib.attack.reading_step import offset_length
 from deidlib.images import sum_in_order
 from deidlib.models.base import Reading, Target, TargetModel
@@ -19,13 +20,29 @@ Readings = Mapping[str, Sequence[Reading | None]]
 """Per model, one entry per distortion: what it reads on the frames, None if it has not said so."""
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What lies between the frames, K of them, and the models.
+
+    Args:
+        part: of the frames, which is all that changes.
+        mask: ``(K, 1 or 3, h, w)``, or ``(K, 1, 1, 1)``, where in it.
+        distortions: through which the models see the frames.
+    """
+
+    part: Part
+    mask: Tensor
+    distortions: Sequence[Distortion]
+
+
 @dataclass(eq=False)
 class _Seen:
     """What a model says of frames, K of them, after a distortion.
 
     Args:
         name: of the model.
-        leaf: ``(K, 3, H, W)`` the frames, which slopes are taken by.
+        leaf: ``(K, 3, h, w)`` the frames' part, which slopes are taken by.
+        free: ``(K, 1 or 3, h, w)`` bool, where these count; or ``(K, 1, 1, 1)``, everywhere.
         loss: ``(K,)`` with a graph.
         read: what it reads.
         known: its gradient, where that was taken at once.
@@ -33,6 +50,7 @@ class _Seen:
 
     name: str
     leaf: Tensor
+    free: Tensor
     loss: Tensor
     read: Reading | None
     known: Tensor | None = None
@@ -44,6 +62,7 @@ class _Seen:
         model: TargetModel[Any],
         target: Target,
         images: Tensor,
+        sight: Sight,
         distortion: Distortion | None,
         *,
         with_gradient: bool,
@@ -52,7 +71,9 @@ class _Seen:
         """Let the model look."""
         leaf, read = images.detach().requires_grad_(with_gradient), None
         with torch.set_grad_enabled(with_gradient):
-            seen = leaf if distortion is None else distortion(leaf)
+            seen = sight.part.whole(leaf)
+            if distortion is not None:
+                seen = distortion(seen)
             if reading:
                 loss, read = model.loss_and_reading(seen, target)
             else:
@@ -61,10 +82,10 @@ class _Seen:
             raise ValueError(
                 f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
             )
-        return cls(name, leaf, loss, read)
+        return cls(name, leaf, sight.mask > 0, loss, read)
 
     def gradient(self, asked: Asked | None) -> Tensor:
-        """The loss's ``(K, 3, H, W)``; of a frame that is near, that of the lengths of the offsets asked for, or 0."""
+        """The loss's ``(K, 3, h, w)``; of a frame that is near, that of the lengths of the offsets asked for, or 0."""
         if self.known is not None:
             return self.known
         wanted, more = self.loss, False
@@ -79,7 +100,7 @@ class _Seen:
         return self._slope(wanted, more=more)
 
     def rows(self, asked: Asked) -> Iterator[Tensor]:
-        """One after the other ``(K, 3, H, W)`` of each of the numbers read, of the faces of which all are asked for."""
+        """One after the other ``(K, 3, h, w)`` of each of the numbers read, of the faces of which all are asked for."""
         whole = asked.whole[self.name]
         if not any(map(any, whole)):
             return
@@ -94,7 +115,10 @@ class _Seen:
         # Without a face in the whole batch, nothing depends on the images.
         if wanted.requires_grad:
             (gradient,) = torch.autograd.grad(wanted.sum(), self.leaf, retain_graph=more, allow_unused=True)
-        return torch.zeros_like(self.leaf) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
+        if gradient is None:
+            return torch.zeros_like(self.leaf)
+        # Where nothing may change there is no slope, whatever else of the frame lies in the part.
+        return gradient.nan_to_num_(0.0, 0.0, 0.0).mul_(self.free)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +139,7 @@ class Look:
         cls,
         models: Mapping[str, TargetModel[Any]],
         targets: Mapping[str, Target],
-        distortions: Sequence[Distortion],
+        sight: Sight,
         images: Tensor,
         *,
         with_gradient: bool,
@@ -126,8 +150,8 @@ class Look:
         Args:
             models: by name.
             targets: per model what it is to read.
-            distortions: through which they see the frames.
-            images: ``(K, 3, H, W)``.
+            sight: through what they see them.
+            images: ``(K, 3, h, w)`` the frames' part.
             with_gradient: whether gradients will be asked for.
             reading: whether the models are to say what they read.
         """
@@ -135,8 +159,8 @@ class Look:
         seen: dict[str, list[_Seen]] = {}
         for name, model in models.items():
             seen[name] = [
-                _Seen.of(name, model, targets[name], images, one, with_gradient=with_gradient, reading=reading)
-                for one in distortions or (None,)
+                _Seen.of(name, model, targets[name], images, sight, one, with_gradient=with_gradient, reading=reading)
+                for one in sight.distortions or (None,)
             ]
             # A loss that is not a number must never be the best.
             losses[name] = _mean([one.loss.detach().nan_to_num(nan=torch.inf) for one in seen[name]])
@@ -147,7 +171,7 @@ class Look:
         return cls(losses, {name: [one.read for one in looks] for name, looks in seen.items()}, seen)
 
     def gradients(self, asked: Asked | None) -> dict[str, Tensor]:
-        """Per model ``(K, 3, H, W)``: of its loss, or of what is asked of frames that are near."""
+        """Per model ``(K, 3, h, w)``: of its loss, or of what is asked of frames that are near."""
         return {name: _mean([one.gradient(asked) for one in looks]) for name, looks in self._seen.items()}
 
     def rows(self, asked: Asked) -> dict[str, Iterator[Tensor]]:

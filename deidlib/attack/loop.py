@@ -14,7 +14,8 @@ from torch import Tensor
 from deidlib.attack.aggregation import Aggregator, Losses
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.fine_steps import Asked, FineSteps
-from deidlib.attack.look import Look, Readings
+from deidlib.attack.look import Look, Readings, Sight
+from deidlib.attack.part import Part
 from deidlib.attack.steps import StepRule, StepState
 from deidlib.images import to_grid
 from deidlib.models.base import Target, TargetModel
@@ -27,7 +28,7 @@ class Iterate(NamedTuple):
         step: how many steps.
         active: the frames.
         numbers: which frames of the batch they are: as ``active.number``, known without a look at it.
-        images: ``(K, 3, H, W)`` as they would be saved.
+        images: ``(K, 3, h, w)`` the frames' part as it would be saved.
         losses: per model ``(K,)``.
         objective: ``(K,)`` the combined loss.
         readings: what models read in the forward pass of the losses.
@@ -40,6 +41,14 @@ class Iterate(NamedTuple):
     losses: Mapping[str, Tensor]
     objective: Tensor
     readings: Readings
+
+    def frames(self, rows: Tensor) -> Tensor:
+        """Some of the frames, ``(R, 3, H, W)``, as they would be saved.
+
+        Args:
+            rows: ``(R,)`` long, their places among these.
+        """
+        return self.active.part.select(rows).whole(self.images[rows])
 
 
 class Goal(ABC):
@@ -85,10 +94,11 @@ class Active:
 
     Args:
         number: ``(K,)`` long, which frames of the batch they are.
-        images: ``(K, 3, H, W)`` the iterates.
-        low: ``(K, 3, H, W)`` the ball's lowest values.
-        high: ``(K, 3, H, W)`` and its highest.
-        mask: ``(K, 1 or 3, H, W)``, or ``(K, 1, 1, 1)``, where the perturbation may be.
+        part: of the frames, ``h`` by ``w`` pixels, outside of which nothing changes.
+        images: ``(K, 3, h, w)`` the iterates there.
+        low: ``(K, 3, h, w)`` the ball's lowest values.
+        high: ``(K, 3, h, w)`` and its highest.
+        mask: ``(K, 1 or 3, h, w)``, or ``(K, 1, 1, 1)``, where the perturbation may be.
         state: what the step rule remembers.
         targets: per model, what it is to read.
         distortions: what the frames must survive.
@@ -96,6 +106,7 @@ class Active:
     """
 
     number: Tensor
+    part: Part
     images: Tensor
     low: Tensor
     high: Tensor
@@ -115,23 +126,43 @@ class Active:
         return replace(
             self,
             **tensors,
+            part=self.part.select(rows),
             state=self.state.select(rows),
             targets={name: target.select(rows) for name, target in self.targets.items()},
             distortions=[distortion.select(rows) for distortion in self.distortions],
             first={name: loss[rows] for name, loss in self.first.items()},
         )
 
-    def stepped(self, rule: StepRule[Any], gradient: Tensor, objective: Tensor) -> Self:
-        """One step of the rule, and back into the ball."""
-        images, state = rule(self.images, gradient * self.mask, objective, self.state)
-        return replace(self, images=project(images, self.low, self.high), state=state)
+    def stepped(self, rule: StepRule[Any], gradient: Tensor, objective: Tensor, fine: Mapping[int, Tensor]) -> Self:
+        """One step, and back into the ball.
+
+        Args:
+            rule: what steps.
+            gradient: ``(K, 3, h, w)``.
+            objective: ``(K,)``.
+            fine: by their places the next iterates of frames that have taken a step already: to the rule they stand
+                still.
+        """
+        if not fine:
+            images, state = rule(self.images, gradient * self.mask, objective, self.state)
+            return replace(self, images=project(images, self.low, self.high), state=state)
+        images, state = self.images.clone(), self.state
+        for k, image in fine.items():
+            images[k] = image
+        if coarse := [k for k in range(len(images)) if k not in fine]:
+            rows = torch.tensor(coarse, device=images.device)
+            slope = gradient[rows] * self.mask[rows]
+            stepped, moved = rule(self.images[rows], slope, objective[rows], state.select(rows))
+            images[rows] = project(stepped, self.low[rows], self.high[rows])
+            state = state.put(rows, moved)
+        return replace(self, images=images, state=state)
 
 
 class Trace:
     """The best iterate so far of every frame of a batch, and how it went.
 
     Args:
-        images: ``(B, 3, H, W)`` the first iterates, on the uint8 grid.
+        images: ``(B, 3, h, w)`` the first iterates, on the uint8 grid.
         names: of the models.
     """
 
@@ -231,7 +262,8 @@ def descend(
     numbers = list(range(len(active.images)))
     for n in range(steps + 1):
         shipped = to_grid(active.images)
-        look = Look.of(models, active.targets, active.distortions, shipped, with_gradient=n < steps, reading=reads)
+        seen = Sight(active.part, active.mask, active.distortions)
+        look = Look.of(models, active.targets, seen, shipped, with_gradient=n < steps, reading=reads)
         losses = look.losses
         active = active if active.first else replace(active, first=losses)
         combined = Losses(losses, active.first, weights)
@@ -256,13 +288,8 @@ def descend(
             kept = [k for k, reached in enumerate(done) if not reached]
             numbers, rows = [numbers[k] for k in kept], torch.tensor(kept, device=objective.device)
             active, gradient, objective = active.select(rows), gradient[rows], objective[rows]
-        active = active.stepped(rule, gradient, objective)
-        if stepped:
-            images = active.images.clone()
-            for k, i in enumerate(numbers):
-                if i in stepped:
-                    images[k] = stepped[i]
-            active = replace(active, images=images)
+        fine_ones = {k: stepped[i] for k, i in enumerate(numbers) if i in stepped}
+        active = active.stepped(rule, gradient, objective, fine_ones)
     return trace
 
 

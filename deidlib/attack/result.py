@@ -213,17 +213,18 @@ class AttackResult:
         )
 
     @classmethod
-    def of(cls, trace: Trace, readings: dict[str, list[Faces]]) -> AttackResult:
+    def of(cls, trace: Trace, images: Tensor, readings: dict[str, list[Faces]]) -> AttackResult:
         """What a loop kept.
 
         Args:
             trace: of the loop.
+            images: ``(B, 3, H, W)`` the frames, of which the loop saw the part that may change.
             readings: per model what it was to read.
         """
-        device = trace.images.device
+        device = images.device
         losses, objective = trace.history()
         return cls(
-            images=trace.images,
+            images=images,
             losses=losses,
             objective=objective,
             iterations=torch.tensor(trace.iterations, device=device),
@@ -231,7 +232,7 @@ class AttackResult:
             best=trace.best,
             converged=torch.tensor(trace.converged, device=device),
             readings=readings,
-            slopes=[()] * len(trace.images),
+            slopes=[()] * len(images),
         )
 
     @classmethod

@@ -28,6 +28,19 @@ class StepState:
             **{f.name: value[rows] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)},
         )
 
+    def put(self, rows: Tensor, state: Self) -> Self:
+        """The state with that of some frames replaced: called where only these took a step.
+
+        Args:
+            rows: ``(K,)`` long.
+            state: of these frames.
+        """
+        known = {f.name: (getattr(self, f.name), getattr(state, f.name)) for f in fields(self)}
+        return replace(
+            self,
+            **{name: mine.index_copy(0, rows, new) for name, (mine, new) in known.items() if isinstance(mine, Tensor)},
+        )
+
 
 S = TypeVar("S", bound=StepState)
 
@@ -155,6 +168,10 @@ class OptimizerState(StepState):
     def select(self, rows: Tensor) -> OptimizerState:
         """The optimisers of the frames that stay."""
         return OptimizerState(tuple(self.optimizers[row] for row in rows.tolist()))
+
+    def put(self, rows: Tensor, state: OptimizerState) -> OptimizerState:
+        """The same optimisers: each has gone on by itself."""
+        return self
 
 
 @dataclass(frozen=True)

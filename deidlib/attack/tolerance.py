@@ -218,7 +218,7 @@ class Examiner(Goal):
         if rows:
             at = torch.tensor(rows, device=iterate.images.device)
             distortions = [distortion.select(at) for distortion in iterate.active.distortions]
-            within = self.examine([iterate.numbers[k] for k in rows], iterate.images[at], distortions)
+            within = self.examine([iterate.numbers[k] for k in rows], iterate.frames(at), distortions)
             done = [False] * len(done)
             for k, sure in zip(rows, within, strict=True):
                 done[k] = sure
@@ -227,7 +227,10 @@ class Examiner(Goal):
         return [a or b for a, b in zip(done, self.threshold.reached(iterate), strict=True)]
 
     def offsets(self, iterate: Iterate) -> dict[str, Tensor] | None:
-        """What every model reads less what it is to read, if all say so differentiably; see :func:`offsets_of`."""
+        """What every model reads less what it is to read, as far as its tolerance asks for it: :func:`offsets_of`.
+
+        None if one of which something is asked does not say so differentiably.
+        """
         if iterate.active.distortions:
             return None
         result = {}
@@ -239,8 +242,15 @@ class Examiner(Goal):
                 wanted = self._tables[name].select(iterate.active.number)
             else:
                 wanted, read = _paired([self.wanted[name][i] for i in iterate.numbers], read)
-            result[name] = offsets_of(wanted, read, model.task)
-        return result if all(offset.requires_grad for offset in result.values()) else None
+            result[name] = offsets_of(wanted, read, model.task, self.tolerances[name])
+        followed = [offset.requires_grad for name, offset in result.items() if self._is_asked(name)]
+        return result if followed and all(followed) else None
+
+    def _is_asked(self, name: str) -> bool:
+        """Whether a model's tolerance is about numbers that steps can follow."""
+        one, task = self.tolerances[name], self.models[name].task
+        limits = {"boxes": (one.iou, one.nme), "landmarks": (one.nme,), "gaze": (one.gaze,)}
+        return any(limit is not None for limit in limits[task])
 
     def finish(self, images: Tensor, distortions: Sequence[Distortion]) -> None:
         """Say of the frames that are not within tolerance how far off they are.
@@ -265,11 +275,11 @@ class Examiner(Goal):
         Whoever reads by the faces that detectors find (landmarks, gaze) is asked where those are within tolerance. A
         detector that does not read in its forward pass is believed every few steps: :meth:`examine` then asks it.
         """
-        images, readings = iterate.images, iterate.readings
+        readings = iterate.readings
         detectors = {name for name, model in self.models.items() if model.task == "boxes"}
         heard = detectors or self.models.keys()
         if iterate.step % _EVERY and any(read is None for name in heard for read in readings[name]):
-            return [False] * len(images)
+            return [False] * len(iterate.numbers)
         within = [
             self.tolerances[name].met_by(self._error(name, iterate, read))
             for name in self.tolerances
@@ -277,19 +287,19 @@ class Examiner(Goal):
             if read is not None
         ]
         # The one wait of a step.
-        likely = torch.stack(within).all(dim=0).tolist() if within else [True] * len(images)
+        likely = torch.stack(within).all(dim=0).tolist() if within else [True] * len(iterate.numbers)
         others = [name for name in self.tolerances if name not in detectors]
         rows = [k for k, seems in enumerate(likely) if seems]
         said = [read[0] for name in detectors if (read := readings[name])[0] is not None]
         # Seen through distortions they are read when the frame is examined.
         if others and rows and said and len(said) == len(detectors) and not iterate.active.distortions:
-            at = torch.tensor(rows, device=images.device)
-            numbers = [iterate.numbers[k] for k in rows]
+            at = torch.tensor(rows, device=iterate.images.device)
+            numbers, images = [iterate.numbers[k] for k in rows], iterate.frames(at)
             told = self._told(numbers)
             known = united([_frames(read, at) for read in said])
             for name, model in sorted(told.items(), key=lambda item: item[1].task == "gaze"):
                 if name not in detectors:
-                    known = observe(images[at], [model], known)
+                    known = observe(images, [model], known)
                     if name in self.tolerances:
                         error = ReadingError.between([self.wanted[name][i] for i in numbers], known, model.task)
                         for k, sure in zip(rows, self.tolerances[name].met_by(error).tolist(), strict=True):
@@ -340,26 +350,28 @@ class Examiner(Goal):
         return ReadingError.between([self.wanted[name][i] for i in iterate.numbers], read, task)
 
 
-def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str) -> Tensor:
+def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str, tolerance: Tolerance) -> Tensor:
     """What is read less what is to be read, face by face: ``(B, N, R)``, differentiable in what is read.
 
     Args:
         wanted: what is to be read.
         read: what is read in its places.
         task: as for :meth:`ReadingError.between`.
+        tolerance: edges are among the numbers if it limits the overlap, points if it limits NME, gaze likewise. A step
+            that brings what nobody asked for as well has less freedom for what is.
 
     Returns:
         A detector's edges and points in hundredths of the face's size (sqrt of the box's area); directions of gaze in
-        degrees. 0 for what is not asked for, NaN for what is and is not read.
+        degrees. 0 for what is not wanted of a face, NaN for what is and is not read. One 0 if there is no number.
     """
     corners = wanted.boxes.view(*wanted.boxes.shape[:2], 2, 2)
     size = (corners[:, :, 1] - corners[:, :, 0]).prod(dim=2).sqrt()[:, :, None, None] / 100
     parts: list[tuple[Tensor, Tensor, Tensor | float]] = []
-    if task == "boxes":
+    if task == "boxes" and tolerance.iou is not None:
         parts.append((corners, read.boxes.view(corners.shape), size))
-    if task != "gaze" and wanted.landmarks is not None:
+    if task != "gaze" and tolerance.nme is not None and wanted.landmarks is not None:
         parts.append((*_points_of_both(wanted.landmarks, read.landmarks), size))
-    if task == "gaze" and wanted.gaze is not None and read.gaze is not None:
+    if task == "gaze" and tolerance.gaze is not None and wanted.gaze is not None and read.gaze is not None:
         parts.append((wanted.gaze, read.gaze, torch.pi / 180))
     columns = []
     for goal, now, unit in parts:

@@ -206,11 +206,15 @@ def test_offsets_are_shares_of_the_face_and_degrees_and_nothing_where_nothing_is
     box = torch.tensor([[[10.0, 10.0, 110.0, 110.0]]])
     goal = FaceBatch(box, torch.ones(1, 1), torch.tensor([[[[20.0, 20.0]] * 4 + [[torch.nan] * 2]]]))
     read = FaceBatch(box + torch.tensor([1.0, 0.0, -2.0, 0.0]), torch.ones(1, 1), torch.full((1, 1, 5, 2), 21.0))
-    row = offsets_of(goal, read, "boxes")[0, 0]
+    both = Tolerance(iou=0.95, nme=0.01)
+    row = offsets_of(goal, read, "boxes", both)[0, 0]
     assert row.tolist() == pytest.approx([1.0, 0.0, -2.0, 0.0, *[1.0] * 8, 0.0, 0.0])
+    assert torch.equal(offsets_of(goal, read, "boxes", Tolerance(iou=0.95))[0, 0], row[:4])
+    assert torch.equal(offsets_of(goal, read, "boxes", Tolerance(nme=0.01))[0, 0], row[4:])
+    assert offsets_of(goal, read, "boxes", Tolerance(score=0.1)).tolist() == [[[0.0]]]
     ahead = torch.tensor([[[0.0, 0.0, -1.0]]])
     turned = torch.tensor([[[torch.sin(torch.tensor(0.01)), 0.0, -torch.cos(torch.tensor(0.01))]]])
-    looks = offsets_of(replace(goal, gaze=ahead), replace(read, gaze=turned), "gaze")[0]
+    looks = offsets_of(replace(goal, gaze=ahead), replace(read, gaze=turned), "gaze", Tolerance(gaze=1.0))[0]
     assert float(looks.norm()) == pytest.approx(0.573, abs=1e-3)
 
 
