@@ -11,7 +11,8 @@ class Check:
 
     Args:
         min_iou: overlap (IoU) with the reading of the original that authorised detectors' boxes should have; frames in
-            which one has less are attacked again, with more steps.
+            which one has less are attacked again, with more steps, unless a :class:`~deidlib.Chain` with a tolerance
+            has tried that already.
         repairs: rounds of that at most.
 
     Raises:

@@ -221,14 +221,25 @@ class ClipJob:
             if note is None:
                 file = Written.of(self._write(store, number))
                 comparison = self._look_at(store, number, file.path)
-                if comparison is None or not comparison.bad or number == self.rounds:
+                bad = [] if comparison is None else self._to_be_mended(store, number, comparison.bad)
+                if not bad or number == self.rounds:
                     break
-                note = {"bad": comparison.bad}
+                note = {"bad": bad}
                 store.folder.leave(f"checked-{number}", note)
             repaired.update(note["bad"])
             _log.info("%s: %d frames are read badly, and attacked again", self.target, len(note["bad"]))
             self._repair(store, number + 1, note["bad"])
         return self._publish(store, number, file, None if comparison is None else comparison.compute(len(repaired)))
+
+    def _to_be_mended(self, store: SegmentStore, upto: int, bad: Sequence[int]) -> Sequence[int]:
+        """Of frames that are read badly those for which a chain has not tried everything, with far more steps, before.
+
+        To write and to read the whole clip twice more for the others would change nothing.
+        """
+        if self.deidentifier.chain is None:
+            return bad
+        within = [record.within for k in store.known() for record in store.records(k, upto)]
+        return [frame for frame in bad if within[frame] is not False]
 
     def _begin(self, stage: str) -> None:
         _log.info("%s: %s", self.target, stage)

@@ -23,6 +23,7 @@ from toys import Sees, White, tracking
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain
 from deidlib.attack.steps import SignStep
+from deidlib.attack.tolerance import Tolerance
 from deidlib.faces import Faces
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
@@ -421,6 +422,19 @@ def test_frames_that_are_mended_are_good_then(source: Path, tmp_path: Path) -> N
         assert again.count("protecting") == 0
         assert summary == good
         assert sha(target) == sha(tmp_path / "good.mkv")
+
+
+def test_what_a_chain_has_tried_with_all_its_steps_is_not_tried_again(source: Path, tmp_path: Path) -> None:
+    spoiled = [6, 18]
+    attacker = IFGSMAttacker(
+        [Marked(spoiled)], max_iterations=2, epsilon=80 / 255, step=SignStep(8 / 255), until=Tolerance(iou=0.9)
+    )
+    protector = Deidentifier(attacker, obfuscator=BLACK, lookout=None, chain=Chain(step=SignStep(8 / 255)))
+    stages = list[str]()
+    summary = protect_video(protector, source, tmp_path / "out.mkv", batch_size=4, stage=stages.append)
+    assert summary.readback is not None
+    assert (summary.beyond, summary.readback.below, summary.readback.repaired) == (2, tuple(spoiled), 0)
+    assert stages == ["protecting", "writing", "checking"]
 
 
 def test_an_image_is_read_back_and_mended(tmp_path: Path) -> None:
