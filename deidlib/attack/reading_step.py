@@ -217,7 +217,7 @@ def _floor(gain: Tensor, wanted: Tensor) -> Tensor:
     low, size, kind = torch.zeros_like(wanted), gain.amax() / _PARTS, widest(gain.device)
     for _ in range(2):
         # Part 0 is what is not above `low`; the last one, what is above all.
-        part = ((gain - low) / size.clamp(min=torch.finfo(gain.dtype).tiny)).ceil_().clamp_(0, _PARTS + 1)
+        part = ((gain - low) / size.clamp(min=torch.finfo(gain.dtype).tiny)).ceil_().nan_to_num_().clamp_(0, _PARTS + 1)
         gains = torch.zeros(_PARTS + 2, dtype=kind, device=gain.device)
         gains.scatter_add_(0, part.to(torch.int64), gain.to(kind))
         # How many parts it takes, from above: at most all but part 0.
