@@ -72,6 +72,7 @@ _GAZE = ("--targets", "retinaface,mpiigaze")
 SETTINGS = {
     "hidden only": Setting(("--hide-only",)),
     "RetinaFace + gaze (default)": Setting(_GAZE, GAZE),
+    "RetinaFace": Setting(("--targets", "retinaface"), ("retinaface",)),
     "RetinaFace + gaze, quick": Setting((*_GAZE, "--until", "quick"), GAZE),
     "RetinaFace + gaze, twin not silent": Setting((*_GAZE, "--silence", "none"), GAZE),
     "MTCNN (built in)": Setting((), ("mtcnn",)),
