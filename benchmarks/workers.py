@@ -20,6 +20,7 @@ from deidlib.media import VideoWriter
 from deidlib.models.retinaface import RetinaFace
 from deidlib.obfuscate import Solid
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.file_work import FileWork
 from deidlib.protect.folder_work import FolderWork
 from deidlib.protect.workers import Done, Workers, one_thread
 from deidlib.records.files import sha256_of
@@ -106,13 +107,15 @@ class _Timed(NamedTuple):
 
 def _run(place: Path, target: Path, count: int) -> _Run:
     model, until = RetinaFace(), TOLERANCES["quick"]
-    deidentifier = Deidentifier(
-        recommended([model], until=until), Solid(), detectors=[model], chain=recommended_chain("ffv1", until=until)
+    files = FileWork(
+        Deidentifier(
+            recommended([model], until=until), Solid(), detectors=[model], chain=recommended_chain("ffv1", until=until)
+        )
     )
     pairs = [(place / f"{name}.mkv", target / f"{name}.mkv") for name in "0123"]
     spent, begun, ended = Counter[int](), list[float](), list[float]()
     with one_thread(torch.device("cpu")):
-        work = FolderWork(deidentifier, place, target)
+        work = FolderWork(files, place, target)
     with Workers(count, _Timed(work), torch.device("cpu")) as workers:
         ready = list[float]()
         for worker in range(count):

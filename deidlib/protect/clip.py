@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -75,13 +76,14 @@ class ClipJob:
         faces: per frame where faces are, if that is known; no detector then decides what is hidden. What
             :class:`~deidlib.records.detections.Detections` say of size and file must be this clip's.
         key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
+        options: noted in the description of the output; nothing depends on them.
         progress: told how many frames more are protected.
         stage: told what is being done: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
         on_step: told how the attacks go, step by step.
 
     Raises:
         MediaError: the source cannot be read.
-        TypeError: an entry of ``faces`` is no :class:`~deidlib.Faces`.
+        TypeError: an entry of ``faces`` is no :class:`~deidlib.Faces`; ``options`` that JSON does not hold.
         ValueError: a batch of less than a frame, ``faces`` that are not of this clip, or frames too large for the
             memory that is free.
     """
@@ -98,6 +100,7 @@ class ClipJob:
         workers: int | Literal["auto"] | None = None,
         faces: Given | None = None,
         key: Key | KeyRecord | None = None,
+        options: Mapping[str, Any] | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
         on_step: Callable[[AttackStep], object] | None = None,
@@ -105,6 +108,9 @@ class ClipJob:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
         check_place(target)
+        # What cannot be written is told now, not when all is done.
+        self.options = dict(options or {})
+        json.dumps(self.options)
         self.source, self.target, self.output, self.check = source, target, output, check
         self.progress, self.stage, self.on_step = Forwards(progress or _ignore), stage or _ignore, on_step
         attacked = deidentifier.attacker.max_iterations > 0
@@ -437,6 +443,7 @@ class ClipJob:
                 segments=(store.records(number, upto) for number in store.known()),
                 known_input=known_input(self._secret, self.source.sha256),
                 key=self.key,
+                options=self.options,
             )
             publish(file.path, self.target, description)
         _log.info("%s: %d frames written", self.target, summary.frames)
