@@ -98,11 +98,12 @@ def protect_image(
     if isinstance(target, str | Path):
         target = Path(target)
         _check_png(target)
-    elif key is not None or options is not None:
+    elif key is not None:
         raise ValueError(
-            "key and options need a target: what a reader must be told beside the key, and what was asked for, is "
-            "written beside it. Name a .png."
+            "key needs a target: what a reader must be told beside the key is written beside it. Name a .png."
         )
+    elif options is not None:
+        raise ValueError("options need a target: they are written beside it. Name a .png.")
     if isinstance(source, np.ndarray):
         clip = _in_memory(source)
     else:

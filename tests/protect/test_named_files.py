@@ -17,8 +17,8 @@ from deidlib.attack.steps import SignStep
 from deidlib.media import write_image
 from deidlib.obfuscate import Pixelate
 from deidlib.protect import Sidecar, protect_file, protect_files, protect_folder, protect_image
-from deidlib.protect import clip as module
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.sidecar import publish
 from deidlib.protect.workers import Workers
 from deidlib.records.files import sha256_of
 
@@ -89,13 +89,12 @@ def test_options_are_in_the_description_when_it_appears_and_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published = list[Any]()
-    publish = module.publish
 
     def seen(file: Path, protected: Path, description: dict[str, Any]) -> None:
         published.append(description.get("options"))
         publish(file, protected, description)
 
-    monkeypatch.setattr(module, "publish", seen)
+    monkeypatch.setattr("deidlib.protect.clip.publish", seen)
     (tmp_path / "in").mkdir()
     make_video(tmp_path / "in" / "a.mkv", torch.rand(2, 3, 32, 32))
     write_image(tmp_path / "in" / "b.png", torch.rand(3, 32, 32))
@@ -118,4 +117,4 @@ def test_options_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pa
         protect_file(hider(), tmp_path / "a.mkv", tmp_path / "out.mkv", options={"place": tmp_path})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
     with pytest.raises(ValueError, match="options need a target"):
-        protect_image(hider(), tmp_path / "a.png", options={})
+        protect_image(hider(), tmp_path / "a.png", options={})  # type: ignore[call-overload]
