@@ -174,7 +174,7 @@ class Cost:
         steps: gradients of each frame, of each model; of one that is attacked again, once more.
         least_iou: the least overlap of the first detector's boxes, read from the file.
         within: frames within tolerance.
-        faces: by model what was read of each face in the file, as in ``ReadingDifference.per_face``.
+        faces: by model what was read of each face in the file, as in ``FaceTable.per_face``.
     """
 
     frames: int
@@ -274,7 +274,7 @@ def cost_of(clip: Path, folder: Path, case: Case | None = None) -> Cost:
     assert summary.readback is not None
     overlap = summary.readback.models[case.models[0]].min_iou
     assert overlap is not None
-    faces = {name: metric.per_face() for name, metric in readbacks[-1]._differences.items()}
+    faces = {name: table.per_face() for name, table in readbacks[-1]._tables.items()}
     return Cost(
         count,
         sum(floor) / 2,

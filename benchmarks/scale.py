@@ -231,6 +231,9 @@ def per_frame() -> Table:
 
 def start() -> Table:
     """CPU seconds until a worker can begin."""
+    from footage import SHARED
+
+    os.environ.setdefault("DEIDLIB_WEIGHTS", str(SHARED / "weights"))
     code = "import deidlib.protect.video; from deidlib import MTCNN, RetinaFace; MTCNN(); RetinaFace()"
     before = _children()
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -175,9 +175,15 @@ def test_importing_loads_nothing_heavy_and_warns_of_nothing() -> None:
     assert _loaded("import deidlib", ["numpy", "torch", "torchvision", *LATE]) == ""
 
 
-def test_mtcnn_loads_neither_torchvision_nor_the_package_that_its_weights_are_of() -> None:
-    # It takes as long as torch; only its library of operators is loaded.
-    code = "import torch; from deidlib import MTCNN; MTCNN().predict(torch.rand(1, 3, 40, 40))"
+def test_finding_and_checking_faces_loads_neither_torchvision_nor_torchmetrics_nor_the_package_of_weights() -> None:
+    # Each takes as long as torch, in every worker; only torchvision's library of operators is loaded.
+    code = (
+        "import torch; from deidlib import MTCNN, Faces; from deidlib.protect.readback import ReadbackComparison; "
+        "model, images = MTCNN(), torch.rand(1, 3, 40, 40); model.predict(images); "
+        "file = ReadbackComparison({'mtcnn': model}, 0.9); "
+        "file.update(images, [0], [{'mtcnn': Faces(torch.tensor([[5., 5., 35., 35.]]), torch.ones(1))}]); "
+        "assert file.compute(0).models['mtcnn'].faces == 1"
+    )
     assert _loaded(code, ["torchvision", "torch._dynamo", "facenet_pytorch", *LATE]) == ""
 
 

@@ -189,6 +189,7 @@ EXEMPT = {
     "deidlib.attack.attack_step.AttackStep": "what a listener is told",
     "deidlib.models.strangers.lbp.LBPCascade": "as any PixelDetector, it is given bytes",
     "deidlib.protect.estimate.Estimator": "times, of what Deidentifier does",
+    "deidlib.protect.file_work.FileWork": "files",
     "deidlib.protect.folder_work.FolderWork": "files",
     "deidlib.protect.forwards.Forwards": "numbers",
     "deidlib.protect.outcome.RunSummary": "numbers",

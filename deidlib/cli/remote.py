@@ -117,7 +117,7 @@ class Elsewhere:
 
     def _run(self, work: Work, source: str, target: str, done: Any) -> RunSummary:
         settings: dict[str, Any] = {"output": work.output, "check": work.check, "batch_size": work.batch_size}
-        settings |= {"done": done, "scratch": self.scratch, "options": work.options}
+        settings |= {"options": work.options, "scratch": self.scratch, "done": done}
         if self.ray is not None:
             from deidlib.cluster import protect
 

@@ -1,4 +1,4 @@
-"""The files of a run: one, or all of a folder, with bars, and what happened in words."""
+"""The files of a run, one or several, with bars, and what happened in words."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Work:
             faces = None if self.faces_of is None or not isinstance(source, Path) else self.faces_of(source)
             summary = protect_file(
                 self.deidentifier, source, target, output=self.output, check=self.check, faces=faces, key=self.key,
-                batch_size=self.batch_size, workers=self.workers, limit=limit,
+                batch_size=self.batch_size, workers=self.workers, options=self.options, limit=limit,
                 progress=bar.progress, stage=bar.stage, on_step=bar.on_step,
             )  # fmt: skip
         except (ValueError, OSError) as error:
@@ -109,22 +109,18 @@ class Work:
         if self.audit is not None:
             self.audit.write(target, summary)
 
-    def each(self, inputs: Inputs) -> tuple[int, int]:
-        """Protect files one by one; how many failed, and how many there were."""
-        failed = 0
-        for source, target in inputs.pairs:
-            try:
-                self.one(source, target)
-            except (ValueError, OSError) as error:
-                failed += 1
-                warn(f"error: {_naming(source, error)}")
-        return failed, len(inputs.pairs)
+    def several(self, inputs: Inputs, source: Path, target: Path | None) -> tuple[int, int]:
+        """Protect several files, and say what happened; how many failed, and how many there were.
 
-    def folder(self, source: Path, target: Path, inputs: Inputs) -> tuple[int, int]:
-        """Protect all files of a folder, and say what happened; how many failed, and how many there were."""
+        Args:
+            inputs: the files.
+            source: the folder that holds them all.
+            target: the folder for the outputs; None: they lie beside the files.
+        """
         from tqdm.auto import tqdm
 
         from deidlib.media.tree import passed_over_in_words
+        from deidlib.protect.files import protect_files
         from deidlib.protect.folder import protect_folder
 
         count = len(inputs.pairs)
@@ -154,13 +150,18 @@ class Work:
                 elif result.summary is not None:
                     self.report(result.source, result.target, result.summary)
                     if self.audit is not None:
-                        self.audit.write(result.target, result.summary, result.target.relative_to(target))
+                        name = result.target.relative_to(source if target is None else target)
+                        self.audit.write(result.target, result.summary, name)
 
-            summary = protect_folder(
-                self.deidentifier, source, target, output=self.output, check=self.check, key=self.key,
-                batch_size=self.batch_size, workers=self.workers, faces_of=self.faces_of, begin=first, done=done,
-                inputs=inputs, progress=progress, stage=bar.stage, on_step=bar.on_step,
-            )  # fmt: skip
+            settings: dict[str, Any] = {
+                "output": self.output, "check": self.check, "faces_of": self.faces_of, "key": self.key,
+                "batch_size": self.batch_size, "workers": self.workers, "options": self.options, "begin": first,
+                "done": done, "progress": progress, "stage": bar.stage, "on_step": bar.on_step,
+            }  # fmt: skip
+            if target is None:
+                summary = protect_files(self.deidentifier, inputs.pairs, **settings)
+            else:
+                summary = protect_folder(self.deidentifier, source, target, inputs=inputs, **settings)
             if together is not None:
                 together.close()
         tell_left(summary, count, "files", passed_over_in_words(summary.passed_over, source))
@@ -168,10 +169,6 @@ class Work:
 
     def report(self, source: Path | str | int, target: Path, summary: Summary) -> None:
         """Print what happened to a file."""
-        if self.options:
-            from deidlib.protect.sidecar import Sidecar
-
-            Sidecar.add(target, self.options)
         self.tell(source, target, summary)
         if self.key is not None:
             say(f"  only key {self.key.id} opens it: deidlib read {target} --key FILE")
@@ -207,10 +204,8 @@ def run(work: Work, paths: Paths) -> None:
     """
     assert paths.inputs is not None
     with to_be_continued():
-        if paths.target is None:
-            failed, count = work.each(paths.inputs)
-        elif paths.source.is_dir():
-            failed, count = work.folder(paths.source, paths.target, paths.inputs)
+        if paths.target is None or paths.source.is_dir():
+            failed, count = work.several(paths.inputs, paths.source, paths.target)
         else:
             failed, count = 0, 1
             try:

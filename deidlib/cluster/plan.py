@@ -14,13 +14,13 @@ from deidlib.cluster.errors import ClusterError
 from deidlib.keys.key import Key
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
+from deidlib.protect.file_work import FileWork
 from deidlib.protect.folder_work import FolderWork
 from deidlib.protect.inputs import Inputs
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output
 from deidlib.protect.remote import RemoteWork
 from deidlib.protect.remote_pairs import RemotePair, remote_pairs
-from deidlib.protect.sidecar import Sidecar
 from deidlib.records.versions import versions
 from deidlib.storage.place import Place
 from deidlib.storage.scratch import Scratch
@@ -41,12 +41,12 @@ class ClusterPlan:
         source: the file or folder, a URL or path.
         target: the file, or the folder for the outputs.
         output: how videos are written.
-        check: what the files must show their authorised readers.
+        check: what the files must show their authorised readers; None: they are not read back.
         key_file: where each node finds the key; None: everybody may read.
         batch_size: as for :func:`~deidlib.protect_video`.
+        options: as for :func:`~deidlib.protect_video`.
         scratch: where nodes keep clips of other stores while they work; None: their folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
-        options: noted in each description.
         versions: of what computes, where the work was planned.
     """
 
@@ -56,9 +56,9 @@ class ClusterPlan:
     check: Check | None = Check()
     key_file: str | None = None
     batch_size: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     scratch: str | None = None
     patience: float = 60.0
-    options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=versions)
 
     @property
@@ -100,30 +100,30 @@ class ClusterPlan:
         """
         if (why := mismatch(versions(), self.versions)) is not None:
             raise ClusterError(why)
-        settings: dict[str, Any] = {"output": self.output, "check": self.check, "batch_size": self.batch_size}
-        settings["key"] = None if self.key_file is None else Key.load(self.key_file)
+        key = None if self.key_file is None else Key.load(self.key_file)
+        files = FileWork(
+            deidentifier, self.output, self.check, key=key, batch_size=self.batch_size, options=self.options
+        )
         if self.shared is None:
             scratch = Scratch(None if self.scratch is None else Path(self.scratch))
-            return RemoteWork(deidentifier, *self.places, scratch=scratch, options=self.options, **settings)
+            return RemoteWork(files, *self.places, scratch=scratch)
         source, target = self.shared
         if not source.exists():
             raise ClusterError(unseen(source))
         if not source.is_dir():
             source, target = source.parent, target.parent
-        return _Shared(FolderWork(deidentifier, source, target, **settings), self.options)
+        return _Shared(FolderWork(files, source, target))
 
 
 class _Shared:
     """Clips in a folder that all nodes see."""
 
-    def __init__(self, work: FolderWork, options: Mapping[str, Any]) -> None:
-        self.work, self.options = work, options
+    def __init__(self, work: FolderWork) -> None:
+        self.work = work
 
     def one(self, pair: RemotePair) -> ClipResult:
         """Do a clip, and say what became of it."""
         done = self.work.one(self.work.source / pair.source, self.work.target / pair.target)
-        if self.options and done.summary is not None:
-            Sidecar.add(done.target, self.options)
         return ClipResult(str(done.source), str(done.target), done.summary, done.error, done.elsewhere)
 
 

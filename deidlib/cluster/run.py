@@ -41,13 +41,13 @@ def protect(
     check: Check | None = Check(),
     key_file: str | Path | None = None,
     batch_size: int | None = None,
-    resources: Mapping[str, Any] | None = None,
     workers: int | None = None,
-    per_task: int = 1,
-    address: str | None = None,
+    options: Mapping[str, Any] | None = None,
     scratch: str | Path | None = None,
     patience: float = 60.0,
-    options: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    per_task: int = 1,
+    address: str | None = None,
     done: Callable[[ClipResult], object] | None = None,
     told: Callable[[str], object] | None = None,
 ) -> RunSummary:
@@ -65,20 +65,20 @@ def protect(
         out: the file, or the folder for the outputs. Of several inputs, each has its own name in it.
         deidentifier: what happens to the frames. It is sent to each node once; each actor has one.
         output: how videos are written.
-        check: what the files must show their authorised readers.
+        check: what the files must show their authorised readers; None: they are not read back.
         key_file: where every node finds the key; it is read there, and sent to nobody.
         batch_size: as for :func:`~deidlib.protect_video`.
+        workers: actors; by default as many as the nodes that are there have room for.
+        options: as for :func:`~deidlib.protect_video`.
+        scratch: where clips of a store lie while they are worked on; by default in each node's folder for temporary
+            files. On a disk that nodes share, a clip that was interrupted goes on wherever it is done next.
+        patience: seconds for which a store that does not answer is asked again.
         resources: of one actor, in Ray's words: ``num_cpus`` (1 by default), ``num_gpus``, which may be a fraction,
             ``memory`` in bytes, and whatever else ``Dataset.map`` takes. With a GPU, the models work on it.
-        workers: actors; by default as many as the nodes that are there have room for.
         per_task: clips, rather pictures, that one actor is given at a time: many short ones take less of Ray's time.
         address: of the cluster; by default the one that this program is connected to, or else Ray is started on this
             machine, and stopped afterwards.
-        scratch: where nodes keep clips of a store while they work on them; by default their folder for temporary files.
-            On a disk that they share, a clip that was interrupted goes on wherever it is done next.
-        patience: seconds for which a store that does not answer is asked again.
-        options: of the command line, noted in each description, so that it serves as ``--config``.
-        done: told what became of each clip, in the order in which they end.
+        done: told what became of it, of each clip, in the order in which they end.
         told: told in a line what is wrong with a node.
 
     Returns:

@@ -10,6 +10,7 @@ import torch
 
 from deidlib.cluster.errors import one_line, ray
 from deidlib.cluster.plan import Clips, ClusterPlan, unpacked
+from deidlib.media.threads import limit_threads
 from deidlib.protect.remote_pairs import RemotePair
 
 # Seconds: a node that can do nothing must not be the quickest to answer for all clips.
@@ -22,7 +23,7 @@ class ClipWorker:
     Args:
         plan: the work.
         packed: a reference to the deidentifier's bytes, which each node fetches once.
-        threads: for PyTorch.
+        threads: for PyTorch, and for each file that FFmpeg reads or writes.
     """
 
     def __init__(self, plan: ClusterPlan, packed: Any, threads: int) -> None:
@@ -31,6 +32,7 @@ class ClipWorker:
         self.unfit: str | None = None
         try:
             torch.set_num_threads(threads)
+            limit_threads(threads)
             device = "cuda" if ray().get_gpu_ids() and torch.cuda.is_available() else "cpu"
             self.work = plan.open(unpacked(ray().get(packed), device))
         except Exception as error:

@@ -19,6 +19,7 @@ class Codec:
         odd_pixel_format: for others: colour at half resolution needs even sides.
         options: of the encoder.
         quality: best, default and worst quality; None if nothing is lost.
+        threads: of the encoder, wherever it runs, where its bytes hang on it; 0: as many as there may be.
     """
 
     encoder: str
@@ -27,6 +28,7 @@ class Codec:
     odd_pixel_format: str
     options: dict[str, str]
     quality: tuple[int, int, int] | None = None
+    threads: int = 0
 
     def options_for(self, quality: int | None) -> dict[str, str]:
         """The encoder's options, with a quality that :func:`check_quality` has seen."""
@@ -56,8 +58,8 @@ CODEC_TABLE = {
     # Every frame a key frame, with checksums.
     "ffv1": Codec("ffv1", {".mkv": "matroska"}, "bgr0", "bgr0", {"level": "3", "g": "1", "slicecrc": "1"}),
     "h264": Codec("libx264", _MP4, "yuv420p", "yuv444p", {}, (0, 18, 51)),
-    "h264-lossless": Codec("libx264rgb", _MP4, "rgb24", "rgb24", {"qp": "0"}),
-    "mjpeg": Codec("mjpeg", {".avi": "avi", ".mkv": "matroska"}, "yuvj420p", "yuvj444p", {}, (2, 3, 31)),
+    "h264-lossless": Codec("libx264rgb", _MP4, "rgb24", "rgb24", {"qp": "0"}, threads=4),
+    "mjpeg": Codec("mjpeg", {".avi": "avi", ".mkv": "matroska"}, "yuvj420p", "yuvj444p", {}, (2, 3, 31), threads=1),
 }
 
 CODECS = (*CODEC_TABLE, "png-folder")

@@ -21,6 +21,7 @@ from deidlib.media.kind import is_heif
 from deidlib.media.presentation import UNSPECIFIED, Fields, Presentation
 from deidlib.media.sources import Source
 from deidlib.media.streams import clock_of, videos_of
+from deidlib.media.threads import set_threads
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -138,6 +139,7 @@ class Decoding:
         if stream.codec_context is None:
             raise MediaReadError(f"{self.path}: no decoder for its video stream; convert it to H.264 first.")
         stream.thread_type = "AUTO"
+        set_threads(stream.codec_context)
         return stream, len(streams) - 1
 
     def _decoder(self) -> VideoCodecContext | None:
@@ -155,6 +157,7 @@ class Decoding:
                 f"{self.path} is transparent in parts, and this installation of PyAV has no decoder {name!r} that sees "
                 "it, so that what is hidden there would be shown. Convert it to ProRes 4444 first."
             ) from error
+        set_threads(decoder)
         return cast("VideoCodecContext", decoder)
 
     def _decode(self) -> Iterator[tuple[VideoFrame, int | None]]:

@@ -16,6 +16,7 @@ from deidlib.media.errors import MediaWriteError, reporting
 from deidlib.media.matroska import set_display_width
 from deidlib.media.presentation import UNSPECIFIED, Presentation
 from deidlib.media.sound import SoundCopy
+from deidlib.media.threads import set_threads
 from deidlib.records.files import sync_folder
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class FileSink(Sink):
         context = self.stream.codec_context
         context.height, context.width, context.pix_fmt = height, width, self.pixel_format
         context.time_base = time_base
+        set_threads(context, codec.threads)
         if shown.pixel_aspect != 1:
             context.sample_aspect_ratio = shown.pixel_aspect
         for name, said in (("color_primaries", shown.primaries), ("color_trc", shown.transfer)):

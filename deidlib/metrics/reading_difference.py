@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
-from deidlib.images import widest
-from deidlib.metrics.difference import Miss, difference
+from deidlib.metrics.difference import Miss
+from deidlib.metrics.face_table import FaceTable
 from deidlib.metrics.pairing import check_min_iou
-
-# Rows are joined when so many pieces have come together: a tensor takes more memory than the few numbers in it.
-_MOST_PIECES = 1024
 
 
 class ReadingDifference(Metric):
@@ -35,6 +30,7 @@ class ReadingDifference(Metric):
         ValueError: ``min_iou`` is not in [0, 1).
 
     Example:
+        >>> import torch
         >>> box = torch.tensor([[0., 0., 40., 90.]])
         >>> metric = ReadingDifference(min_iou=0.5)
         >>> metric.update([Faces(box, torch.ones(1))], [Faces(box, torch.ones(1))])
@@ -48,15 +44,13 @@ class ReadingDifference(Metric):
 
     is_differentiable = False
     full_state_update = False
-    measures: ClassVar[tuple[str, ...]] = (
-        "iou", "landmarks_px", "nme_interocular", "nme_box", "gaze_deg", "head_pose_deg",
-    )  # fmt: skip
+    measures: ClassVar[tuple[str, ...]] = FaceTable.measures
     """What is measured of every face, as in :class:`Difference`; the unit is in the name."""
-    counts: ClassVar[tuple[str, ...]] = ("faces", "found", "spurious")
+    counts: ClassVar[tuple[str, ...]] = FaceTable.counts
     """What is counted in every frame."""
 
-    faces: list[Tensor]
-    frames: list[Tensor]
+    faces: list[Tensor] | Tensor
+    frames: list[Tensor] | Tensor
 
     def __init__(self, *, miss: Miss | None = None, min_iou: float = 0.0) -> None:
         super().__init__()
@@ -77,27 +71,7 @@ class ReadingDifference(Metric):
         Raises:
             ValueError: the two are not of one length, or as :func:`~deidlib.metrics.difference`.
         """
-        if len(original) != len(protected):
-            raise ValueError(
-                f"expected one Faces per frame on both sides, got {len(original)} original and "
-                f"{len(protected)} protected frames."
-            )
-        for known, read in zip(original, protected, strict=True):
-            result = difference(known, read, miss=self.miss, min_iou=self.min_iou, camera=camera)
-            columns = (
-                result.iou, result.landmarks, result.nme_interocular, result.nme_box, result.gaze, result.head_pose
-            )  # fmt: skip
-            unknown = result.iou.new_full((len(known),), torch.nan)
-            rows = [(unknown if column is None else column).cpu()[:, None] for column in columns]
-            # Joined, not stacked: poses are float64 where they are fitted, and lose nothing where the device has it.
-            table = torch.cat(rows, dim=1)
-            kind = widest(self.device) if table.dtype == torch.float64 else table.dtype
-            self.faces.append(table.to(kind).to(self.device))
-            counts = [len(known), len(result.pairing), len(result.pairing.spurious)]
-            self.frames.append(torch.tensor([counts], dtype=torch.long, device=self.device))
-        for pieces in (self.faces, self.frames):
-            if len(pieces) > _MOST_PIECES:
-                pieces[:] = [torch.cat(pieces)]
+        self._table().add(original, protected, camera=camera)
 
     def compute(self) -> dict[str, Tensor]:
         """Means over all faces, and counts.
@@ -107,18 +81,7 @@ class ReadingDifference(Metric):
             ``coverage``, the share of faces found; ``faces``, ``found``, ``spurious`` and ``frames`` counted.
             Zero-dimensional tensors.
         """
-        table, counts = self._tables()
-        overlap = table[:, 0]
-        faces, found, spurious = counts.sum(dim=0).to(table)
-        return {
-            **{name: table[:, i].nanmean() for i, name in enumerate(self.measures)},
-            "least_iou": overlap.amin() if len(overlap) else overlap.new_tensor(torch.nan),
-            "coverage": found / faces,
-            "faces": faces,
-            "found": found,
-            "spurious": spurious,
-            "frames": faces.new_tensor(float(len(counts))),
-        }
+        return self._table().means()
 
     def per_face(self) -> dict[str, Tensor]:
         """The values of each face, frame by frame, in the order of the originals; this process's faces only.
@@ -126,8 +89,7 @@ class ReadingDifference(Metric):
         Returns:
             ``(F,)`` by the names of :attr:`measures`, F faces in all; NaN where the original lacks it.
         """
-        table, _ = self._tables()
-        return {name: table[:, i] for i, name in enumerate(self.measures)}
+        return self._table().per_face()
 
     def per_frame(self) -> dict[str, Tensor]:
         """What is counted in each frame and its least overlap, in the order of the updates; this process's frames only.
@@ -135,18 +97,9 @@ class ReadingDifference(Metric):
         Returns:
             ``(T,)`` long by the names of :attr:`counts`, and ``least_iou``, NaN for a frame without faces.
         """
-        table, counts = self._tables()
-        frame = torch.arange(len(counts), device=counts.device).repeat_interleave(counts[:, 0])
-        least = table.new_full((len(counts),), torch.inf).scatter_reduce(0, frame, table[:, 0], "amin")
-        return {
-            **{name: counts[:, i] for i, name in enumerate(self.counts)},
-            "least_iou": least.where(counts[:, 0] > 0, least.new_tensor(torch.nan)),
-        }
+        return self._table().per_frame()
 
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """A row per face, and a row per frame."""
-        # Joined rows are a tensor after synchronisation, and there may be none.
-        if isinstance(self.frames, list) and not self.frames:
-            faces = torch.zeros(0, len(self.measures), device=self.device)
-            return faces, torch.zeros(0, len(self.counts), dtype=torch.long, device=self.device)
-        return dim_zero_cat(self.faces), dim_zero_cat(self.frames)
+    def _table(self) -> FaceTable:
+        """Over the rows that torchmetrics keeps for us; after synchronisation they are joined."""
+        rows = [[rows] if isinstance(rows, Tensor) else rows for rows in (self.faces, self.frames)]
+        return FaceTable(miss=self.miss, min_iou=self.min_iou, faces=rows[0], frames=rows[1], device=self.device)

@@ -5,6 +5,7 @@ from deidlib.protect.check import Check as Check
 from deidlib.protect.deidentifier import Deidentifier as Deidentifier
 from deidlib.protect.deidentifier import NoFaceError as NoFaceError
 from deidlib.protect.file import protect_file as protect_file
+from deidlib.protect.files import protect_files as protect_files
 from deidlib.protect.folder import protect_folder as protect_folder
 from deidlib.protect.image import protect_image as protect_image
 from deidlib.protect.keyed import with_key as with_key

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from deidlib.attack.attack_step import AttackStep
-from deidlib.images import on_device
 from deidlib.keys.key import Key
 from deidlib.keys.record import KeyRecord
-from deidlib.media import MediaReadError, MediaWriteError, write_image
-from deidlib.media.clip import open_frames
+from deidlib.media import MediaReadError, write_image
 from deidlib.media.errors import reporting
 from deidlib.media.images import image_size
 from deidlib.protect.batches import DetectedBatch
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier, NoFaceError
 from deidlib.protect.description import described_output, known_input
+from deidlib.protect.file_check import FileCheck
 from deidlib.protect.forwards import Forwards
 from deidlib.protect.frame_record import FrameRecord
 from deidlib.protect.given import Given, given_faces
 from deidlib.protect.keyed import nonce_of, with_key
-from deidlib.protect.look import LastLook, Written, check_alike
+from deidlib.protect.look import LastLook, Written
 from deidlib.protect.memory import frames_that_fit, give_back, is_out_of_memory
 from deidlib.protect.output import Output
 from deidlib.protect.pace import Pace
-from deidlib.protect.prefetch import BackgroundSink, Prefetch
+from deidlib.protect.prefetch import WAITING, BackgroundSink, Prefetch
 from deidlib.protect.protected_frames import ProtectedFrames
-from deidlib.protect.readback import Readback, ReadbackComparison
+from deidlib.protect.readback import Readback
 from deidlib.protect.seen_frames import SeenFrames
 from deidlib.protect.segments import CHECKED, COUNTED, SegmentStore, SegmentWriter
 from deidlib.protect.sidecar import check_place, publish
@@ -49,8 +48,6 @@ from deidlib.records.versions import versions
 from deidlib.tracking import TrackedFrame
 
 _log = logging.getLogger(__name__)
-# Batches that wait between two stages, which work at the same time.
-_WAITING = 2
 
 
 class ClipJob:
@@ -75,13 +72,14 @@ class ClipJob:
         faces: per frame where faces are, if that is known; no detector then decides what is hidden. What
             :class:`~deidlib.records.detections.Detections` say of size and file must be this clip's.
         key: for whose holder alone the models read; or the record of the key that they have been wrapped with.
+        options: noted in the description of the output; nothing depends on them.
         progress: told how many frames more are protected.
         stage: told what is being done: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
         on_step: told how the attacks go, step by step.
 
     Raises:
         MediaError: the source cannot be read.
-        TypeError: an entry of ``faces`` is no :class:`~deidlib.Faces`.
+        TypeError: an entry of ``faces`` is no :class:`~deidlib.Faces`; ``options`` that JSON does not hold.
         ValueError: a batch of less than a frame, ``faces`` that are not of this clip, or frames too large for the
             memory that is free.
     """
@@ -98,6 +96,7 @@ class ClipJob:
         workers: int | Literal["auto"] | None = None,
         faces: Given | None = None,
         key: Key | KeyRecord | None = None,
+        options: Mapping[str, Any] | None = None,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
         on_step: Callable[[AttackStep], object] | None = None,
@@ -105,6 +104,9 @@ class ClipJob:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 frame, got {batch_size}.")
         check_place(target)
+        # What cannot be written is told now, not when all is done.
+        self.options = dict(options or {})
+        json.dumps(self.options)
         self.source, self.target, self.output, self.check = source, target, output, check
         self.progress, self.stage, self.on_step = Forwards(progress or _ignore), stage or _ignore, on_step
         attacked = deidentifier.attacker.max_iterations > 0
@@ -146,6 +148,7 @@ class ClipJob:
             workers=workers,
         )
         self.frames = SeenFrames(deidentifier, source, self.pace, reader, self.faces)
+        self._file_check = FileCheck(deidentifier, check, self.frames, self.pace, output, live=self.live)
 
     @property
     def live(self) -> bool:
@@ -220,7 +223,8 @@ class ClipJob:
             note = store.folder.note(f"checked-{number}", CHECKED)
             if note is None:
                 file = Written.of(self._write(store, number))
-                comparison = self._look_at(store, number, file.path)
+                self._begin("checking")
+                comparison = self._file_check.of(store, number, file.path)
                 bad = [] if comparison is None else self._to_be_mended(store, number, comparison.bad)
                 if not bad or number == self.rounds:
                     break
@@ -311,8 +315,8 @@ class ClipJob:
                     self.progress(len(tracked))
 
         # The frames of a chain leave one by one; of chains side by side, all but the last have come when they begin.
-        behind = _WAITING if self.deidentifier.chain is None else _WAITING * self.pace.batch
-        ahead = _WAITING if self.pace.chains == 1 else max(_WAITING, self.pace.chains * self.length // self.pace.batch)
+        behind = WAITING if self.deidentifier.chain is None else WAITING * self.pace.batch
+        ahead = WAITING if self.pace.chains == 1 else max(WAITING, self.pace.chains * self.length // self.pace.batch)
         with (
             SegmentWriter(store, 0) as writer,
             BackgroundSink[ProtectedFrames](lambda item: writer.add(*item), behind) as sink,
@@ -344,7 +348,7 @@ class ClipJob:
         records: list[FrameRecord] = []
         with (
             SegmentWriter(store, number) as writer,
-            Prefetch(self.frames.batches(store, number - 1, lambda batch: batch in wanted), _WAITING) as seen,
+            Prefetch(self.frames.batches(store, number - 1, lambda batch: batch in wanted), WAITING) as seen,
         ):
             for batch, tracked in self.deidentifier.follow(seen):
                 segment, offset = divmod(batch.first, self.length)
@@ -364,20 +368,12 @@ class ClipJob:
 
     # The file
 
-    def _frames_of(self, store: SegmentStore, upto: int) -> Iterator[tuple[list[FrameRecord], Tensor]]:
-        """Batches of a round, with their records."""
-        for number in store.known():
-            records = store.records(number, upto)
-            for images in store.images(number, upto, self.pace.batch):
-                yield records[: len(images)], images
-                del records[: len(images)]
-
     def _write(self, store: SegmentStore, upto: int) -> Path:
         """The output, under a name of its own in the work folder."""
         self._begin("writing")
         file = store.folder.output()
         if self.output is None:
-            ((_, image),) = self._frames_of(store, upto)
+            ((_, image),) = store.batches(upto, self.pace.batch)
             write_image(file, image)
             return file
         sound = self.source.path if self.output.audio == "copy" and self.info.has_audio else None
@@ -386,53 +382,11 @@ class ClipJob:
             self.reread = True
         with (
             self.output.writer(file, self.info, sound=sound) as writer,
-            Prefetch(self._frames_of(store, upto), _WAITING) as batches,
+            Prefetch(store.batches(upto, self.pace.batch), WAITING) as batches,
         ):
             for records, images in batches:
                 writer.write(images, [record.pts for record in records])
         return file
-
-    def _look_at(self, store: SegmentStore, upto: int, file: Path) -> ReadbackComparison | None:
-        """See that the output hides what it is to hide, and let the authorised models read it."""
-        self._begin("checking")
-        comparison = None
-        if self.check is not None:
-            comparison = ReadbackComparison(self.deidentifier.attacker.named_models(), self.check.min_iou)
-        device, first = self.deidentifier.device(), 0
-        known = (record.readings for k in store.known() for record in store.records(k, upto))
-        with (
-            open_frames(file) as reader,
-            Prefetch(reader.batches(self.pace.batch), _WAITING) as batches,
-            self._looks(store, upto) as looks,
-        ):
-            for look, (images, _) in zip(looks, batches, strict=False):
-                numbers = range(first, first + len(images))
-                images = on_device(images, device)
-                look(images)
-                if comparison is not None:
-                    comparison.update(images, numbers, [row for _, row in zip(numbers, known, strict=False)])
-                first += len(images)
-                give_back()
-            first += sum(len(images) for images, _ in batches)
-        if first != store.frames():
-            codec = None if self.output is None else self.output.codec
-            raise MediaWriteError(
-                f"{self.target}: {store.frames()} frames were written and {first} can be read back. "
-                f"Choose another codec; {codec!r} lost some."
-            )
-        return comparison
-
-    @contextlib.contextmanager
-    def _looks(self, store: SegmentStore, upto: int) -> Iterator[Iterator[Callable[[Tensor], None]]]:
-        """For every batch of the output, what looks at it: beside the originals, or what is left of a live source."""
-        exact = self.output is None or self.output.lossless
-        if self.live:
-            with Prefetch(self._frames_of(store, upto), _WAITING) as written:
-                yield _alike(written, exact)
-            return
-        look = LastLook(self.deidentifier, exact)
-        with Prefetch(self.frames.batches(store, upto, lambda batch: True), _WAITING) as seen:
-            yield (partial(look, batch, tracked) for batch, tracked in self.deidentifier.follow(seen))
 
     def _publish(self, store: SegmentStore, upto: int, file: Written, readback: Readback | None) -> Summary:
         """Give the output its name."""
@@ -448,18 +402,11 @@ class ClipJob:
                 segments=(store.records(number, upto) for number in store.known()),
                 known_input=known_input(self._secret, self.source.sha256),
                 key=self.key,
+                options=self.options,
             )
             publish(file.path, self.target, description)
         _log.info("%s: %d frames written", self.target, summary.frames)
         return summary
-
-
-def _alike(written: Iterable[tuple[object, Tensor]], exact: bool) -> Iterator[Callable[[Tensor], None]]:
-    """What compares batches with those that were written."""
-    first = 0
-    for _, images in written:
-        yield partial(check_alike, written=images, first=first, exact=exact)
-        first += len(images)
 
 
 def _ignore(_: object) -> None:

@@ -28,8 +28,9 @@ def described_output(
     segments: Iterable[Sequence[FrameRecord]],
     known_input: Mapping[str, str] | None,
     key: KeyRecord | None,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The description of an output, without the options of a command line.
+    """The description of an output.
 
     Args:
         deidentifier: what happened to the frames.
@@ -39,6 +40,7 @@ def described_output(
         segments: what is known of each.
         known_input: see :func:`known_input`.
         key: what a reader must be told of the key, if there is one.
+        options: of a command line, if there was one.
     """
     numbers, why = asdict(summary), why_not_proved(deidentifier)
     return {
@@ -54,6 +56,7 @@ def described_output(
         "hidden": _hidden(segments),
         "readback": numbers["readback"],
         "key": None if key is None else key.to_dict(),
+        **({"options": dict(options)} if options else {}),
     }
 
 

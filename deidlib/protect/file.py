@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from deidlib.attack.attack_step import AttackStep
 from deidlib.keys.key import Key
@@ -33,6 +33,7 @@ def protect_file(
     key: Key | None = None,
     batch_size: int | None = None,
     workers: int | Literal["auto"] | None = None,
+    options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
@@ -49,11 +50,14 @@ def protect_file(
             raise ValueError(f"{path_of(source)} is one image; faces are given for {len(faces)} frames.")
         known = faces if faces is None or isinstance(faces, Detections) else faces[0]
         with one_thread(deidentifier.device()) if workers is not None else contextlib.nullcontext():
-            summary = protect_image(deidentifier, source, target, check=check, faces=known, key=key, on_step=on_step)
+            summary = protect_image(
+                deidentifier, source, target, check=check, faces=known, key=key, options=options, on_step=on_step
+            )
         if progress is not None:
             progress(1)
         return summary
     return protect_video(
         deidentifier, source, target, output=output, check=check, faces=faces, key=key,
-        batch_size=batch_size, workers=workers, limit=limit, progress=progress, stage=stage, on_step=on_step,
+        batch_size=batch_size, workers=workers, options=options, limit=limit,
+        progress=progress, stage=stage, on_step=on_step,
     )  # fmt: skip

@@ -16,19 +16,15 @@ from deidlib.media import MediaWriteError
 from deidlib.media.errors import reporting
 from deidlib.media.files import make_folder
 from deidlib.media.tree import PassedOver
-from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.file import protect_file
-from deidlib.protect.given import Given
+from deidlib.protect.file_work import FileWork
 from deidlib.protect.manifest import Manifest
 from deidlib.protect.outcome import FileResult
-from deidlib.protect.output import Output
 from deidlib.protect.sidecar import Sidecar
 from deidlib.protect.source import ClipSource
 from deidlib.protect.work_folder import BusyError, discard
 from deidlib.records.files import remove, sha256_of, temporary_name
 from deidlib.records.fingerprint import described, fingerprint
-from deidlib.records.versions import versions
 
 MANIFEST = "deidlib-manifest.jsonl"
 
@@ -37,47 +33,26 @@ class FolderWork:
     """What is done to each file of a folder; of processes that have one each, one does a file.
 
     Args:
-        deidentifier: what happens to the frames.
+        files: what is done to each.
         source: the folder.
         target: the folder for the outputs; it is created.
-        output: how videos are written.
-        check: what the files must show their authorised readers.
-        key: the models read for its holder only.
-        batch_size: as for :func:`~deidlib.protect_video`.
-        faces_of: told a file, where faces are in its frames, if that is known.
 
     Raises:
         MediaError: the output folder cannot be made.
     """
 
-    def __init__(
-        self,
-        deidentifier: Deidentifier,
-        source: Path,
-        target: Path,
-        *,
-        output: Output = Output(),
-        check: Check | None = Check(),
-        key: Key | None = None,
-        batch_size: int | None = None,
-        faces_of: Callable[[Path], Given | None] | None = None,
-    ) -> None:
+    def __init__(self, files: FileWork, source: Path, target: Path) -> None:
         make_folder(target)
-        self.deidentifier, self.source, self.target = deidentifier, source, target
-        self.output, self.check, self.key = output, check, key
-        self.batch_size, self.faces_of = batch_size, faces_of
+        self.files, self.source, self.target = files, source, target
         self._manifest = Manifest(target / MANIFEST)
-        self._secret = key.derive("input") if key is not None else _secret_of(target)
-        settings: dict[str, Any] = {
-            "deidentifier": described(deidentifier),
-            "output": described(output),
-            "check": described(check),
-            "faces_of": described(faces_of),
-            "key": None if key is None else key.id,
-            "versions": versions(),
-        }
+        self._secret = files.key.derive("input") if files.key is not None else _secret_of(target)
         # Where faces are known, they are in it: as with inputs, a plain hash would confirm whoever guesses them.
-        self._mark = self._secret.mac(fingerprint(settings))
+        self._mark = self._secret.mac(fingerprint(files.settings | {"faces_of": described(files.faces_of)}))
+
+    @property
+    def deidentifier(self) -> Deidentifier:
+        """What happens to the frames."""
+        return self.files.deidentifier
 
     def pass_over(self, passed_over: Sequence[PassedOver]) -> None:
         """Note in the manifest what else lies in the folder."""
@@ -132,11 +107,7 @@ class FolderWork:
                 if not out.suffix:
                     # A folder of pictures is never written over, so that it must be known again for our own.
                     manifest.add(line | {"status": "begun"})
-                faces = None if self.faces_of is None else self.faces_of(one)
-                summary = protect_file(
-                    self.deidentifier, clip, out, output=self.output, check=self.check, faces=faces, key=self.key,
-                    batch_size=self.batch_size, workers=workers, progress=progress, stage=told, on_step=on_step,
-                )  # fmt: skip
+                summary = self.files.do(clip, out, workers=workers, progress=progress, stage=told, on_step=on_step)
                 manifest.add(line | {"status": "done", "output_sha256": sha256_of(out)})
             return FileResult(one, out, summary)
         except _FinishedMeanwhile:
@@ -158,9 +129,10 @@ class FolderWork:
         return self._failed(one, out, why, self._line(one, out))
 
     def _failed(self, one: Path, out: Path, why: str, line: Mapping[str, Any]) -> FileResult:
-        message = why if str(one) in why else f"{one}: {why}"
-        self._manifest.add({**line, "status": "failed", "error": message.replace(f"{self.source}/", "")[:10_000]})
-        return FileResult(one, out, error=message)
+        result = self.files.failed(one, out, why)
+        error = str(result.error).replace(f"{self.source}/", "")[:10_000]
+        self._manifest.add({**line, "status": "failed", "error": error})
+        return result
 
     def _line(self, one: Path, out: Path) -> dict[str, Any]:
         """What the manifest says of a file in any case."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -35,6 +35,7 @@ def protect_image(
     check: Check | None = ...,
     faces: Faces | Detections | None = ...,
     key: Key | KeyRecord | None = ...,
+    options: Mapping[str, Any] | None = ...,
     on_step: Callable[[AttackStep], object] | None = ...,
 ) -> Summary: ...
 
@@ -59,6 +60,7 @@ def protect_image(
     check: Check | None = Check(),
     faces: Faces | Detections | None = None,
     key: Key | KeyRecord | None = None,
+    options: Mapping[str, Any] | None = None,
     on_step: Callable[[AttackStep], object] | None = None,
 ) -> Summary | Pixels:
     """Protect an image, a file or an array; the result is a PNG, or an array. All else is as for ``protect_video``.
@@ -72,6 +74,7 @@ def protect_image(
         faces: where faces are, if that is known; no detector is asked then.
         key: the models read for the holder of this key only. What a reader must be told beside it lies in the file
             beside ``target``.
+        options: noted there, as for :func:`~deidlib.protect_video`.
         on_step: called after every step of the attack, and before its first.
 
     Returns:
@@ -81,7 +84,8 @@ def protect_image(
         MediaError: a file cannot be read or written, or ``target`` is no ``.png``.
         NoFaceError: no face, with ``on_missing="error"``.
         TypeError: an array that is not of uint8.
-        ValueError: ``faces`` that are not those of this image; a key without ``target``; an array of another shape.
+        ValueError: ``faces`` that are not those of this image; a key or options without ``target``; an array of
+            another shape.
 
     Example:
         >>> import numpy as np
@@ -98,6 +102,8 @@ def protect_image(
         raise ValueError(
             "key needs a target: what a reader must be told beside the key is written beside it. Name a .png."
         )
+    elif options is not None:
+        raise ValueError("options need a target: they are written beside it. Name a .png.")
     if isinstance(source, np.ndarray):
         clip = _in_memory(source)
     else:
@@ -106,7 +112,9 @@ def protect_image(
             check_paths(path_of(source), target)
     known = [faces] if isinstance(faces, Faces) else faces
     if target is not None:
-        return ClipJob(deidentifier, clip, target, None, check, faces=known, key=key, on_step=on_step).run()
+        return ClipJob(
+            deidentifier, clip, target, None, check, faces=known, key=key, options=options, on_step=on_step
+        ).run()
     with tempfile.TemporaryDirectory(prefix="deidlib-") as folder:
         # For its owner's eyes only, and nothing but what is protected lies there.
         file = Path(folder, "protected.png")

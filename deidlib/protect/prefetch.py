@@ -11,6 +11,9 @@ from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
+WAITING = 2
+"""Batches that wait between two stages, which work at the same time."""
+
 
 class _End:
     """The last thing in a queue: how it ended."""

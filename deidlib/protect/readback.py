@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deidlib.faces import Faces
 from deidlib.images import read_together
+from deidlib.metrics.face_table import FaceTable
 from deidlib.models.base import TargetModel
 from deidlib.models.observe import observe_each
 
@@ -72,15 +73,9 @@ class ReadbackComparison:
     """
 
     def __init__(self, models: Mapping[str, TargetModel[Any]], wanted: float) -> None:
-        # torchmetrics takes a second to import, and who does not check does not need it.
-        from deidlib.metrics import ReadingDifference
-
         self.models, self.wanted = dict(models), wanted
         self._numbers: list[int] = []
-        self._differences = {name: ReadingDifference(min_iou=_FOUND) for name in models}
-        for metric in self._differences.values():
-            # Nothing read is an answer too, which torchmetrics would warn of.
-            metric.update([], [])
+        self._tables = {name: FaceTable(min_iou=_FOUND) for name in models}
 
     def update(self, images: Tensor, numbers: Sequence[int], truth: Sequence[Mapping[str, Faces]]) -> None:
         """Read frames of the written file.
@@ -111,17 +106,17 @@ class ReadbackComparison:
         read = observe_each(images[rows], models, given)
         for name, model in models.items():
             known = [_own(truth[i].get(name, Faces.empty()), model.task) for i in rows]
-            self._differences[name].update(known, read[name])
+            self._tables[name].add(known, read[name])
         self._numbers += [numbers[i] for i in rows]
 
     @property
     def bad(self) -> list[int]:
         """The frames in which a detector's overlap is lower than wanted, in the order of the updates."""
         bad = torch.zeros(len(self._numbers), dtype=torch.bool)
-        for name, metric in self._differences.items():
+        for name, table in self._tables.items():
             if self.models[name].task == "boxes":
                 # A frame without faces has no least overlap: NaN is not below anything.
-                bad |= metric.per_frame()["least_iou"].double() < self.wanted
+                bad |= table.per_frame()["least_iou"].double() < self.wanted
         return [number for number, is_bad in zip(self._numbers, bad.tolist(), strict=True) if is_bad]
 
     def compute(self, repaired: int) -> Readback:
@@ -130,10 +125,7 @@ class ReadbackComparison:
         Args:
             repaired: frames that were attacked again.
         """
-        models = {
-            name: _model_readback(metric.compute(), self.models[name].task)
-            for name, metric in self._differences.items()
-        }
+        models = {name: _model_readback(table.means(), self.models[name].task) for name, table in self._tables.items()}
         bad = self.bad
         return Readback(models, self.wanted, tuple(bad[:100]), len(bad), repaired)
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from deidlib.attack.attack_step import AttackStep
 from deidlib.bounded import BoundsError, fields, json_of, listed, maybe, text
 from deidlib.keys.key import Key
 from deidlib.media.errors import MediaWriteError
 from deidlib.protect.check import Check
 from deidlib.protect.deidentifier import Deidentifier
-from deidlib.protect.file import protect_file
+from deidlib.protect.file_work import FileWork
 from deidlib.protect.outcome import ClipResult, RunSummary
 from deidlib.protect.output import Output
 from deidlib.protect.remote_pairs import RemotePair, remote_pairs
@@ -21,8 +22,7 @@ from deidlib.protect.source import ClipSource
 from deidlib.protect.summary import Summary
 from deidlib.protect.work_folder import BusyError
 from deidlib.records.files import sha256_of
-from deidlib.records.fingerprint import described, fingerprint
-from deidlib.records.versions import versions
+from deidlib.records.fingerprint import fingerprint
 from deidlib.storage.errors import StorageError
 from deidlib.storage.place import Place, Stat
 from deidlib.storage.scratch import ORIGINAL, WORK, Scratch, ScratchBusyError
@@ -45,45 +45,26 @@ class RemoteWork:
     record says that it is done, by which a later run knows it without reading either file.
 
     Args:
-        deidentifier: what happens to the frames.
+        files: what is done to each.
         source: the file or folder.
         target: the file, or the folder for the outputs.
-        output: how videos are written.
-        check: what the files must show their authorised readers.
-        key: the models read for its holder only.
-        batch_size: as for :func:`~deidlib.protect_video`.
         workers: processes that do the parts of each clip, as for :func:`~deidlib.protect_video`.
         scratch: where clips lie while they are worked on.
-        options: noted in each description, for :meth:`Sidecar.options`.
     """
 
     def __init__(
         self,
-        deidentifier: Deidentifier,
+        files: FileWork,
         source: Place,
         target: Place,
         *,
-        output: Output = Output(),
-        check: Check | None = Check(),
-        key: Key | None = None,
-        batch_size: int | None = None,
         workers: int | Literal["auto"] | None = None,
         scratch: Scratch | None = None,
-        options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.deidentifier, self.source, self.target = deidentifier, source, target
-        self.output, self.check, self.key = output, check, key
-        self.batch_size, self.workers = batch_size, workers
-        self.scratch, self.options = scratch or Scratch(), options or {}
-        self._secret = None if key is None else key.derive("input")
-        settings: dict[str, Any] = {
-            "deidentifier": described(deidentifier),
-            "output": described(output),
-            "check": described(check),
-            "key": None if key is None else key.id,
-            "versions": versions(),
-        }
-        self._mark = fingerprint(settings)
+        self.files, self.source, self.target = files, source, target
+        self.workers, self.scratch = workers, scratch or Scratch()
+        self._secret = None if files.key is None else files.key.derive("input")
+        self._mark = fingerprint(files.settings)
 
     def one(
         self,
@@ -91,6 +72,7 @@ class RemoteWork:
         *,
         progress: Callable[[int], object] | None = None,
         stage: Callable[[str], object] | None = None,
+        on_step: Callable[[AttackStep], object] | None = None,
     ) -> ClipResult:
         """Do a clip, unless it is finished, and say what became of it: nothing is raised that is the clip's fault.
 
@@ -98,11 +80,12 @@ class RemoteWork:
             pair: the clip.
             progress: as for :func:`~deidlib.protect_video`.
             stage: as for :func:`~deidlib.protect_video`.
+            on_step: as for :func:`~deidlib.protect_video`.
         """
         source = self.source / pair.source if pair.source else self.source
         target = self.target / pair.target if pair.target else self.target
         try:
-            return ClipResult(str(source), str(target), self._one(source, target, progress, stage))
+            return ClipResult(str(source), str(target), self._one(source, target, progress, stage, on_step))
         except (BusyError, ScratchBusyError):
             return ClipResult(str(source), str(target), elsewhere=True)
         except Exception as error:
@@ -118,6 +101,7 @@ class RemoteWork:
         target: Place,
         progress: Callable[[int], object] | None,
         stage: Callable[[str], object] | None,
+        on_step: Callable[[AttackStep], object] | None,
     ) -> Summary | None:
         stat = source.stat()
         if stat is None:
@@ -137,12 +121,9 @@ class RemoteWork:
                     stage("fetching")
                 source.fetch(original)
                 clip = ClipSource.of_file(original)
-                summary = protect_file(
-                    self.deidentifier, clip, made, output=self.output, check=self.check, key=self.key,
-                    batch_size=self.batch_size, workers=self.workers, progress=progress, stage=stage,
-                )  # fmt: skip
-                if self.options:
-                    Sidecar.add(made, self.options)
+                summary = self.files.do(
+                    clip, made, workers=self.workers, progress=progress, stage=stage, on_step=on_step
+                )
                 if source.stat() != stat:
                     raise StorageError(
                         f"{source} was changed or removed while it was worked on, so that nothing was published. "
@@ -228,13 +209,14 @@ def protect_remote(
     key: Key | None = None,
     batch_size: int | None = None,
     workers: int | Literal["auto"] | None = None,
+    options: Mapping[str, Any] | None = None,
     scratch: str | Path | None = None,
     patience: float = 60.0,
-    options: Mapping[str, Any] | None = None,
     begin: Callable[[str], object] | None = None,
     done: Callable[[ClipResult], object] | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
+    on_step: Callable[[AttackStep], object] | None = None,
 ) -> RunSummary:
     """Protect a clip, or all images and videos below a folder, from store to store: ``s3://``, ``gs://``, paths.
 
@@ -247,17 +229,18 @@ def protect_remote(
         source: a file or folder, by URL or path.
         target: the file, or the folder for the outputs, with the same tree below.
         output: how videos are written; no ``png-folder``.
-        check: what the files must show their authorised readers.
+        check: what the files must show their authorised readers; None: they are not read back.
         key: the models read for its holder only.
         batch_size: as for :func:`~deidlib.protect_video`.
         workers: processes that do the parts of each clip, as for :func:`~deidlib.protect_video`.
-        scratch: a folder for what is worked on; by default one in the system's folder for temporary files.
+        options: as for :func:`~deidlib.protect_video`.
+        scratch: where clips lie while they are worked on; by default in the system's folder for temporary files.
         patience: seconds for which a store that does not answer is asked again.
-        options: of the command line, noted in each description, so that it serves as ``--config``.
         begin: told the clip that is begun.
         done: told what became of it.
         progress: as for :func:`~deidlib.protect_video`.
         stage: as for :func:`~deidlib.protect_video`, and ``"fetching"`` and ``"publishing"``.
+        on_step: as for :func:`~deidlib.protect_video`.
 
     Returns:
         What became of all, in numbers; a clip that fails stops no other.
@@ -278,14 +261,12 @@ def protect_remote(
         ['.deidlib/a.png.json', 'a.png', 'a.png.json']
     """
     summary, places = RunSummary(), (Place(str(source), patience), Place(str(target), patience))
-    work = RemoteWork(
-        deidentifier, *places, output=output, check=check, key=key, batch_size=batch_size, workers=workers,
-        scratch=Scratch(None if scratch is None else Path(scratch)), options=options,
-    )  # fmt: skip
+    files = FileWork(deidentifier, output, check, key=key, batch_size=batch_size, options=dict(options or {}))
+    work = RemoteWork(files, *places, workers=workers, scratch=Scratch(None if scratch is None else Path(scratch)))
     for pair in remote_pairs(*places, output.codec, summary):
         if begin is not None:
             begin(str(places[0] / pair.source if pair.source else places[0]))
-        result = work.one(pair, progress=progress, stage=stage)
+        result = work.one(pair, progress=progress, stage=stage, on_step=on_step)
         summary.add(result)
         if done is not None:
             done(result)

@@ -81,6 +81,14 @@ class SegmentStore:
             for images, _ in reader.batches(size):
                 yield images
 
+    def batches(self, upto: int, size: int) -> Iterator[tuple[list[FrameRecord], Tensor]]:
+        """The protected frames of all complete segments, in batches, with their records."""
+        for number in self.known():
+            records = self.records(number, upto)
+            for images in self.images(number, upto, size):
+                yield records[: len(images)], images
+                del records[: len(images)]
+
     def add(self, number: int, round_: int, records: list[FrameRecord]) -> None:
         """Declare a segment complete whose video has been written."""
         video = self.path(number, round_, "mkv")

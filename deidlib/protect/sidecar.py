@@ -134,18 +134,6 @@ class Sidecar:
         return cls.of_whole(protected) is not None
 
     @staticmethod
-    def add(protected: Path, options: Mapping[str, Any]) -> None:
-        """Note in a file's description what options it was made with, for :meth:`options`; the rest stays as it is.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        place = Sidecar.path_of(protected)
-        data = read_json(place, most=MOST_BYTES)
-        if data is not None and is_ours(data):
-            write_json(place, data | {"options": dict(options)}, indent=2)
-
-    @staticmethod
     def options(path: Path) -> dict[str, Any]:
         """The options noted in a description.
 

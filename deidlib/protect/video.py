@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from deidlib.attack.attack_step import AttackStep
 from deidlib.keys.key import Key
@@ -33,6 +33,7 @@ def protect_video(
     key: Key | KeyRecord | None = None,
     batch_size: int | None = None,
     workers: int | Literal["auto"] | None = None,
+    options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     stage: Callable[[str], object] | None = None,
@@ -61,6 +62,8 @@ def protect_video(
             there; elsewhere 16 if they fit into memory. A live source has one chain at a time.
         workers: processes that do the work, on a CPU on one thread each, and what they give does not depend on how many
             they are; ``"auto"``: one for every core or GPU. None: this process, on as many threads as torch has.
+        options: of a command, noted in the file beside the output, so that it serves as ``--config``. JSON must hold
+            them; nothing depends on them.
         limit: frames after which a live source ends.
         progress: called with the number of frames protected since the last call.
         stage: called with what begins: ``"protecting"``, ``"writing"``, ``"checking"``, ``"repairing"``.
@@ -116,6 +119,7 @@ def protect_video(
         workers=workers,
         faces=faces,
         key=key,
+        options=options,
         progress=progress,
         stage=stage,
         on_step=on_step,

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 
+from deidlib.media.threads import limit_threads
 from deidlib.protect.parcel import pickled, unpack_on
 
 # Of what is sent: threads write to the log while another one tells how the work goes.
@@ -29,7 +30,7 @@ def serve(pipe: Connection, place: str, threads: int, level: int) -> None:
     Args:
         pipe: for what is to be done, and for what is said of it.
         place: the device where models and frames are put.
-        threads: for PyTorch.
+        threads: for PyTorch, and for each file that FFmpeg reads or writes.
         level: of the log: what is below it is not said.
     """
     # Who started us hears it, too, and says when to end.
@@ -39,6 +40,7 @@ def serve(pipe: Connection, place: str, threads: int, level: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), end)
     torch.set_num_threads(threads)
+    limit_threads(threads)
     unpack_on(torch.device(place))
     logger = logging.getLogger("deidlib")
     logger.handlers, logger.propagate = [_ToPipe(cast(Any, pipe))], False

@@ -137,7 +137,7 @@ class Workers:
 
     What is done is sent to each of them once, through the pipe: weights, settings, and keys, which so lie in memory
     only. On a CPU each works on one thread, so that what comes out does not hang on how many they are: for torch, other
-    threads are other last bits. With several GPUs they take turns at them.
+    threads are other last bits. FFmpeg has as many. With several GPUs they take turns at them.
 
     A pool of ``concurrent.futures`` shares queues among its processes, so that one that is killed takes all the others
     with it, and they live on if this process is killed. Here one that dies is replaced, and says so by an event; those

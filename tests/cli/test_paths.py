@@ -130,11 +130,15 @@ def test_beside_their_inputs_nothing_is_replaced() -> None:
 @pytest.mark.usefixtures("here")
 def test_one_that_fails_stops_no_other() -> None:
     Path("c0.mp4").write_bytes(b"no video")
-    result = deidlib("protect", "c*.mp4", *QUICK)
+    result = deidlib("protect", "c*.mp4", *QUICK, "--audit", "sheets")
     assert result.exit_code == 1
     assert "error: c0.mp4" in result.stderr
     assert "1 of 3 files failed" in result.stderr
     assert Path("c2.protected.mkv").is_file()
+    # Each has a sheet of its own.
+    assert sorted(path.as_posix() for path in Path("sheets").glob("*/index.html")) == [
+        "sheets/c1.protected.mkv/index.html", "sheets/c2.protected.mkv/index.html",
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("here")

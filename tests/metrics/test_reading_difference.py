@@ -10,7 +10,7 @@ from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
 from deidlib.geometry.face_model import face_model
 from deidlib.metrics import DiffScore, Miss, ReadingDifference, difference
-from deidlib.metrics import reading_difference as module
+from deidlib.metrics import face_table as module
 
 BOX = torch.tensor([[0.0, 0.0, 40.0, 90.0]])
 FAR = BOX + 200
