@@ -214,6 +214,7 @@ def cost_of(clip: Path, folder: Path, case: Case | None = None) -> Cost:
             until=case.until,
             distortions=() if case.crf is None else [H264(case.crf)],
             epsilon=(16 if case.key and case.crf is not None else 8) / 255,
+            keyed=case.key,
         ),
         obfuscator=Solid(),
         detectors=recommended_detectors(models.values()),
@@ -255,6 +256,8 @@ def cost_of(clip: Path, folder: Path, case: Case | None = None) -> Cost:
     floor = [floor_of(clip)]
     target = folder / f"{clip.stem}.{'mkv' if case.crf is None else 'mp4'}"
     with ExitStack() as patched:
+        # What is read of a detector's points is asked here, too.
+        patched.enter_context(patch("deidlib.protect.readback._own", lambda faces, task: faces))
         for owner, name, timed in methods:
             patched.enter_context(patch.object(owner, name, timed))
         began = time.process_time()
@@ -322,12 +325,14 @@ def told(cost: Cost) -> str:
         + ")",
     ]
     for name, faces in cost.faces.items():
-        overlap, gaze = faces["iou"].double(), faces["gaze_deg"].double()
+        overlap, points, gaze = (faces[what].double() for what in ("iou", "nme_box", "gaze_deg"))
         shares = " and ".join(f"{float((overlap >= least).double().mean()):.1%} at {least}" for least in (0.95, 0.93))
         words.append(
             f"{name} in the file: {len(overlap)} faces, IoU mean {overlap.mean():.3f}, "
             f"least {overlap.min():.3f}, {shares}"
         )
+        if not points.isnan().all():
+            words.append(f"points off by {points.nanmean():.2%}, most {points.nan_to_num(0).max():.2%}")
         if not gaze.isnan().all():
             words.append(f"gaze off by {gaze.nanmean():.2f} degrees, most {gaze.nan_to_num(0).max():.2f}")
     return "; ".join(words)

@@ -31,7 +31,7 @@ from deidlib.attack.chain import Chain
 from deidlib.attack.distortions import H264, JPEG, Blur, ChromaSubsampling
 from deidlib.attack.presets import recommended
 from deidlib.attack.reading_step import ReadingStep
-from deidlib.attack.steps import APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule
+from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.evaluation.attacks import ClipAttacks, Identified, Learned, SuperResolution, Suspects
 from deidlib.evaluation.attacks.sums import reading_of
@@ -594,6 +594,7 @@ _RULES: dict[str, StepRule[Any]] = {
     "sign": SignStep(),
     "momentum": MomentumSignStep(),
     "apgd": APGDStep(),
+    "annealed": Annealed(MomentumSignStep(8 / 255), steps=3),
     "optimizer": OptimizerStep(lambda parameters: torch.optim.RMSprop(parameters, lr=0.004)),
 }
 

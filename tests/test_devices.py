@@ -201,6 +201,7 @@ EXEMPT = {
     "deidlib.metrics.identity.Naive": "hands on what it is given",
     "deidlib.metrics.identity.Linkage": "hands on what it is given",
     "deidlib.metrics.pairing.Pairing": "its length",
+    "deidlib.attack.steps.AnnealedState": "what Annealed hands on: iteration 'annealed'",
     "deidlib.attack.steps.OptimizerState": "holds optimisers, which hold the tensors: iteration 'optimizer'",
     "deidlib.attack.steps.StepState": "empty",
     "deidlib.models.strangers.framing.Letterbox": "sizes",

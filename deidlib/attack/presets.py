@@ -18,7 +18,7 @@ from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.chain import Chain
 from deidlib.attack.distortion import Distortion
 from deidlib.attack.reading_step import ReadingStep
-from deidlib.attack.steps import APGDStep, MomentumSignStep, StepRule
+from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.media.codecs import is_lossless
 from deidlib.models.base import Around, TargetModel
@@ -32,6 +32,9 @@ from deidlib.models.silent import Silent
 
 # The checkpoints of the RetinaFace that looks for faces besides, and of its twin.
 _SECOND, _TWIN = "retinaface_mobilenet0.25", "retinaface_mobilenet0.25_1mb"
+
+# Steps, where their number is fixed.
+_SHORT, _LONG = 18, 60
 
 Until = Tolerance | Mapping[str, Tolerance] | None
 
@@ -50,12 +53,13 @@ def recommended(
     models: TargetModel[Any] | Mapping[str, TargetModel[Any]] | Sequence[TargetModel[Any]],
     *,
     epsilon: float | Tensor = 8 / 255,
-    max_iterations: int = 60,
+    max_iterations: int | None = None,
     step: StepRule[Any] | None = None,
     aggregate: Aggregator | None = None,
     distortions: Sequence[Distortion] = (),
     until: Until = None,
     silence: Sequence[TargetModel[Any]] = (),
+    keyed: bool = False,
 ) -> IFGSMAttacker:
     """The attacker that serves these models best; its choices depend on them.
 
@@ -67,6 +71,9 @@ def recommended(
     - **The number of steps**: 60; 150 bring 0.002 more there. Most tables of docs/results.md were made with 60.
     - **Several models**: :class:`~deidlib.GradientNorm`, lest the model of the largest loss drown the others.
       RetinaFace and MTCNN together are read at an IoU of 0.981 and 0.967 on T002_talk, alone at 0.990 and 0.966.
+    - **Distortions, through a key**: 18 steps of ``MomentumSignStep(8 / 255, decay=0.5)``, shorter and shorter
+      (:class:`~deidlib.attack.steps.Annealed`). With a key every frame starts afresh. In a file of H.264 at crf 23
+      RetinaFace and MTCNN read as much after these as after 60 of ``APGDStep`` (docs/benchmarks.md).
     - **Gaze among several models**: ``MomentumSignStep`` and the plain ``Sum``. Beside RetinaFace, read from the file
       along the whole chain, gaze is 0.9 degrees off on T002_talk then; 1.2 by ``APGDStep`` and ``GradientNorm``, 1.6 by
       ``APGDStep`` and ``Sum``, after 80 steps each (docs/attack.md, docs/results.md).
@@ -82,13 +89,14 @@ def recommended(
     Args:
         models: the authorised models: one, or several; a mapping names them.
         epsilon: largest change of a pixel, in image units, as for ``IFGSMAttacker``.
-        max_iterations: steps at most, >= 0.
+        max_iterations: steps at most, >= 0; chosen if not given: 60, or 18 where those of above serve.
         step: the step rule; chosen by the models if not given.
         aggregate: how losses are summed; chosen by the models if not given.
         distortions: what the frames must survive, such as ``[H264(23)]``.
         until: when a frame is done; None: after ``max_iterations`` steps.
         silence: detectors that nobody authorised, to find nothing where faces are hidden
             (:class:`~deidlib.models.silent.Silent`); strangers like them find less then.
+        keyed: whether the models will read by a key, as those that are ``Keyed`` already do.
 
     Returns:
         The attacker. What has no argument here is set by ``dataclasses.replace(recommended(models), threshold=0.1)``.
@@ -107,8 +115,14 @@ def recommended(
     named = IFGSMAttacker(models).named_models()
     several = len(named) > 1
     gaze_beside = several and any(model.task == "gaze" for model in named.values())
+    keyed = keyed or any(isinstance(model, Keyed) for model in named.values())
+    short = bool(distortions) and keyed and until is None and step is None and not gaze_beside
+    if max_iterations is None:
+        max_iterations = _SHORT if short else _LONG
     if step is None:
         step = MomentumSignStep() if gaze_beside or until is not None else APGDStep()
+    if short and max_iterations:
+        step = Annealed(MomentumSignStep(8 / 255, decay=0.5), steps=max_iterations)
     if aggregate is None:
         aggregate = GradientNorm() if several and not gaze_beside else Sum()
     return IFGSMAttacker(

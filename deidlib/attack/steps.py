@@ -209,6 +209,68 @@ class OptimizerStep(StepRule[OptimizerState]):
 
 
 @dataclass(frozen=True, eq=False)
+class AnnealedState(StepState):
+    """What the inner rule remembers, and how many steps each frame ``(B,)`` has taken."""
+
+    inner: StepState
+    count: Tensor
+
+    def select(self, rows: Tensor) -> AnnealedState:
+        """The state of some frames, the inner rule's too."""
+        return AnnealedState(self.inner.select(rows), self.count[rows])
+
+
+@dataclass(frozen=True)
+class Annealed(StepRule[AnnealedState]):
+    """Another rule's steps, which become shorter at an even pace: long ones find, short ones settle.
+
+    Step n of N = ``steps`` is the rule's own times 1 - (1 - ``last``) n / (N - 1), for n = 0 .. N - 1, and times
+    ``last`` after those. For a number of steps that is known beforehand: 18 such steps of ``MomentumSignStep(8 / 255,
+    decay=0.5)`` read as well as 60 of :class:`APGDStep` through a key and H.264 (docs/benchmarks.md).
+
+    Args:
+        step: the rule; of one that remembers iterates, which these are not, nothing is promised.
+        steps: N.
+        last: the share of the last step.
+
+    Raises:
+        ValueError: no steps, or a share outside (0, 1].
+
+    Example:
+        >>> rule, images = Annealed(SignStep(4 / 255), steps=3, last=0.5), torch.full((1, 3, 1, 1), 0.2)
+        >>> slope, state, levels = torch.ones(1, 3, 1, 1), rule.init(images), list[int]()
+        >>> for _ in range(4):
+        ...     images, state = rule(images, slope, torch.ones(1), state)
+        ...     levels.append(round(float(255 * images[0, 0, 0, 0])))
+        >>> levels  # 4, 3, 2 and 2 grey levels at a time
+        [47, 44, 42, 40]
+    """
+
+    step: StepRule[Any]
+    steps: int
+    last: float = 1 / 16
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be >= 1, got {self.steps}.")
+        if not 0 < self.last <= 1:
+            raise ValueError(f"last is a share in (0, 1], got {self.last}.")
+
+    def init(self, images: Tensor) -> AnnealedState:
+        """The inner rule's state, no steps yet."""
+        return AnnealedState(self.step.init(images), torch.zeros(len(images), dtype=torch.long, device=images.device))
+
+    def __call__(
+        self, images: Tensor, gradient: Tensor, loss: Tensor, state: AnnealedState
+    ) -> tuple[Tensor, AnnealedState]:
+        """Take a share of the inner rule's step."""
+        stepped, inner = self.step(images, gradient, loss, state.inner)
+        gone = (state.count / max(self.steps - 1, 1)).clamp(max=1).to(images)
+        share = (1 - (1 - self.last) * gone)[:, None, None, None]
+        return images + share * (stepped - images), AnnealedState(inner, state.count + 1)
+
+
+@dataclass(frozen=True, eq=False)
 class AutoState(StepState):
     """Per-frame step length, best point with its gradient and loss, the point before, and the counters."""
 

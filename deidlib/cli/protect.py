@@ -136,8 +136,13 @@ def protect(
         ),
     ] = 8,
     iterations: Annotated[
-        int, typer.Option(rich_help_panel="The attack", min=0, help="Attack steps per frame at most.")
-    ] = 60,
+        int | None,
+        typer.Option(
+            rich_help_panel="The attack",
+            min=0,
+            help="Attack steps per frame at most; as many as serve if not given: 60, or 18 for --survive with a key.",
+        ),
+    ] = None,
     on_missing: Annotated[
         OnMissing,
         typer.Option(
@@ -359,7 +364,7 @@ def protect(
             attacker = IFGSMAttacker(
                 models,
                 epsilon=epsilon / 255,
-                max_iterations=iterations,
+                max_iterations=60 if iterations is None else iterations,
                 step=step or SignStep(),
                 aggregate=aggregate or Sum(),
                 distortions=survived,
@@ -375,6 +380,7 @@ def protect(
                 distortions=survived,
                 until=goal,
                 silence=[] if hide_only or key is not None else silenced_of(silence, models, where),
+                keyed=key is not None,
             )
         obfuscator = hiding_of(
             ("pixelate" if paper else "solid") if hide == "auto" else hide, blocks, where, shape=shape

@@ -57,7 +57,8 @@ class Keyed(Around[KeyedTarget]):
         key: the secret; derive sub-keys for parties that are to read different things.
         scramble: what the key decides; the default was chosen by measurement (docs/keys.md).
         nonce: public text that makes every frame of this clip scrambled in its own way; a new one for every clip.
-            ``None``: all frames alike, so that keys can be attacked over many frames.
+            ``None``: all frames alike, and some dozens of them show the order to whoever compares cells (docs/keys.md);
+            for one picture only.
 
     Raises:
         TypeError: ``key`` is no :class:`Key`.

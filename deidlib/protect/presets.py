@@ -27,7 +27,7 @@ def recommended_deidentifier(
     *,
     codec: str = "ffv1",
     epsilon: float | Tensor = 8 / 255,
-    max_iterations: int = 60,
+    max_iterations: int | None = None,
     distortions: Sequence[Distortion] = (),
     until: Until | Literal["auto"] = "auto",
     key: bool = False,
@@ -79,6 +79,7 @@ def recommended_deidentifier(
         distortions=distortions,
         until=until,
         silence=silence,
+        keyed=keyed,
     )
     return Deidentifier(
         attacker,

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from deidlib import cli
 from deidlib.attack.aggregation import Aggregator, GradientNorm, Sum
 from deidlib.attack.chain import Chain
-from deidlib.attack.distortions import JPEG
+from deidlib.attack.distortions import H264, JPEG
 from deidlib.attack.presets import (
     TOLERANCES,
     Until,
@@ -23,7 +23,7 @@ from deidlib.attack.presets import (
     recommended_detectors,
     recommended_until,
 )
-from deidlib.attack.steps import APGDStep, MomentumSignStep, SignStep, StepRule
+from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, SignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.keys.key import Key
 from deidlib.media import CODECS, write_image
@@ -71,6 +71,28 @@ def test_the_models_decide(tasks: list[Any], step: StepRule[Any], aggregate: Agg
     assert (attacker.step, attacker.aggregate, attacker.max_iterations) == (step, aggregate, 60)
     assert list(attacker.named_models().values()) == models
     assert list(attacker.named_models()) == tasks
+
+
+def test_few_and_shorter_and_shorter_steps_where_a_key_meets_distortions() -> None:
+    def chosen(*tasks: Any, **settings: Any) -> tuple[StepRule[Any], int]:
+        settings = {"keyed": True, "distortions": [H264(23)], **settings}
+        attacker = recommended([Reads(task) for task in tasks or ("boxes",)], **settings)
+        return attacker.step, attacker.max_iterations
+
+    step, steps = chosen()
+    assert isinstance(step, Annealed)
+    # A third of what it was, and the last of them is the shortest.
+    assert steps == step.steps <= 60 / 3
+    assert chosen("boxes", "landmarks") == (step, steps)
+    # A model that reads by a key says so itself.
+    mine = recommended([Keyed(Reads("boxes"), Key.generate())], distortions=[H264(23)])
+    assert (mine.step, mine.max_iterations) == (step, steps)
+    # Whoever names a number gets as many, becoming shorter over all of them.
+    assert chosen(max_iterations=30) == (replace(step, steps=30), 30)
+    assert chosen(max_iterations=0)[1] == 0
+    # Where that was not measured, all is as it was.
+    assert chosen(distortions=[]) == chosen(keyed=False) == chosen(step=APGDStep()) == (APGDStep(), 60)
+    assert chosen("boxes", "gaze") == chosen(until=TOLERANCES["quick"]) == (MomentumSignStep(), 60)
 
 
 def test_what_is_given_is_taken() -> None:
@@ -178,6 +200,27 @@ def test_the_command_line_does_this(
         chain=recommended_chain(codec, until=until),
     )
     assert [described(one) for one in seen] == [described(mine)]
+
+
+def test_the_command_line_knows_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Deidentifier] = []
+
+    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
+        seen.append(deidentifier)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file, "protect_image", remember)
+    write_image(tmp_path / "a.png", torch.zeros(1, 3, 32, 32))
+    Key.generate().save(tmp_path / "key")
+    ask = ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--targets", "mtcnn", "--survive", "h264:23"]
+    for more in (["--key", str(tmp_path / "key")], ["--key", str(tmp_path / "key"), "--iterations", "60"], []):
+        CliRunner().invoke(cli.app, [*ask, *more])
+    short, long, open_to_all = (one.attacker for one in seen)
+    mine = recommended({"mtcnn": MTCNN()}, distortions=[H264(23)], keyed=True)
+    assert described(short) == described(mine)
+    assert (long.max_iterations, long.step) == (60, replace(mine.step, steps=60))  # type: ignore[type-var]
+    assert (open_to_all.max_iterations, open_to_all.step) == (60, APGDStep())
+    assert all(one.chain is None for one in seen[:2])
 
 
 def test_each_model_is_held_to_what_it_can_be() -> None:

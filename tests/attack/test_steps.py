@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from deidlib.attack.steps import APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule
+from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule
 
 X = torch.full((1, 3, 1, 1), 0.5)
 LOSS = torch.ones(1)
@@ -89,6 +89,51 @@ def test_optimizer_state_follows_the_frames_that_stay() -> None:
     torch.testing.assert_close(stayed, alone)
 
 
+def test_annealed_steps_are_the_rules_own_and_shrink_at_an_even_pace_by_hand() -> None:
+    # Momentum g1 = (1, 0, 0), g2 = (.5 - .2, .8, 0); lengths 0.1, 0.075, 0.05 and then always 0.05.
+    rule = Annealed(MomentumSignStep(0.1, decay=0.5), steps=3, last=0.5)
+    x, state = rule(X, pixels(1, 0, 0), LOSS, rule.init(X))
+    torch.testing.assert_close(x, pixels(0.4, 0.5, 0.5))
+    x, state = rule(x, pixels(-0.2, 0.8, 0), LOSS, state)
+    torch.testing.assert_close(state.inner.momentum, pixels(0.3, 0.8, 0))  # type: ignore[attr-defined]
+    torch.testing.assert_close(x, pixels(0.325, 0.425, 0.5))
+    for expected in (pixels(0.275, 0.375, 0.5), pixels(0.225, 0.325, 0.5)):
+        x, state = rule(x, pixels(0, 0, 0), LOSS, state)
+        torch.testing.assert_close(x, expected)
+
+
+def test_one_annealed_step_is_the_rules_own() -> None:
+    rule = Annealed(SignStep(0.1), steps=1)
+    x, _ = rule(X, pixels(1, -1, 0), LOSS, rule.init(X))
+    torch.testing.assert_close(x, pixels(0.4, 0.6, 0.5))
+
+
+def test_short_steps_settle_where_long_ones_cannot() -> None:
+    """Of |x - c|: steps of one length end within one of it, annealed ones within the last."""
+    goal, x = torch.linspace(0.31, 0.69, 3).view(1, 3, 1, 1), X
+    rule = Annealed(SignStep(0.1), steps=20, last=1 / 16)
+    state = rule.init(x)
+    for _ in range(20):
+        x, state = rule(x, (x - goal).sign(), (x - goal).abs().sum()[None], state)
+    # The step before the last is 0.0112 long, the last 0.00625.
+    assert float((x - goal).abs().max()) <= 0.0112
+
+
+def test_annealed_frames_go_by_their_own_count() -> None:
+    rule = Annealed(MomentumSignStep(0.1), steps=4, last=0.25)
+    both = X.repeat(2, 1, 1, 1)
+    gradients = [torch.cat([pixels(1, 2, 3), pixels(-1, 0.5, 1)]), torch.cat([pixels(-5, 1, 0), pixels(3, -2, 0)])]
+    state, alone, mine = rule.init(both), X, rule.init(X)
+    for gradient in gradients:
+        both, state = rule(both, gradient, torch.ones(2), state)
+        alone, mine = rule(alone, gradient[1:], LOSS, mine)
+    assert torch.equal(both[1:], alone)
+    # The first leaves the batch.
+    stayed, _ = rule(both[1:], gradients[0][1:], LOSS, state.select(torch.tensor([1])))
+    alone, _ = rule(alone, gradients[0][1:], LOSS, mine)
+    assert torch.equal(stayed, alone)
+
+
 def test_auto_step_halves_and_restarts_from_the_best_point_when_stalled() -> None:
     rule = APGDStep(size=0.1, minimum=0.01, window=4, inertia=1.0)
     state = rule.init(X)
@@ -125,7 +170,16 @@ def test_auto_step_frames_are_independent() -> None:
     assert torch.equal(picked.best_images, own.best_images)
 
 
-@pytest.mark.parametrize("rule", [SignStep(), MomentumSignStep(), MomentumSignStep(nesterov=True), APGDStep()])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        SignStep(),
+        MomentumSignStep(),
+        MomentumSignStep(nesterov=True),
+        APGDStep(),
+        Annealed(MomentumSignStep(8 / 255), steps=3),
+    ],
+)
 def test_inputs_are_not_modified(rule: StepRule[Any]) -> None:
     x, gradient = torch.rand(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     copies = x.clone(), gradient.clone()
@@ -142,6 +196,8 @@ def test_inputs_are_not_modified(rule: StepRule[Any]) -> None:
         (lambda: SignStep(0.0), "size must be positive"),
         (lambda: MomentumSignStep(decay=-1.0), "decay must be >= 0"),
         (lambda: APGDStep(rho=0.0), "rho must lie in"),
+        (lambda: Annealed(SignStep(), steps=0), "steps must be >= 1"),
+        (lambda: Annealed(SignStep(), steps=2, last=0.0), "last is a share"),
         (lambda: APGDStep(minimum=-1.0), "minimum must be positive"),
     ],
 )
