@@ -71,7 +71,7 @@ def recommended(
     - **The number of steps**: 60; 150 bring 0.002 more there. Most tables of docs/results.md were made with 60.
     - **Several models**: :class:`~deidlib.GradientNorm`, lest the model of the largest loss drown the others.
       RetinaFace and MTCNN together are read at an IoU of 0.981 and 0.967 on T002_talk, alone at 0.990 and 0.966.
-    - **Distortions, through a key**: 18 steps of ``MomentumSignStep(8 / 255, decay=0.5)``, shorter and shorter
+    - **Distortions, through a key**: 18 steps of ``MomentumSignStep(epsilon / 2, decay=0.5)``, shorter and shorter
       (:class:`~deidlib.attack.steps.Annealed`). With a key every frame starts afresh. In a file of H.264 at crf 23
       RetinaFace and MTCNN read as much after these as after 60 of ``APGDStep`` (docs/benchmarks.md).
     - **Gaze among several models**: ``MomentumSignStep`` and the plain ``Sum``. Beside RetinaFace, read from the file
@@ -122,7 +122,8 @@ def recommended(
     if step is None:
         step = MomentumSignStep() if gaze_beside or until is not None else APGDStep()
     if short and max_iterations:
-        step = Annealed(MomentumSignStep(8 / 255, decay=0.5), steps=max_iterations)
+        radius = float(epsilon.max()) if isinstance(epsilon, Tensor) else epsilon
+        step = Annealed(MomentumSignStep(max(radius / 2, 1 / 255), decay=0.5), steps=max_iterations)
     if aggregate is None:
         aggregate = GradientNorm() if several and not gaze_beside else Sum()
     return IFGSMAttacker(

@@ -84,6 +84,12 @@ def test_few_and_shorter_and_shorter_steps_where_a_key_meets_distortions() -> No
     # A third of what it was, and the last of them is the shortest.
     assert steps == step.steps <= 60 / 3
     assert chosen("boxes", "landmarks") == (step, steps)
+    # The first crosses half of the ball, of a map where it is widest.
+    assert step.step == MomentumSignStep(4 / 255, decay=0.5)
+    wide = Annealed(MomentumSignStep(8 / 255, decay=0.5), steps=steps)
+    for radius in (16 / 255, torch.tensor([[4.0, 16.0]], dtype=torch.float64) / 255):
+        assert chosen(epsilon=radius)[0] == wide
+    assert chosen(epsilon=0.0)[1] == steps
     # A model that reads by a key says so itself.
     mine = recommended([Keyed(Reads("boxes"), Key.generate())], distortions=[H264(23)])
     assert (mine.step, mine.max_iterations) == (step, steps)
