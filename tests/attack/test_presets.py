@@ -23,6 +23,7 @@ from deidlib.attack.presets import (
     recommended_detectors,
     recommended_until,
 )
+from deidlib.attack.reading_step import ReadingStep
 from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, SignStep, StepRule
 from deidlib.attack.tolerance import Tolerance
 from deidlib.keys.key import Key
@@ -170,6 +171,8 @@ def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
     attacker = recommended([MTCNN()], until=TOLERANCES["fine"])
     assert attacker.until == TOLERANCES["fine"]
     assert attacker.step == MomentumSignStep()
+    assert attacker.fine == ReadingStep()
+    assert recommended([MTCNN()], until={"mtcnn": Tolerance(iou=0.95)}).fine == ReadingStep(near=4.0)
     assert recommended([MTCNN()], until=TOLERANCES["fine"], step=APGDStep()).step == APGDStep()
 
 

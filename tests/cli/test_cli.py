@@ -148,7 +148,7 @@ def test_epsilon_is_in_grey_levels_and_blocks_are_cells(image: Path) -> None:
     exact, near = image.with_name("exact.png"), image.with_name("near.png")
     for target, epsilon in ((exact, 0), (near, 3)):
         result = deidlib(
-            "protect", image, target, "--epsilon", epsilon, "--iterations", 2, "--hide", "pixelate", "--blocks", 2
+            "protect", image, target, "--epsilon", epsilon, "--iterations", 4, "--hide", "pixelate", "--blocks", 2
         )
         assert result.exit_code == 0, result.output
     hidden = read_image(exact)
