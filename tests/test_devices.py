@@ -184,6 +184,7 @@ EXEMPT = {
     "deidlib.attack.fine_steps.Asked": "by iteration 'fine steps'",
     "deidlib.attack.fine_steps.FineSteps": "by iteration 'fine steps'",
     "deidlib.attack.look.Look": "by every iteration",
+    "deidlib.attack.loop.Iterate": "by every iteration; its frames are put together by Part",
     "deidlib.protect.protected_frames.ProtectedFrames": "by case 'a video is protected'",
     "deidlib.protect.side_by_side.SideBySide": "by case 'frames are protected'",
     "deidlib.attack.attack_step.AttackStep": "what a listener is told",
