@@ -12,7 +12,7 @@ from torch import Tensor
 from deidlib.attack import fine_steps
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.fine_steps import FineSteps
-from deidlib.attack.reading_step import ReadingStep, Slopes, offset_length, window_of
+from deidlib.attack.reading_step import ReadingStep, Slopes, _floor, offset_length, window_of
 from deidlib.attack.steps import SignStep
 from deidlib.attack.tolerance import Tolerance, offsets_of
 from deidlib.faces import FaceBatch, Faces
@@ -289,6 +289,21 @@ def test_a_whole_jacobian_is_the_models_and_costs_a_gradient_for_each_number() -
         known = together.slopes[i][0].gradients["lineardetector"]
         torch.testing.assert_close(known, model.slopes / 255, atol=1e-6, rtol=0.01)  # type: ignore[operator]
         assert torch.equal(attack(grey(), faces[i : i + 1]).images[0], together.images[i])
+
+
+def test_the_pixels_that_change_gain_what_is_wanted_and_one_less_would_not() -> None:
+    generator = torch.Generator().manual_seed(5)
+    for scale in (1e-6, 1.0, 1e4):
+        gain = scale * torch.rand(5000, generator=generator) ** 4 * (torch.rand(5000, generator=generator) > 0.5)
+        for share in (1e-4, 0.01, 0.3, 0.99):
+            wanted = share * gain.sum()
+            chosen = gain[gain > _floor(gain, wanted)]
+            assert float(chosen.double().sum()) >= float(wanted) * (1 - 1e-5)
+            # Gains closer together than a millionth of the greatest are not told apart.
+            least = chosen[chosen > chosen.min() + 2e-6 * gain.max()]
+            assert float(least.double().sum()) < float(wanted)
+        assert float(_floor(gain, 2 * gain.sum())) == 0, "there is not as much: all"
+    assert float(_floor(torch.zeros(9), torch.tensor(1.0))) == 0
 
 
 def test_frames_that_ask_for_all_slopes_leave_the_others_alone() -> None:
