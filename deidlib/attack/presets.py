@@ -275,9 +275,8 @@ def _fine(until: Until) -> ReadingStep | None:
     if until is None:
         return None
     asked = [until] if isinstance(until, Tolerance) else until.values()
-    return (
-        ReadingStep(near=_NEAR_BOXES) if all(one.nme is None and one.gaze is None for one in asked) else ReadingStep()
-    )
+    boxes_alone = all(one.nme is None and one.gaze is None for one in asked)
+    return ReadingStep(near=_NEAR_BOXES) if boxes_alone else ReadingStep()
 
 
 def _discreet(models: dict[str, TargetModel[Any]], silence: Sequence[TargetModel[Any]]) -> dict[str, TargetModel[Any]]:

@@ -219,6 +219,10 @@ class AnnealedState(StepState):
         """The state of some frames, the inner rule's too."""
         return AnnealedState(self.inner.select(rows), self.count[rows])
 
+    def put(self, rows: Tensor, state: AnnealedState) -> AnnealedState:
+        """The state with that of some frames replaced, the inner rule's too."""
+        return AnnealedState(self.inner.put(rows, state.inner), self.count.index_copy(0, rows, state.count))
+
 
 @dataclass(frozen=True)
 class Annealed(StepRule[AnnealedState]):

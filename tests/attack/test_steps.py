@@ -204,3 +204,34 @@ def test_inputs_are_not_modified(rule: StepRule[Any]) -> None:
 def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        SignStep(),
+        MomentumSignStep(decay=0.5),
+        OptimizerStep(torch.optim.Adam),
+        Annealed(MomentumSignStep(decay=0.5), steps=4),
+        APGDStep(window=2),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_a_frame_that_takes_no_step_forgets_nothing_and_counts_none(rule: StepRule[Any]) -> None:
+    """Frames that take steps at other times than their neighbours end where they end alone."""
+    generator = torch.Generator().manual_seed(2)
+    start = torch.rand(3, 3, 4, 4, generator=generator)
+    gradients = torch.randn(5, 3, 3, 4, 4, generator=generator)
+    losses = torch.rand(5, 3, generator=generator)
+    takes = [[0, 1, 2], [0, 2], [1], [0, 2], [0, 1, 2]]
+    images, state = start.clone(), rule.init(start)
+    for slope, loss, mine in zip(gradients, losses, takes, strict=True):
+        rows = torch.tensor(mine)
+        stepped, moved = rule(images[rows], slope[rows], loss[rows], state.select(rows))
+        images[rows], state = stepped, state.put(rows, moved)
+    for i in range(3):
+        alone, state = start[i : i + 1], rule.init(start[i : i + 1])
+        for slope, loss, mine in zip(gradients, losses, takes, strict=True):
+            if i in mine:
+                alone, state = rule(alone, slope[i : i + 1], loss[i : i + 1], state)
+        assert torch.equal(alone[0], images[i])
