@@ -84,6 +84,7 @@ def rectangle_of(free: Tensor) -> Rectangle:
         free: ``(..., H, W)`` bool.
 
     Example:
+        >>> import torch
         >>> rectangle_of(torch.tensor([[False, False, False], [False, True, True]]))
         Rectangle(left=1, top=1, right=3, bottom=2)
     """
