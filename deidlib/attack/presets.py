@@ -154,7 +154,7 @@ def recommended_until(
     ``standard``, the default of ``deidlib protect``, was chosen by how faces move: of a head that turns, box, head and
     gaze change from frame to frame as those of the original do (correlation of first differences at least 0.8, where
     60 fixed steps come to 0.2 to 0.5: docs/benchmarks.md). That takes 7 gradients a frame, and 21 with gaze beside it;
-    ``fine``, by which they correlate by 0.95 and more, 25 and 49.
+    ``fine``, by which they correlate by 0.95 and more, 17 and 55.
 
     RetinaFace and the gaze networks are held to it, since they say by parts of a pixel what they read, and fine steps
     follow. MTCNN reads crops of whole pixels, and 2D-FAN cells of a heat map: they are held to ``quick``, whatever is
