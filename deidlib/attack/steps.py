@@ -34,7 +34,13 @@ class StepState:
         Args:
             rows: ``(K,)`` long.
             state: of these frames.
+
+        Raises:
+            TypeError: the class selects frames in a way of its own, and does not say how they are put back.
         """
+        kind = type(self)
+        if kind.select is not StepState.select and kind.put is StepState.put:
+            raise TypeError(f"{kind.__name__} overrides select and not put. Give it put, which takes rows back.")
         known = {f.name: (getattr(self, f.name), getattr(state, f.name)) for f in fields(self)}
         return replace(
             self,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule
+from deidlib.attack.steps import Annealed, APGDStep, MomentumSignStep, OptimizerStep, SignStep, StepRule, StepState
 
 X = torch.full((1, 3, 1, 1), 0.5)
 LOSS = torch.ones(1)
@@ -235,3 +235,14 @@ def test_a_frame_that_takes_no_step_forgets_nothing_and_counts_none(rule: StepRu
             if i in mine:
                 alone, state = rule(alone, slope[i : i + 1], loss[i : i + 1], state)
         assert torch.equal(alone[0], images[i])
+
+
+def test_a_state_that_selects_in_a_way_of_its_own_must_say_how_frames_are_put_back() -> None:
+    class Listed(StepState):
+        def select(self, rows: torch.Tensor) -> Listed:
+            return self
+
+    rows = torch.tensor([0])
+    with pytest.raises(TypeError, match="Listed overrides select and not put"):
+        Listed().put(rows, Listed())
+    assert StepState().put(rows, StepState()) is not None
