@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deidlib.attack.reading_step import ReadingStep, Slopes, window_of
+from deidlib.attack.part import rectangle_of
+from deidlib.attack.reading_step import ReadingStep, Slopes
 from deidlib.faces import FaceBatch, Faces
 from deidlib.geometry.boxes import Rectangle, iou
 
@@ -163,7 +164,8 @@ class FineSteps:
             image, within = images[k], (ball[0][k], ball[1][k])
             for face in self._faces[i]:
                 offsets = {name: asked.offsets[name][k, n].detach() for name, n in face.numbers.items()}
-                left, top, right, bottom = self._here(face.slopes.window)
+                here = self._here(face.slopes.window)
+                left, top, right, bottom = here
                 told = {
                     name: gradients[name][k, :, top:bottom, left:right] / 255
                     for name, n in face.numbers.items()
@@ -171,8 +173,7 @@ class FineSteps:
                 }
                 face.slopes = face.slopes.learned(offsets, told)
                 fresh = any(asked.whole[name][k][n] for name, n in face.numbers.items())
-                slopes = replace(face.slopes, window=Rectangle(left, top, right, bottom))
-                image = self.step(image, within, offsets, slopes, fresh=fresh)
+                image = self.step(image, within, offsets, replace(face.slopes, window=here), fresh=fresh)
             stepped[i] = image
         return stepped
 
@@ -201,7 +202,8 @@ class FineSteps:
 
     def _found(self, number: int, ball: tuple[Tensor, Tensor]) -> list[_Face]:
         """The faces of a frame, each with what is known of the face in its place in the frame before."""
-        free, faces = _moved(window_of(*ball), *self.corner), list[_Face]()
+        low, high = ball
+        free, faces = _moved(rectangle_of(high > low), *self.corner), list[_Face]()
         boxes: list[Tensor] = []
         for name, table in self._boxes.items():
             for n, box in enumerate(table[number].cpu()):

@@ -26,12 +26,12 @@ class Sight:
 
     Args:
         part: of the frames, which is all that changes.
-        mask: ``(K, 1 or 3, h, w)``, or ``(K, 1, 1, 1)``, where in it.
+        free: ``(K, 1 or 3, h, w)`` bool, or ``(K, 1, 1, 1)``, what in it may change.
         distortions: through which the models see the frames.
     """
 
     part: Part
-    mask: Tensor
+    free: Tensor
     distortions: Sequence[Distortion]
 
 
@@ -82,7 +82,7 @@ class _Seen:
             raise ValueError(
                 f"{name}.loss must return one value per frame, shape ({len(images)},), got {tuple(loss.shape)}."
             )
-        return cls(name, leaf, sight.mask > 0, loss, read)
+        return cls(name, leaf, sight.free, loss, read)
 
     def gradient(self, asked: Asked | None) -> Tensor:
         """The loss's ``(K, 3, h, w)``; of a frame that is near, that of the lengths of the offsets asked for, or 0."""

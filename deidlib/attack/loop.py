@@ -262,8 +262,8 @@ def descend(
     numbers = list(range(len(active.images)))
     for n in range(steps + 1):
         shipped = to_grid(active.images)
-        seen = Sight(active.part, active.mask, active.distortions)
-        look = Look.of(models, active.targets, seen, shipped, with_gradient=n < steps, reading=reads)
+        sight = Sight(active.part, active.mask > 0, active.distortions)
+        look = Look.of(models, active.targets, sight, shipped, with_gradient=n < steps, reading=reads)
         losses = look.losses
         active = active if active.first else replace(active, first=losses)
         combined = Losses(losses, active.first, weights)

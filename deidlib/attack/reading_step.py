@@ -9,7 +9,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from deidlib.attack.part import rectangle_of
 from deidlib.geometry.boxes import Rectangle
 from deidlib.images import in_double, widest
 
@@ -189,11 +188,6 @@ class ReadingStep:
             change, rest = torch.where(better, change + step, change), torch.where(better, less, rest)
             reach = torch.where(better, reach, reach / 2)
         return change
-
-
-def window_of(low: Tensor, high: Tensor) -> Rectangle:
-    """The smallest window outside of which a ball ``(3, H, W)`` leaves no freedom; empty if there is none anywhere."""
-    return rectangle_of(high > low)
 
 
 def offset_length(offset: Tensor) -> Tensor:

@@ -248,9 +248,7 @@ class Examiner(Goal):
 
     def _is_asked(self, name: str) -> bool:
         """Whether a model's tolerance is about numbers that steps can follow."""
-        one, task = self.tolerances[name], self.models[name].task
-        limits = {"boxes": (one.iou, one.nme), "landmarks": (one.nme,), "gaze": (one.gaze,)}
-        return any(limit is not None for limit in limits[task])
+        return bool(_followed(self.tolerances[name], self.models[name].task))
 
     def finish(self, images: Tensor, distortions: Sequence[Distortion]) -> None:
         """Say of the frames that are not within tolerance how far off they are.
@@ -367,17 +365,28 @@ def offsets_of(wanted: FaceBatch, read: FaceBatch, task: str, tolerance: Toleran
     corners = wanted.boxes.view(*wanted.boxes.shape[:2], 2, 2)
     size = (corners[:, :, 1] - corners[:, :, 0]).prod(dim=2).sqrt()[:, :, None, None] / 100
     parts: list[tuple[Tensor, Tensor, Tensor | float]] = []
-    if task == "boxes" and tolerance.iou is not None:
+    asked = _followed(tolerance, task)
+    if "edges" in asked:
         parts.append((corners, read.boxes.view(corners.shape), size))
-    if task != "gaze" and tolerance.nme is not None and wanted.landmarks is not None:
+    if "points" in asked and wanted.landmarks is not None:
         parts.append((*_points_of_both(wanted.landmarks, read.landmarks), size))
-    if task == "gaze" and tolerance.gaze is not None and wanted.gaze is not None and read.gaze is not None:
+    if "gaze" in asked and wanted.gaze is not None and read.gaze is not None:
         parts.append((wanted.gaze, read.gaze, torch.pi / 180))
     columns = []
     for goal, now, unit in parts:
         off = (now - goal) / unit
         columns.append(torch.where(goal.isfinite(), off, torch.zeros_like(off)).flatten(2))
     return torch.cat(columns, dim=2) if columns else wanted.scores.new_zeros(*wanted.scores.shape, 1)
+
+
+def _followed(tolerance: Tolerance, task: str) -> set[str]:
+    """Which numbers of a model a tolerance limits that steps can follow."""
+    limits = {
+        "boxes": {"edges": tolerance.iou, "points": tolerance.nme},
+        "landmarks": {"points": tolerance.nme},
+        "gaze": {"gaze": tolerance.gaze},
+    }
+    return {name for name, limit in limits[task].items() if limit is not None}
 
 
 def _frames(read: Reading, rows: Tensor) -> list[Faces]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from deidlib.faces import Faces
 from deidlib.metrics.difference import Difference, Miss, difference
 from deidlib.metrics.frame_metric import FrameMetric
-from deidlib.metrics.pairing import check_min_iou
+from deidlib.metrics.pairing import check_both_sides, check_min_iou
 
 
 class DiffScore(FrameMetric):
@@ -75,11 +75,7 @@ class DiffScore(FrameMetric):
         Raises:
             ValueError: the two are not of one length, or as :func:`~deidlib.metrics.difference`.
         """
-        if len(original) != len(protected):
-            raise ValueError(
-                f"expected one Faces per frame on both sides, got {len(original)} original and "
-                f"{len(protected)} protected frames."
-            )
+        check_both_sides(original, protected)
         for known, read in zip(original, protected, strict=True):
             result = difference(known, read, miss=self.miss, min_iou=self.min_iou)
             row = [torch.nan if term is None or not len(term) else term.mean().item() for term in self._terms(result)]

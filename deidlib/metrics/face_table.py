@@ -12,7 +12,7 @@ from deidlib.faces import Faces
 from deidlib.geometry.camera import Camera
 from deidlib.images import widest
 from deidlib.metrics.difference import Miss, difference
-from deidlib.metrics.pairing import check_min_iou
+from deidlib.metrics.pairing import check_both_sides, check_min_iou
 
 # Rows are joined when so many pieces have come together: a tensor takes more memory than the few numbers in it.
 _MOST_PIECES = 1024
@@ -74,11 +74,7 @@ class FaceTable:
         Raises:
             ValueError: the two are not of one length, or as :func:`~deidlib.metrics.difference`.
         """
-        if len(original) != len(protected):
-            raise ValueError(
-                f"expected one Faces per frame on both sides, got {len(original)} original and "
-                f"{len(protected)} protected frames."
-            )
+        check_both_sides(original, protected)
         for known, read in zip(original, protected, strict=True):
             result = difference(known, read, miss=self.miss, min_iou=self.min_iou, camera=camera)
             columns = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +86,19 @@ def check_min_iou(min_iou: float) -> None:
     """
     if not 0 <= min_iou < 1:
         raise ValueError(f"min_iou must lie in [0, 1), got {min_iou}.")
+
+
+def check_both_sides(original: Sequence[Faces], protected: Sequence[Faces]) -> None:
+    """Make sure that there is a reading of every frame on both sides.
+
+    Raises:
+        ValueError: the two are not of one length.
+    """
+    if len(original) != len(protected):
+        raise ValueError(
+            f"expected one Faces per frame on both sides, got {len(original)} original and "
+            f"{len(protected)} protected frames."
+        )
 
 
 def _disagreement(original: Faces, protected: Faces) -> Tensor:

@@ -240,7 +240,7 @@ class ClipJob:
 
         To write and to read the whole clip twice more for the others would change nothing.
         """
-        if self.deidentifier.chain is None:
+        if self.deidentifier.chain is None or not bad:
             return bad
         within = [record.within for k in store.known() for record in store.records(k, upto)]
         return [frame for frame in bad if within[frame] is not False]

@@ -176,6 +176,19 @@ def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
     assert recommended([MTCNN()], until=TOLERANCES["fine"], step=APGDStep()).step == APGDStep()
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Deidentifier]:
+    """What the command line would do to a picture, each time that it is asked to."""
+    asked: list[Deidentifier] = []
+
+    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
+        asked.append(deidentifier)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file, "protect_image", remember)
+    return asked
+
+
 @pytest.mark.parametrize(
     ("options", "codec", "until"),
     [
@@ -188,18 +201,16 @@ def test_a_tolerance_is_handed_on_and_reached_by_steps_of_one_length() -> None:
     ],
 )
 def test_the_command_line_does_this(
-    options: list[str], codec: str, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str],
+    codec: str,
+    until: Until,
+    seen: list[Deidentifier],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Without RetinaFace's weights, mtcnn is who looks by default.
     monkeypatch.setenv("DEIDLIB_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("DEIDLIB_CACHE", str(tmp_path))
-    seen: list[Deidentifier] = []
-
-    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
-        seen.append(deidentifier)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(file, "protect_image", remember)
     write_image(tmp_path / "a.png", torch.zeros(1, 3, 32, 32))
     CliRunner().invoke(cli.app, ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options])
     models = {"mtcnn": MTCNN()}
@@ -211,14 +222,7 @@ def test_the_command_line_does_this(
     assert [described(one) for one in seen] == [described(mine)]
 
 
-def test_the_command_line_knows_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Deidentifier] = []
-
-    def remember(deidentifier: Deidentifier, *_: object, **__: object) -> None:
-        seen.append(deidentifier)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(file, "protect_image", remember)
+def test_the_command_line_knows_of_the_key(seen: list[Deidentifier], tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", torch.zeros(1, 3, 32, 32))
     Key.generate().save(tmp_path / "key")
     ask = ["protect", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--targets", "mtcnn", "--survive", "h264:23"]

@@ -12,7 +12,8 @@ from torch import Tensor
 from deidlib.attack import fine_steps
 from deidlib.attack.attacker import IFGSMAttacker
 from deidlib.attack.fine_steps import FineSteps
-from deidlib.attack.reading_step import ReadingStep, Slopes, _floor, offset_length, window_of
+from deidlib.attack.part import rectangle_of
+from deidlib.attack.reading_step import ReadingStep, Slopes, _floor, offset_length
 from deidlib.attack.steps import SignStep
 from deidlib.attack.tolerance import Tolerance, offsets_of
 from deidlib.faces import FaceBatch, Faces
@@ -93,7 +94,7 @@ def test_a_step_stays_in_the_ball_on_the_grid_and_in_the_window_and_changes_few_
     model, picture = LinearDetector(), grey()[0]
     low, high = (edge.clone() for edge in ball(picture, 1))
     low[:, :6], high[:, :6] = picture[:, :6], picture[:, :6]
-    window = window_of(low, high)
+    window = rectangle_of(high > low)
     assert window == Rectangle(0, 6, SIDE, SIDE)
     slope = model.slopes[:1, :, 6:] / 255  # type: ignore[index]
     moved = ReadingStep(share=0.75)(picture, (low, high), {"m": torch.tensor([0.5])}, Slopes(window, {"m": slope}))
@@ -183,11 +184,11 @@ def test_frames_do_not_influence_each_other_and_what_is_known_saves_steps() -> N
 def test_where_a_frame_may_change_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def counted(low: Tensor, high: Tensor) -> Rectangle:
-        asked.append(len(low))
-        return window_of(low, high)
+    def counted(free: Tensor) -> Rectangle:
+        asked.append(len(free))
+        return rectangle_of(free)
 
-    monkeypatch.setattr(fine_steps, "window_of", counted)
+    monkeypatch.setattr(fine_steps, "rectangle_of", counted)
     attack = IFGSMAttacker([LinearDetector()], max_iterations=40, until=Tolerance(iou=0.9999), fine=ReadingStep())
     result = attack(grey(2), wanted((0.3, -0.2, 0.4, 0.1), (-0.5, 0.1, 0.0, 0.6)))
     assert int(result.iterations.min()) > 1
@@ -366,4 +367,4 @@ def test_settings_out_of_range(setting: dict[str, float]) -> None:
 
 def test_a_mask_without_freedom_has_an_empty_window() -> None:
     picture = grey()[0]
-    assert window_of(picture, picture) == Rectangle(0, 0, 0, 0)
+    assert rectangle_of(picture > picture) == Rectangle(0, 0, 0, 0)
